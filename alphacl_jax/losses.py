@@ -1,0 +1,172 @@
+"""The losses that people call: a whole family by (φ, ψ), and α-CL by its rule for α."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax import rules
+from alphacl_jax.families import Family, anchor_losses
+from alphacl_jax.pairwise import Pairs, pair_distances
+from alphacl_jax.rules import Rule
+from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
+from alphacl_jax.streaming import map_rows
+
+
+def contrastive_loss(
+    z: Array,
+    z_pos: Array,
+    family: Family,
+    *,
+    negatives: Any = "both_views",
+    reduction: str = "mean",
+    block_size: int | str | None = None,
+    axis_name: AxisName = None,
+) -> Array:
+    """A loss of the family, `L = Σ_i φ(Σ_{j≠i} ψ(d_i² − d_ij²))`, by default its mean over i.
+
+    `d_i² = ½‖z_i − z_pos_i‖²` and `d_ij²` likewise to each negative: **half** squared distances,
+    1 − cosine on the unit sphere. Embeddings are used as given; `l2_normalize` them first where
+    the loss is to be one of directions.
+
+    With `axis_name`, z and z_pos are this device's part of the batch, the negatives come from all
+    devices, and the value is that of the whole batch on each device. Take the gradient *outside*
+    `jax.shard_map`, `jax.pmap` or `jax.vmap`. Inside a map, for parameters that are the same on
+    all devices, `pmean(grad(loss))` is right, since the loss is already the global one.
+
+    Args:
+      z: first views `[n, dim]`, floating.
+      z_pos: second views `[n, dim]`.
+      family: a loss of `alphacl_jax.families`, or a `Family` of one's own.
+      negatives: which candidates are the negatives of an anchor:
+        "both_views" (2n anchors concat([z, z_pos]), each with the 2n − 2 embeddings of the other
+        samples: the NT-Xent layout), "same_view" (n anchors z_i, negatives z_j, j ≠ i),
+        "cross_view" (anchors z_i, negatives z_pos_j, j ≠ i), an array `[m, dim]` of negatives
+        shared by all anchors z_i and, with `axis_name`, by all devices, or a tuple of such an
+        array and a boolean mask `[n, m]`, True at negatives. An anchor whose mask leaves no
+        negative contributes 0.
+      reduction: "mean" over anchors, "sum", or "none" for `[anchors]`.
+      block_size: how many anchors are compared at a time; None for all, "auto" to choose by size.
+        The value is the same; memory is O(block_size · candidates), forward and backward.
+      axis_name: the mapped axis (or axes) over which the batch is spread, or None.
+
+    Returns:
+      A scalar, or `[anchors]`; float32 (float64 for float64 input).
+
+    Raises:
+      AssertionError: from chex, for wrong ranks, shapes and types.
+      ValueError: for n < 2, and an unknown `negatives`, `reduction` or `block_size`.
+      TypeError: for a `family` that is no Family.
+
+    Example:
+      >>> import jax
+      >>> import alphacl_jax as acl
+      >>> z, z_pos = acl.l2_normalize(jax.random.normal(jax.random.key(0), (2, 8, 4)))
+      >>> tau = 0.5
+      >>> nt_xent = acl.contrastive_loss(z, z_pos, acl.families.info_nce(tau)) / tau
+      >>> nt_xent.shape
+      ()
+
+    References:
+      Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization", 2022,
+      Eqn. 1 and Tbl. 1.
+    """
+    if not isinstance(family, Family):
+        raise TypeError(
+            f"contrastive_loss expects a Family, got {family!r}; a rule for α goes to alpha_cl_loss"
+        )
+
+    def rows(pairs: Pairs) -> Array:
+        d_pos, d_neg, mask = pair_distances(pairs)
+        return anchor_losses(family, d_pos[:, None] - d_neg, mask)
+
+    values = map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+    return reduce_anchors(values, reduction, axis_name)
+
+
+def alpha_cl_loss(
+    z: Array,
+    z_pos: Array,
+    rule: Rule,
+    *,
+    negatives: Any = "both_views",
+    stop_gradient: bool = True,
+    reduction: str = "mean",
+    block_size: int | str | None = None,
+    axis_name: AxisName = None,
+) -> Array:
+    """α-CL: `Σ_j α_ij (d_i² − d_ij²)` of each anchor, by default its mean over anchors.
+
+    That mean is `−½ E_α / #anchors` with the energy `E_α = tr C_α[z, z]`, so a descent step on it
+    is the max player's ascent step on the energy, α being the min player's answer to z.
+
+    Args:
+      z: first views `[n, dim]`, floating; used as given.
+      z_pos: second views `[n, dim]`.
+      rule: how α follows from the distances, one of `alphacl_jax.rules`.
+      negatives: as in `contrastive_loss`.
+      stop_gradient: whether α is held fixed in the gradient (the max player's step). False lets
+        the gradient flow through α as well ("backprop α(θ)").
+      reduction: as in `contrastive_loss`.
+      block_size: as in `contrastive_loss`.
+      axis_name: as in `contrastive_loss`, with the same word on gradients.
+
+    Returns:
+      A scalar, or `[anchors]`; float32 (float64 for float64 input).
+
+    Raises:
+      As `contrastive_loss`; TypeError for a `rule` that is no Rule.
+
+    Example:
+      >>> import jax
+      >>> import alphacl_jax as acl
+      >>> z, z_pos = acl.l2_normalize(jax.random.normal(jax.random.key(0), (2, 8, 4)))
+      >>> rule = acl.rules.direct(temperature=0.5, power=4)
+      >>> jax.grad(acl.alpha_cl_loss)(z, z_pos, rule).shape
+      (8, 4)
+
+    References:
+      Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization", 2022.
+    """
+    if not isinstance(rule, Rule):
+        raise TypeError(
+            f"alpha_cl_loss expects a Rule, got {rule!r}; wrap a loss in rules.from_family"
+        )
+
+    def rows(pairs: Pairs) -> Array:
+        d_pos, d_neg, mask = pair_distances(pairs)
+        alpha = rules.importance(rule, d_neg, d_pos, mask)
+        alpha = jax.lax.stop_gradient(alpha) if stop_gradient else alpha
+        return jnp.sum(alpha * (d_pos[:, None] - d_neg), axis=1)
+
+    values = map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+    return reduce_anchors(values, reduction, axis_name)
+
+
+def pairwise_importance(
+    z: Array,
+    z_pos: Array,
+    rule_or_family: Rule | Family,
+    *,
+    negatives: Any = "both_views",
+    axis_name: AxisName = None,
+) -> Array:
+    """The pairwise importance α_ij, dense.
+
+    Args:
+      z: first views `[n, dim]`, floating; used as given.
+      z_pos: second views `[n, dim]`.
+      rule_or_family: a rule, or a loss whose `α_ij = φ'(ξ_i) ψ'(d_i² − d_ij²)`.
+      negatives: as in `contrastive_loss`, which names the order of anchors and candidates.
+      axis_name: as in `contrastive_loss`.
+
+    Returns:
+      `[anchors, candidates]` (with `axis_name`: this device's anchors, all candidates), 0 where a
+      candidate is no negative.
+
+    Raises:
+      As `contrastive_loss`.
+    """
+    d_pos, d_neg, mask = pair_distances(batch_pairs(z, z_pos, negatives, axis_name))
+    return rules.importance(rule_or_family, d_neg, d_pos, mask)

@@ -1,0 +1,231 @@
+"""Distances, the layouts of anchors and negatives, and sums over the negatives of each anchor."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Squared norms below this count as zero: a dead ReLU network gives exactly 0, and the reciprocal
+# square root of anything much smaller has gradients that overflow float32.
+_ZERO_SQUARED_NORM = 1e-12
+
+LAYOUTS = ("both_views", "same_view", "cross_view")
+
+
+class Pairs(NamedTuple):
+    """Which embeddings are compared with which.
+
+    Attributes:
+      anchors: `[anchors, dim]`.
+      positives: `[anchors, dim]`, the other view of each anchor.
+      candidates: `[candidates, dim]`, among which each anchor has its negatives.
+      excluded: `[anchors, k]`, the columns of `candidates` that are no negatives of an anchor
+        (itself, and its positive).
+      mask: `[anchors, candidates]`, False where a candidate is no negative, or None.
+    """
+
+    anchors: Array
+    positives: Array
+    candidates: Array
+    excluded: Array
+    mask: Array | None = None
+
+
+def compute_dtype(*arrays: Array) -> Any:
+    """float64 where an input is, else float32: half precision cannot hold sums of exponentials."""
+    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+
+
+def l2_normalize(z: Array) -> Array:
+    """Scales each row to the unit sphere, `z_i / ‖z_i‖`.
+
+    The plain formula has a NaN gradient at 0. Here a row with ‖z_i‖² ≤ 1e-12 has value 0 and
+    gradient 0.
+
+    Args:
+      z: embeddings `[..., dim]`, floating.
+
+    Returns:
+      `[..., dim]`, of the input's type.
+    """
+    z = jnp.asarray(z)
+    chex.assert_type(z, float)
+    x = z.astype(compute_dtype(z))
+    squared = jnp.sum(x * x, axis=-1, keepdims=True)
+    ok = squared > _ZERO_SQUARED_NORM
+    unit = jnp.where(ok, x * jax.lax.rsqrt(jnp.where(ok, squared, 1.0)), 0.0)
+    return unit.astype(z.dtype)
+
+
+def squared_distances(x: Array, y: Array | None = None) -> Array:
+    """Half squared Euclidean distances, `d_ij² = ½‖x_i − y_j‖²`.
+
+    Computed as ½‖x‖² + ½‖y‖² − x·y, one matrix product, and clamped at 0 (with gradient 0 where
+    clamped) because rounding can make that slightly negative.
+
+    Args:
+      x: `[n, dim]`, floating.
+      y: `[m, dim]`; None compares x with itself, with an exact 0 on the diagonal.
+
+    Returns:
+      `[n, m]`, float32 (float64 for float64 input), never negative.
+
+    Raises:
+      AssertionError: from chex, where the ranks or the dimensions do not fit.
+    """
+    x = jnp.asarray(x)
+    other = x if y is None else jnp.asarray(y)
+    shapes = f"x has shape {x.shape}, y has shape {other.shape}; both must be [rows, dim]"
+    chex.assert_rank([x, other], 2, custom_message=shapes)
+    chex.assert_equal_shape_suffix([x, other], 1, custom_message=shapes)
+    chex.assert_type([x, other], float)
+    dtype = compute_dtype(x, other)
+    x, other = x.astype(dtype), other.astype(dtype)
+    # Precision HIGHEST: accelerators round float32 factors to fewer bits by default, and the
+    # difference of near-equal numbers below loses all the others.
+    products = jnp.matmul(x, other.T, precision=jax.lax.Precision.HIGHEST)
+    squares = 0.5 * (jnp.sum(x * x, axis=1)[:, None] + jnp.sum(other * other, axis=1)[None, :])
+    distances = squares - products
+    keep = distances > 0
+    if y is None:
+        keep &= ~jnp.eye(x.shape[0], dtype=bool)
+    return jnp.where(keep, distances, 0.0)
+
+
+def paired_squared_distances(x: Array, y: Array) -> Array:
+    """Half squared distances of corresponding rows, `d_i² = ½‖x_i − y_i‖²`: `[n, dim]` -> `[n]`."""
+    dtype = compute_dtype(x, y)
+    return 0.5 * jnp.sum(jnp.square(x.astype(dtype) - y.astype(dtype)), axis=1)
+
+
+def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
+    """Both views as arrays, after checking that they are two floating `[batch, dim]` alike."""
+    z, z_pos = jnp.asarray(z), jnp.asarray(z_pos)
+    shapes = f"z has shape {z.shape}, z_pos has shape {z_pos.shape}; both must be [batch, dim]"
+    chex.assert_rank([z, z_pos], 2, custom_message=shapes)
+    chex.assert_equal_shape([z, z_pos], custom_message=shapes)
+    chex.assert_type([z, z_pos], float)
+    return z, z_pos
+
+
+def make_pairs(
+    z: Array,
+    z_pos: Array,
+    negatives: Any,
+    *,
+    batch: tuple[Array, Array] | None = None,
+    offset: Array | int = 0,
+) -> Pairs:
+    """Lays out anchors, positives and candidates.
+
+    Args:
+      z: first views `[n, dim]`.
+      z_pos: second views `[n, dim]`.
+      negatives: `"both_views"` (anchors = candidates = both views, negatives = all embeddings of
+        the other samples), `"same_view"` (anchors z_i, negatives z_j, j ≠ i), `"cross_view"`
+        (anchors z_i, negatives z_pos_j, j ≠ i), an array `[m, dim]` of negatives shared by all
+        anchors z_i, or a tuple of such an array and a mask `[n, m]`, True at negatives.
+      batch: both views of the whole batch, where z and z_pos are one device's part of it.
+      offset: the position of this part's first sample in the batch.
+
+    Raises:
+      AssertionError: from chex, for wrong ranks and shapes.
+      ValueError: for an unknown layout, or a batch that leaves an anchor without a negative.
+    """
+    z, z_pos = check_views(z, z_pos)
+    if not isinstance(negatives, str):
+        return _explicit_pairs(z, z_pos, negatives)
+    if negatives not in LAYOUTS:
+        raise ValueError(
+            f"negatives={negatives!r} is unknown; it must be one of {', '.join(LAYOUTS)}, "
+            "an array [m, dim], or a tuple of such an array and a mask [anchors, m]"
+        )
+    all_z, all_z_pos = (z, z_pos) if batch is None else batch
+    total = all_z.shape[0]
+    if total < 2:
+        raise ValueError(
+            f"a batch of {total} has no negatives; negatives={negatives!r} needs n >= 2 samples"
+        )
+    index = (offset + jnp.arange(z.shape[0]))[:, None]
+    if negatives == "both_views":
+        first = jnp.concatenate([index, index + total], axis=1)
+        return Pairs(
+            anchors=jnp.concatenate([z, z_pos]),
+            positives=jnp.concatenate([z_pos, z]),
+            candidates=jnp.concatenate([all_z, all_z_pos]),
+            excluded=jnp.concatenate([first, first[:, ::-1]]),
+        )
+    candidates = all_z if negatives == "same_view" else all_z_pos
+    return Pairs(anchors=z, positives=z_pos, candidates=candidates, excluded=index)
+
+
+def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
+    array, mask = negatives if isinstance(negatives, tuple) else (negatives, None)
+    array = jnp.asarray(array)
+    shapes = f"z has shape {z.shape}, negatives has shape {array.shape}, not [m, {z.shape[1]}]"
+    chex.assert_rank(array, 2, custom_message=shapes)
+    chex.assert_equal_shape_suffix([z, array], 1, custom_message=shapes)
+    chex.assert_type(array, float)
+    if array.shape[0] < 1:
+        raise ValueError("negatives is an empty array: each anchor needs a negative")
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        want = (z.shape[0], array.shape[0])
+        chex.assert_shape(
+            mask, want, custom_message=f"the mask has shape {mask.shape}, not [anchors, m] = {want}"
+        )
+        chex.assert_type(mask, bool)
+    none_excluded = jnp.zeros((z.shape[0], 0), dtype=jnp.int32)
+    return Pairs(z, z_pos, array, none_excluded, mask)
+
+
+def negative_mask(pairs: Pairs) -> Array:
+    """True where a candidate is a negative of an anchor: `[anchors, candidates]`."""
+    shape = (pairs.anchors.shape[0], pairs.candidates.shape[0])
+    mask = jnp.ones(shape, dtype=bool) if pairs.mask is None else pairs.mask
+    columns = jnp.arange(shape[1])[None, :]
+    for k in range(pairs.excluded.shape[1]):
+        mask &= columns != pairs.excluded[:, k : k + 1]
+    return mask
+
+
+def pair_distances(pairs: Pairs) -> tuple[Array, Array, Array]:
+    """The three arrays that losses and rules are functions of.
+
+    Returns:
+      d_pos `[anchors]` (d_i²), d_neg `[anchors, candidates]` (d_ij²), and the mask of negatives
+      `[anchors, candidates]`.
+    """
+    d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
+    d_neg = squared_distances(pairs.anchors, pairs.candidates)
+    return d_pos, d_neg, negative_mask(pairs)
+
+
+def _row_maximum(logits: Array, mask: Array) -> Array:
+    highest = jnp.max(jnp.where(mask, logits, -jnp.inf), axis=1, keepdims=True)
+    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0.0))
+
+
+def masked_logsumexp(logits: Array, mask: Array) -> Array:
+    """`log Σ_j exp(l_ij)` over the negatives of each row, `[rows, m]` -> `[rows]`.
+
+    A row without negatives gives 0, with gradient 0; callers overwrite it.
+    """
+    highest = _row_maximum(logits, mask)
+    shifted = jnp.where(mask, logits - highest, -jnp.inf)
+    total = jnp.sum(jnp.exp(shifted), axis=1)
+    some = total > 0
+    return jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + highest[:, 0], 0.0)
+
+
+def masked_softmax(logits: Array, mask: Array) -> Array:
+    """`exp(l_ij) / Σ_k exp(l_ik)` over the negatives of each row, 0 elsewhere: `[rows, m]`.
+
+    A row without negatives gives 0.
+    """
+    shifted = jnp.where(mask, logits - _row_maximum(logits, mask), -jnp.inf)
+    weights = jnp.exp(shifted)
+    total = jnp.sum(weights, axis=1, keepdims=True)
+    return weights / jnp.where(total > 0, total, 1.0)

@@ -1,0 +1,269 @@
+"""The min player: how the pairwise importance α follows from the distances.
+
+A rule gives each anchor a row `α_i·` over its negatives, of budget `Σ_{j≠i} α_ij = 1`
+(`from_family` apart, whose rows are those of the loss). All rules but `direct` and
+`reference_inverse` solve `α = argmin_α E_α − R(α)` under that budget and `α ≥ 0`, with
+`R = Σ r(α_ij)` (Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization").
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax.families import Bound, Family, Scalar, check_scalar, family_importance
+from alphacl_jax.pairwise import masked_softmax
+from alphacl_jax.solve import solve_decreasing
+
+
+@dataclass(frozen=True)
+class Rule:
+    """α as a function of the distances.
+
+    Attributes:
+      importance: maps d_neg `[anchors, candidates]` (d_ij²), d_pos `[anchors]` (d_i²) and the mask
+        of negatives `[anchors, candidates]` to α `[anchors, candidates]`, 0 at non-negatives.
+    """
+
+    importance: Callable[[Array, Array, Array], Array]
+
+    def __post_init__(self) -> None:
+        if not callable(self.importance):
+            raise TypeError(f"Rule({self.importance!r}): importance must be callable")
+
+
+def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: Array) -> Array:
+    """α of a rule, or of a loss family, from the distances; shapes as in `Rule`.
+
+    Raises:
+      TypeError: for anything that is neither.
+    """
+    rule = rule_or_family
+    if isinstance(rule, Family):
+        rule = from_family(rule)
+    if not isinstance(rule, Rule):
+        raise TypeError(f"expected a Rule or a Family, got {rule_or_family!r}")
+    return rule.importance(d_neg, d_pos, mask)
+
+
+def direct(temperature: Scalar = 0.5, power: Scalar = 4) -> Rule:
+    """`α_ij ∝ exp(−d_ij^p / τ)` with `d^p = (d²)^{p/2}`, each row scaled to 1 (α-CL-direct).
+
+    Args:
+      temperature: τ > 0.
+      power: p > 1. On the unit sphere p = 4 is exp(−(1 − cos)²/τ).
+
+    Raises:
+      ValueError: for a value out of range, where it is not traced.
+    """
+    check_scalar("temperature", temperature, above=0)
+    check_scalar("power", power, above=1)
+    return Rule(Bound(_direct, (temperature, power)))
+
+
+def entropy(temperature: Scalar = 0.5) -> Rule:
+    """`α_ij ∝ exp(−d_ij²/τ)`: the entropy regulariser `r(a) = −2τ a log a` (α-CL-r_H).
+
+    Raises:
+      ValueError: for τ ≤ 0, where it is not traced.
+    """
+    check_scalar("temperature", temperature, above=0)
+    return Rule(Bound(_entropy, (temperature,)))
+
+
+def inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
+    """`α_ij = (τ/(d_ij² − μ_i/2))^{1/γ}`: `r(a) = 2τ/(1−γ) a^{1−γ}` (α-CL-r_γ).
+
+    μ_i is solved row by row such that the row sums to 1, to float precision. What the paper's
+    code ran in its place is `reference_inverse`.
+
+    Args:
+      temperature: τ > 0.
+      gamma: γ > 1.
+
+    Raises:
+      ValueError: for a value out of range, where it is not traced.
+    """
+    check_scalar("temperature", temperature, above=0)
+    check_scalar("gamma", gamma, above=1)
+    return Rule(Bound(_inverse, (temperature, gamma)))
+
+
+def square(temperature: Scalar = 0.5) -> Rule:
+    """`α_ij = [μ_i − 2d_ij²]₊/τ`: `r(a) = −(τ/2) a²`, the projection on the simplex (α-CL-r_s).
+
+    Raises:
+      ValueError: for τ ≤ 0, where it is not traced.
+    """
+    check_scalar("temperature", temperature, above=0)
+    return Rule(Bound(_square, (temperature,)))
+
+
+def uniform() -> Rule:
+    """`α_ij = 1/#negatives of i`: the quadratic loss, scaled to a budget of 1."""
+    return Rule(_uniform)
+
+
+def reference_inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
+    """`α_ij ∝ 1/(d_ij² + τ)^γ`, each row scaled to 1: the paper's code for its α-CL-r_γ rows.
+
+    It is not the stationary point of r_γ (that is `inverse`).
+
+    Args:
+      temperature: τ > 0.
+      gamma: γ > 0, the exponent of the code.
+
+    Raises:
+      ValueError: for a value out of range, where it is not traced.
+    """
+    check_scalar("temperature", temperature, above=0)
+    check_scalar("gamma", gamma, above=0)
+    return Rule(Bound(_reference_inverse, (temperature, gamma)))
+
+
+def regularized(r_prime_inverse: Callable[[Array], Array], *, domain: tuple[float, float]) -> Rule:
+    """`α_ij = [(r')⁻¹(2d_ij² − μ_i)]₊` for a strictly concave regulariser r of one's own.
+
+    μ_i is solved row by row such that the row sums to 1, and α is differentiable where it is not
+    stopped.
+
+    Args:
+      r_prime_inverse: (r')⁻¹, elementwise on arrays; strictly decreasing, since r is concave.
+      domain: the open interval of arguments that r_prime_inverse is defined on, which is the
+        range of r' over a > 0: (r'(∞), r'(0)). Arguments at or above the upper end give α = 0.
+        Entropy: (−inf, inf). Inverse: (0, inf). Square: (−inf, 0).
+
+    Raises:
+      ValueError: for an empty domain.
+      TypeError: for a function that cannot be called.
+    """
+    if not callable(r_prime_inverse):
+        raise TypeError(f"r_prime_inverse={r_prime_inverse!r} must be callable")
+    low, high = domain
+    if not low < high:
+        raise ValueError(f"domain={domain} is empty; it must be (r'(∞), r'(0)), low < high")
+    return Rule(Bound(_regularized, (r_prime_inverse, float(low), float(high))))
+
+
+def from_family(family: Family) -> Rule:
+    """`α_ij = φ'(ξ_i) ψ'(d_i² − d_ij²)`: the min player that a loss of the family implies.
+
+    Raises:
+      TypeError: for anything that is no Family.
+    """
+    if not isinstance(family, Family):
+        raise TypeError(f"from_family expects a Family, got {family!r}")
+    return Rule(Bound(_from_family, (family,)))
+
+
+def _direct(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, power: Scalar) -> Array:
+    del d_pos
+    # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
+    apart = d_neg > 0
+    powers = jnp.where(apart, jnp.where(apart, d_neg, 1.0) ** (power / 2), 0.0)
+    # Saturated, not infinite: the difference of two infinities is NaN.
+    limit = math.sqrt(float(jnp.finfo(d_neg.dtype).max))
+    return masked_softmax(-jnp.minimum(powers, limit) / temperature, mask)
+
+
+def _entropy(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
+    del d_pos
+    return masked_softmax(-d_neg / temperature, mask)
+
+
+def _uniform(d_neg: Array, d_pos: Array, mask: Array) -> Array:
+    del d_pos
+    return masked_softmax(jnp.zeros_like(d_neg), mask)
+
+
+def _reference_inverse(
+    d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar
+) -> Array:
+    del d_pos
+    return masked_softmax(-gamma * jnp.log(d_neg + temperature), mask)
+
+
+def _from_family(d_neg: Array, d_pos: Array, mask: Array, family: Family) -> Array:
+    return family_importance(family, d_pos[:, None] - d_neg, mask)
+
+
+def _square(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
+    del d_pos
+    u = -2.0 * _above_minimum(d_neg, mask) / temperature
+    ranked = -jnp.sort(-jax.lax.stop_gradient(jnp.where(mask, u, -jnp.inf)), axis=1)
+    ranks = jnp.arange(1, u.shape[1] + 1)[None, :]
+    total = jnp.cumsum(ranked, axis=1)
+    size = jnp.maximum(jnp.sum(1 + ranks * ranked > total, axis=1, keepdims=True), 1)
+    threshold = (jnp.take_along_axis(total, size - 1, axis=1) - 1) / size
+    support = mask & (u > threshold)
+    # The same threshold again from the support, which is what carries the gradient.
+    count = jnp.maximum(jnp.sum(support, axis=1, keepdims=True), 1)
+    level = (jnp.sum(jnp.where(support, u, 0.0), axis=1, keepdims=True) - 1) / count
+    return jnp.where(support, u - level, 0.0)
+
+
+def _inverse(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar) -> Array:
+    """Solves `Σ_j (τ/(e_j + t))^{1/γ} = 1` for log t, with e = d² − min d² and t = min d² − μ/2."""
+    del d_pos
+    excess = _above_minimum(d_neg, mask)
+    log_temperature = jnp.log(jnp.asarray(temperature, d_neg.dtype))
+
+    def logits(log_t: Array) -> Array:
+        return (log_temperature - jnp.log(excess + jnp.exp(log_t)[:, None])) / gamma
+
+    def log_budget(log_t: Array) -> Array:
+        weights = jnp.where(mask, jnp.exp(logits(log_t)), 0.0)
+        return jnp.log(jnp.maximum(jnp.sum(weights, axis=1), jnp.finfo(d_neg.dtype).tiny))
+
+    # One negative alone, or all as near as the nearest, bound t from below and from above.
+    count = jnp.maximum(jnp.sum(mask, axis=1), 1).astype(d_neg.dtype)
+    lowest = jnp.zeros_like(count) + log_temperature
+    log_t = solve_decreasing(log_budget, lowest, lowest + gamma * jnp.log(count))
+    return masked_softmax(logits(log_t), mask)
+
+
+def _regularized(
+    d_neg: Array,
+    d_pos: Array,
+    mask: Array,
+    r_prime_inverse: Callable[[Array], Array],
+    low: float,
+    high: float,
+) -> Array:
+    del d_pos
+    excess = _above_minimum(d_neg, mask)
+    finfo = jnp.finfo(d_neg.dtype)
+
+    def weights(u: Array) -> Array:
+        least = _into_domain(u, low, high)[:, None]
+        arguments = least + 2.0 * excess
+        inside = mask & (arguments < high)
+        values = r_prime_inverse(jnp.where(inside, arguments, least))
+        return jnp.where(inside, jnp.maximum(values, 0.0), 0.0)
+
+    def log_budget(u: Array) -> Array:
+        return jnp.log(jnp.clip(jnp.sum(weights(u), axis=1), finfo.tiny, finfo.max))
+
+    # Most of the exponents that the float type has: every reachable argument is in the bracket.
+    reach = jnp.zeros_like(excess[:, 0]) + 0.9 * math.log(float(finfo.max))
+    return weights(solve_decreasing(log_budget, -reach, reach))
+
+
+def _into_domain(u: Array, low: float, high: float) -> Array:
+    """An increasing map of the real line onto the open interval (low, high)."""
+    if math.isinf(low) and math.isinf(high):
+        return jnp.sinh(u)
+    if math.isinf(high):
+        return low + jnp.exp(u)
+    if math.isinf(low):
+        return high - jnp.exp(-u)
+    return low + (high - low) * jax.nn.sigmoid(u)
+
+
+def _above_minimum(d_neg: Array, mask: Array) -> Array:
+    """`d_ij² − min_j d_ij²` at negatives, 0 elsewhere: rows keep their digits at any scale."""
+    nearest = jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1, keepdims=True)
+    return jnp.where(mask, d_neg - jnp.where(jnp.isfinite(nearest), nearest, 0.0), 0.0)

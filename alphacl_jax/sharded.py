@@ -1,0 +1,42 @@
+"""The same mathematics where the batch is spread over devices."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax.pairwise import Pairs, check_views, make_pairs
+
+AxisName = str | tuple[str, ...] | None
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def batch_pairs(z: Array, z_pos: Array, negatives: Any, axis_name: AxisName) -> Pairs:
+    """This device's anchors against the candidates of all devices.
+
+    Explicit negatives are taken as the whole set, the same on each device.
+    """
+    if axis_name is None or not isinstance(negatives, str):
+        return make_pairs(z, z_pos, negatives)
+    z, z_pos = check_views(z, z_pos)
+    batch = jax.lax.all_gather((z, z_pos), axis_name, tiled=True)
+    offset = jax.lax.axis_index(axis_name) * z.shape[0]
+    return make_pairs(z, z_pos, negatives, batch=batch, offset=offset)
+
+
+def reduce_anchors(values: Array, reduction: str, axis_name: AxisName = None) -> Array:
+    """The mean or the sum over the anchors of all devices, or the local anchors' values.
+
+    Raises:
+      ValueError: for an unknown reduction.
+    """
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"reduction={reduction!r} is unknown; use one of {', '.join(REDUCTIONS)}")
+    if reduction == "none":
+        return values
+    total = jnp.sum(values) if reduction == "sum" else jnp.mean(values)
+    if axis_name is None:
+        return total
+    return (jax.lax.psum if reduction == "sum" else jax.lax.pmean)(total, axis_name)

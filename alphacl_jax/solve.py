@@ -1,0 +1,71 @@
+"""One increasing unknown per row: the scalar equations behind the regularised min player."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# Newton takes about ten steps; the rest is room for the bisection that guards it.
+_MAX_STEPS = 200
+
+# Lower and upper bound, the guess, the function there, and the number of steps taken.
+_Carry = tuple[Array, Array, Array, Array, Array]
+
+
+def _value_and_slope(f: Callable[..., Array], u: Array) -> tuple[Array, Array]:
+    return jax.jvp(f, (u,), (jnp.ones_like(u),))
+
+
+def solve_decreasing(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    """The root of each `f_i(u_i)`, f decreasing: Newton's steps, bisection where they leave it.
+
+    The value is exact to float precision; the derivative, by whatever f depends on, is the
+    implicit one, `du = −df(u) / f'(u)`.
+
+    Args:
+      f: maps u `[rows]` to `[rows]`, row by row.
+      low: lower bounds of the roots, `[rows]`.
+      high: upper bounds of the roots, `[rows]`.
+
+    Returns:
+      u `[rows]`.
+    """
+    u = _search(f, jax.lax.stop_gradient(low), jax.lax.stop_gradient(high))
+    # One more Newton step, at a fixed u and slope, polishes the root and carries the derivative.
+    slope = jax.lax.stop_gradient(_value_and_slope(f, u)[1])
+    ok = jnp.isfinite(slope) & (slope < 0)
+    return u - jnp.where(ok, f(u) / jnp.where(ok, slope, -1.0), 0.0)
+
+
+def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    # A while loop has no reverse derivative, so whatever traced values f closes over come in
+    # as constants.
+    converted, constants = jax.closure_convert(f, low)
+    constants = jax.lax.stop_gradient(constants)
+    eps = float(jnp.finfo(low.dtype).eps)
+    # Under shard_map the carry must vary over devices as f does, which these say in its type.
+    sample = converted(low, *constants)
+    low, high = jnp.where(sample > 0, low, low), jnp.where(sample > 0, high, high)
+
+    def fixed(u: Array) -> Array:
+        return converted(u, *constants)
+
+    def unfinished(carry: _Carry) -> Array:
+        low, high, _, value, step = carry
+        width = (high - low) > eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+        return jnp.any((jnp.abs(value) > 2 * eps) & width) & (step < _MAX_STEPS)
+
+    def improve(carry: _Carry) -> _Carry:
+        low, high, u, _, step = carry
+        value, slope = _value_and_slope(fixed, u)
+        low, high = jnp.where(value > 0, u, low), jnp.where(value > 0, high, u)
+        newton = u - value / slope
+        inside = (newton > low) & (newton < high)
+        # Every third step bisects: Newton alone may creep along a flat stretch.
+        guess = jnp.where(inside & (step % 3 != 2), newton, 0.5 * (low + high))
+        done = jnp.abs(value) <= 2 * eps
+        return low, high, jnp.where(done, u, guess), value, step + 1
+
+    start = (low, high, 0.5 * (low + high), jnp.full_like(low, jnp.inf), jnp.zeros((), jnp.int32))
+    return jax.lax.stop_gradient(jax.lax.while_loop(unfinished, improve, start)[2])

@@ -1,0 +1,96 @@
+"""What a training run wants to know of its embeddings beside the loss."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import xlogy
+
+from alphacl_jax import rules
+from alphacl_jax.families import Family
+from alphacl_jax.pairwise import Pairs, masked_logsumexp, pair_distances
+from alphacl_jax.rules import Rule
+from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
+from alphacl_jax.streaming import map_rows
+
+
+def statistics(
+    z: Array,
+    z_pos: Array,
+    rule_or_family: Rule | Family,
+    *,
+    negatives: Any = "both_views",
+    block_size: int | str | None = None,
+    axis_name: AxisName = None,
+) -> dict[str, Array]:
+    """Scalars that describe a batch of embeddings; no gradient flows through them.
+
+    Args:
+      z: first views `[n, dim]`, floating; used as given.
+      z_pos: second views `[n, dim]`.
+      rule_or_family: what α follows from, as in `pairwise_importance`.
+      negatives: as in `contrastive_loss`.
+      block_size: as in `contrastive_loss`.
+      axis_name: as in `contrastive_loss`.
+
+    Returns:
+      energy: `E_α = tr C_α[z, z]`, summed over anchors.
+      positive_distance: mean of d_i² over anchors.
+      negative_distance: mean of d_ij² over anchors and their negatives.
+      perplexity: mean over anchors of `exp(H(α_i· / Σ_j α_ij))`, the effective number of hard
+        negatives: 1 to the number of negatives, 0 for a row of zeros.
+      alignment: mean of ‖z_i − z_i'‖² over anchors, ≥ 0, lower is better aligned.
+      uniformity: `log mean exp(−2‖z_i − z_j‖²)` over anchors and negatives, ≤ 0, lower is more
+        uniform.
+
+    Raises:
+      As `contrastive_loss`.
+
+    References:
+      Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
+      Uniformity on the Hypersphere", 2020 (the last two).
+    """
+    z, z_pos = jax.lax.stop_gradient((z, z_pos))
+
+    def rows(pairs: Pairs) -> dict[str, Array]:
+        d_pos, d_neg, mask = pair_distances(pairs)
+        alpha = rules.importance(rule_or_family, d_neg, d_pos, mask)
+        total = jnp.sum(alpha, axis=1)
+        share = alpha / jnp.where(total > 0, total, 1.0)[:, None]
+        effective = jnp.exp(-jnp.sum(xlogy(share, share), axis=1))
+        return {
+            "energy": 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]), axis=1),
+            "positive_distance": d_pos,
+            "negative_distance": jnp.sum(jnp.where(mask, d_neg, 0.0), axis=1),
+            "negatives": jnp.sum(mask, axis=1).astype(d_neg.dtype),
+            "perplexity": jnp.where(total > 0, effective, 0.0),
+            "log_closeness": masked_logsumexp(-4.0 * d_neg, mask),
+        }
+
+    per_anchor = map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+
+    def mean(name: str) -> Array:
+        return reduce_anchors(per_anchor[name], "mean", axis_name)
+
+    count = reduce_anchors(per_anchor["negatives"], "sum", axis_name)
+    positive = mean("positive_distance")
+    return {
+        "energy": reduce_anchors(per_anchor["energy"], "sum", axis_name),
+        "positive_distance": positive,
+        "negative_distance": reduce_anchors(per_anchor["negative_distance"], "sum", axis_name)
+        / count,
+        "perplexity": mean("perplexity"),
+        "alignment": 2.0 * positive,
+        "uniformity": _log_sum(per_anchor, axis_name) - jnp.log(count),
+    }
+
+
+def _log_sum(per_anchor: dict[str, Array], axis_name: AxisName) -> Array:
+    """`log Σ_i exp(l_i)` over the anchors of all devices that have a negative."""
+    values = jnp.where(per_anchor["negatives"] > 0, per_anchor["log_closeness"], -jnp.inf)
+    highest = jnp.max(values)
+    if axis_name is not None:
+        highest = jax.lax.pmax(highest, axis_name)
+    total = reduce_anchors(jnp.exp(values - highest), "sum", axis_name)
+    return jnp.log(total) + highest
