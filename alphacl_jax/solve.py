@@ -39,14 +39,14 @@ def solve_decreasing(f: Callable[[Array], Array], low: Array, high: Array) -> Ar
 
 
 def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
+    # Under shard_map the carry must vary over devices as f does, which these say in its type.
+    positive = f(low) > 0
+    low, high = jnp.where(positive, low, low), jnp.where(positive, high, high)
     # A while loop has no reverse derivative, so whatever traced values f closes over come in
     # as constants.
     converted, constants = jax.closure_convert(f, low)
     constants = jax.lax.stop_gradient(constants)
     eps = float(jnp.finfo(low.dtype).eps)
-    # Under shard_map the carry must vary over devices as f does, which these say in its type.
-    sample = converted(low, *constants)
-    low, high = jnp.where(sample > 0, low, low), jnp.where(sample > 0, high, high)
 
     def fixed(u: Array) -> Array:
         return converted(u, *constants)
