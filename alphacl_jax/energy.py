@@ -63,14 +63,13 @@ def contrastive_covariance(
     if (y is None) != (y_pos is None):
         raise ValueError("y and y_pos go together: give both or neither")
     pairs, alpha = _pairs_of(x, x_pos, alpha)
-    a, a_pos = (v.astype(alpha.dtype) for v in (pairs.anchors, pairs.positives))
-    if y is None or y_pos is None:
-        b, b_pos = a, a_pos
-    else:
+    others = pairs
+    if y is not None and y_pos is not None:
         shapes = f"x has {jnp.shape(x)[0]} samples, y has shape {jnp.shape(y)}"
         chex.assert_equal_shape_prefix([jnp.asarray(x), jnp.asarray(y)], 1, custom_message=shapes)
-        other, _ = _pairs_of(y, y_pos, alpha)
-        b, b_pos = (v.astype(alpha.dtype) for v in (other.anchors, other.positives))
+        others, alpha = _pairs_of(y, y_pos, alpha)
+    a, a_pos = (v.astype(alpha.dtype) for v in (pairs.anchors, pairs.positives))
+    b, b_pos = (v.astype(alpha.dtype) for v in (others.anchors, others.positives))
     # Only differences enter, and centred values lose fewer digits in their products.
     a_in, b_in = a - jnp.mean(a, axis=0, keepdims=True), b - jnp.mean(b, axis=0, keepdims=True)
     rows, columns = jnp.sum(alpha, axis=1), jnp.sum(alpha, axis=0)

@@ -68,6 +68,7 @@ def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
     Returns:
       `[anchors]`; 0 for an anchor whose mask leaves no negative.
     """
+    some = jnp.any(mask, axis=1)
     if family.phi_of_log is not None and family.log_psi is not None:
         values = family.phi_of_log(masked_logsumexp(family.log_psi(differences), mask))
     else:
@@ -76,8 +77,9 @@ def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
         highest = jnp.max(jnp.where(mask, differences, -jnp.inf), axis=1, keepdims=True)
         stand_in = jax.lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0.0))
         terms = family.psi(jnp.where(mask, differences, stand_in))
-        values = family.phi(jnp.sum(jnp.where(mask, terms, 0.0), axis=1))
-    return jnp.where(jnp.any(mask, axis=1), values, 0.0)
+        xi = jnp.sum(jnp.where(mask, terms, 0.0), axis=1)
+        values = family.phi(jnp.where(some, xi, 1.0))
+    return jnp.where(some, values, 0.0)
 
 
 def family_importance(family: Family, differences: Array, mask: Array) -> Array:

@@ -42,7 +42,7 @@ def l2_normalize(z: Array) -> Array:
     """Scales each row to the unit sphere, `z_i / ‖z_i‖`.
 
     The plain formula has a NaN gradient at 0. Here a row with ‖z_i‖² ≤ 1e-12 has value 0 and
-    gradient 0.
+    gradient 0. NaN stays NaN.
 
     Args:
       z: embeddings `[..., dim]`, floating.
@@ -54,7 +54,7 @@ def l2_normalize(z: Array) -> Array:
     chex.assert_type(z, float)
     x = z.astype(compute_dtype(z))
     squared = jnp.sum(x * x, axis=-1, keepdims=True)
-    ok = squared > _ZERO_SQUARED_NORM
+    ok = ~(squared <= _ZERO_SQUARED_NORM)  # true of NaN, which must not turn into a 0
     unit = jnp.where(ok, x * jax.lax.rsqrt(jnp.where(ok, squared, 1.0)), 0.0)
     return unit.astype(z.dtype)
 
@@ -88,7 +88,7 @@ def squared_distances(x: Array, y: Array | None = None) -> Array:
     products = jnp.matmul(x, other.T, precision=jax.lax.Precision.HIGHEST)
     squares = 0.5 * (jnp.sum(x * x, axis=1)[:, None] + jnp.sum(other * other, axis=1)[None, :])
     distances = squares - products
-    keep = distances > 0
+    keep = ~(distances <= 0)  # true of NaN, which must not turn into a 0
     if y is None:
         keep &= ~jnp.eye(x.shape[0], dtype=bool)
     return jnp.where(keep, distances, 0.0)
@@ -216,7 +216,7 @@ def masked_logsumexp(logits: Array, mask: Array) -> Array:
     highest = _row_maximum(logits, mask)
     shifted = jnp.where(mask, logits - highest, -jnp.inf)
     total = jnp.sum(jnp.exp(shifted), axis=1)
-    some = total > 0
+    some = total != 0  # true of NaN
     return jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + highest[:, 0], 0.0)
 
 

@@ -161,12 +161,13 @@ def from_family(family: Family) -> Rule:
 
 def _direct(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, power: Scalar) -> Array:
     del d_pos
-    # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
-    apart = d_neg > 0
-    powers = jnp.where(apart, jnp.where(apart, d_neg, 1.0) ** (power / 2), 0.0)
     # Saturated, not infinite: the difference of two infinities is NaN.
     limit = math.sqrt(float(jnp.finfo(d_neg.dtype).max))
-    return masked_softmax(-jnp.minimum(powers, limit) / temperature, mask)
+    bounded = jnp.minimum(d_neg, limit ** (2 / power))
+    # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
+    apart = bounded > 0
+    powers = jnp.where(apart, jnp.where(apart, bounded, 1.0) ** (power / 2), 0.0)
+    return masked_softmax(-powers / temperature, mask)
 
 
 def _entropy(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:

@@ -47,6 +47,9 @@ def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     converted, constants = jax.closure_convert(f, low)
     constants = jax.lax.stop_gradient(constants)
     eps = float(jnp.finfo(low.dtype).eps)
+    # Newton's error squares at each step, so the step that the caller adds takes this below eps,
+    # where rounding in f would keep a search for eps itself busy.
+    tolerance = eps**0.75
 
     def fixed(u: Array) -> Array:
         return converted(u, *constants)
@@ -54,17 +57,18 @@ def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     def unfinished(carry: _Carry) -> Array:
         low, high, _, value, step = carry
         width = (high - low) > eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
-        return jnp.any((jnp.abs(value) > 2 * eps) & width) & (step < _MAX_STEPS)
+        return jnp.any((jnp.abs(value) > tolerance) & width) & (step < _MAX_STEPS)
 
     def improve(carry: _Carry) -> _Carry:
-        low, high, u, _, step = carry
+        low, high, u, before, step = carry
         value, slope = _value_and_slope(fixed, u)
         low, high = jnp.where(value > 0, u, low), jnp.where(value > 0, high, u)
         newton = u - value / slope
         inside = (newton > low) & (newton < high)
-        # Every third step bisects: Newton alone may creep along a flat stretch.
-        guess = jnp.where(inside & (step % 3 != 2), newton, 0.5 * (low + high))
-        done = jnp.abs(value) <= 2 * eps
+        # Newton alone may creep along a flat stretch.
+        quick = jnp.abs(value) < 0.5 * jnp.abs(before)
+        guess = jnp.where(inside & quick, newton, 0.5 * (low + high))
+        done = jnp.abs(value) <= tolerance
         return low, high, jnp.where(done, u, guess), value, step + 1
 
     start = (low, high, 0.5 * (low + high), jnp.full_like(low, jnp.inf), jnp.zeros((), jnp.int32))

@@ -1,6 +1,7 @@
 """The same mathematics a block of anchors at a time, in O(block · candidates) memory."""
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, TypeVar
 
 import jax
@@ -32,9 +33,10 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
         return (
             anchors if anchors * candidates <= _DENSE_PAIRS else max(1, _DENSE_PAIRS // candidates)
         )
-    if isinstance(block_size, bool) or not isinstance(block_size, int) or block_size < 1:
+    whole = isinstance(block_size, Integral) and not isinstance(block_size, bool)
+    if not whole or block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be a whole number >= 1, 'auto' or None")
-    return anchors if block_size >= candidates else min(block_size, anchors)
+    return anchors if block_size >= candidates else min(int(block_size), anchors)
 
 
 def map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, block_size: Any) -> Rows:

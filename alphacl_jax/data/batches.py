@@ -1,0 +1,238 @@
+"""Batches for the trainer: from images held on the devices, or streamed from where they lie.
+
+Both iterators share one small surface (`Batches`). Their order is a function of the seed alone,
+each epoch has its own, and their state, which fits into JSON, restores the position exactly.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any, Protocol, Self
+
+import grain
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from alphacl_jax.data.images import UnreadableImage
+from alphacl_jax.data.sources import Source, Split, fits_in_memory, to_arrays
+
+Batch = dict[str, jax.Array]
+State = dict[str, Any]
+
+
+class Batches(Protocol):
+    """An endless iterator over {"images": uint8 [batch, h, w, c], "labels": int32 [batch]}.
+
+    Both arrays are sharded over the mesh's `data` axis; a label is -1 where there is none. An epoch
+    has `steps_per_epoch` batches; the images left over, fewer than a batch, wait for another epoch.
+    """
+
+    steps_per_epoch: int
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+    def __next__(self) -> Batch: ...
+
+    def get_state(self) -> State: ...
+
+    def set_state(self, state: State) -> None: ...
+
+
+def open_batches(
+    split: Split, batch_size: int, mesh: Mesh, seed: int, memory_limit_bytes: int
+) -> Batches:
+    """`resident_batches` where the images fit `memory_limit_bytes`, else `streamed_batches`.
+
+    Args:
+      split: what to iterate over.
+      batch_size: images per batch, over all devices; the mesh's `data` axis must divide it.
+      mesh: a mesh with an axis `data`.
+      seed: of the order.
+      memory_limit_bytes: what the images may take, as uint8, on each device.
+
+    Raises:
+      ValueError: where `batch_size` is not divided, or there are fewer images than one batch.
+    """
+    if fits_in_memory(split, memory_limit_bytes):
+        images, labels = to_arrays(split, memory_limit_bytes)
+        return resident_batches(images, labels, batch_size, mesh, seed)
+    return streamed_batches(split.source, batch_size, mesh, seed)
+
+
+def resident_batches(
+    images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh, seed: int
+) -> Batches:
+    """Batches of images that every device holds whole; a step moves only indices to the devices.
+
+    Args:
+      images: uint8 [n, h, w, c].
+      labels: int32 [n].
+      batch_size, mesh, seed: see `open_batches`.
+
+    Raises:
+      ValueError: see `open_batches`.
+    """
+    return _Resident(images, labels, batch_size, mesh, seed)
+
+
+def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> Batches:
+    """Batches read and decoded by threads while the devices work.
+
+    A damaged image is named once in the log; the next readable one in the source stands in for it.
+
+    Args:
+      source: what to read.
+      batch_size, mesh, seed: see `open_batches`.
+
+    Raises:
+      ValueError: see `open_batches`; from `next`, once the readable images are fewer than a batch.
+    """
+    return _Streamed(source, batch_size, mesh, seed)
+
+
+def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch, after checking that there can be one."""
+    devices = mesh.shape["data"]
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size % devices:
+        raise ValueError(
+            f"a batch of {batch_size} cannot be split evenly over {devices} devices. "
+            f"Use a multiple of {devices}, such as {-(-batch_size // devices) * devices}"
+        )
+    if images < batch_size:
+        raise ValueError(
+            f"{images} images are fewer than one batch of {batch_size}. "
+            "Use a smaller batch, or more images"
+        )
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def _require_same(expected: State, state: State) -> None:
+    """A position means something only in the same order of the same data."""
+    differing = [
+        f"{key} {state.get(key)!r} there, {value!r} here"
+        for key, value in expected.items()
+        if state.get(key) != value
+    ]
+    if differing:
+        raise ValueError(f"this data position belongs to other batches: {', '.join(differing)}")
+
+
+class _Resident:
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh, seed: int
+    ) -> None:
+        self._sharding = _check(len(images), batch_size, mesh)
+        self._data = jax.device_put((images, labels), NamedSharding(mesh, PartitionSpec()))
+        self._identity = {
+            "kind": "resident",
+            "seed": seed,
+            "images": len(images),
+            "batch_size": batch_size,
+        }
+        self._seed, self._images, self._batch_size, self._step = seed, len(images), batch_size, 0
+        self._epoch, self._order = -1, np.empty(0, np.int32)
+        self.steps_per_epoch = len(images) // batch_size
+
+        def gather(data: tuple[jax.Array, jax.Array], indices: jax.Array) -> Batch:
+            return {"images": data[0][indices], "labels": data[1][indices]}
+
+        self._gather = jax.jit(gather, out_shardings=self._sharding)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        epoch, step = divmod(self._step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            shuffle = np.random.default_rng((self._seed, epoch))
+            self._order = shuffle.permutation(self._images).astype(np.int32)
+            self._epoch = epoch
+        indices = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        self._step += 1
+        return self._gather(self._data, jax.device_put(indices, self._sharding))
+
+    def get_state(self) -> State:
+        return {**self._identity, "step": self._step}
+
+    def set_state(self, state: State) -> None:
+        _require_same(self._identity, state)
+        self._step = state["step"]
+
+
+class _Streamed:
+    def __init__(self, source: Source, batch_size: int, mesh: Mesh, seed: int) -> None:
+        self._sharding = _check(len(source), batch_size, mesh)
+        self._identity = {
+            "kind": "streamed",
+            "seed": seed,
+            "images": len(source),
+            "batch_size": batch_size,
+        }
+        self.steps_per_epoch = len(source) // batch_size
+        self._damaged: set[int] = set()
+        self._lock = threading.Lock()
+        self._batch_size = batch_size
+
+        # Cut to whole batches before repeating, so that none straddles two epochs; each thread
+        # reads a whole batch, since handing over single images costs more than decoding small ones.
+        # For several hosts, a slice per process goes before the batching.
+        threads = min(os.cpu_count() or 1, 16)
+        dataset = (
+            grain.MapDataset.range(len(source))
+            .seed(seed)
+            .shuffle()
+            .slice(slice(0, self.steps_per_epoch * batch_size))
+            .map(lambda index: self._read(source, index))
+            .repeat()
+            .batch(batch_size, drop_remainder=True)
+            .to_iter_dataset(
+                grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+            )
+        )
+        self._reader = iter(dataset)
+
+    def _read(self, source: Source, index: int) -> dict[str, Any]:
+        """The image at `index`, or in place of a damaged one the next that can be read.
+
+        So every batch is full, and which images are in it depends on nothing but its number.
+        """
+        while True:
+            if index not in self._damaged:
+                try:
+                    example = source[index]
+                    return {"images": example["image"], "labels": np.int32(example["label"])}
+                except UnreadableImage as error:
+                    self._set_aside(index, len(source), error)
+            index = (index + 1) % len(source)
+
+    def _set_aside(self, index: int, total: int, error: UnreadableImage) -> None:
+        with self._lock:
+            if index not in self._damaged:
+                logging.warning("an image cannot be read, its neighbour stands in: %s", error)
+                self._damaged.add(index)
+        if total - len(self._damaged) < self._batch_size:
+            raise ValueError(
+                f"{len(self._damaged)} of {total} images cannot be read, which leaves fewer than "
+                f"one batch of {self._batch_size}; the last: {error}"
+            ) from error
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._reader)
+        return {
+            name: jax.make_array_from_process_local_data(self._sharding, array)
+            for name, array in batch.items()
+        }
+
+    def get_state(self) -> State:
+        return {**self._identity, "reader": self._reader.get_state()}
+
+    def set_state(self, state: State) -> None:
+        _require_same(self._identity, state)
+        self._reader.set_state(state["reader"])

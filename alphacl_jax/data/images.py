@@ -1,0 +1,125 @@
+"""One encoded image, in any format that Pillow reads, as a uint8 array of a known shape."""
+
+import functools
+from collections import Counter
+from collections.abc import Iterable
+from typing import IO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+ImageFile = str | IO[bytes]
+
+# Pillow recognises these containers but carries no decoder for them.
+_WITHOUT_DECODER = ("BUFR", "GRIB", "HDF5", "MPEG")
+
+
+class UnreadableImage(ValueError):
+    """An image that cannot be decoded; the message names it and gives the reason."""
+
+
+@functools.cache
+def suffixes() -> frozenset[str]:
+    """The file endings, such as ".png", of the formats that Pillow decodes."""
+    # Loads the common formats first: Pillow tries formats in the order of loading, and without this
+    # a JPEG would be offered to twenty others before its own.
+    Image.preinit()
+    return frozenset(
+        suffix
+        for suffix, kind in Image.registered_extensions().items()
+        if kind in Image.OPEN and kind not in _WITHOUT_DECODER
+    )
+
+
+def decode(file: ImageFile, shape: tuple[int, int, int], name: str) -> np.ndarray:
+    """Decodes one image to `shape`.
+
+    The EXIF orientation is applied; transparent pixels are laid over white; 16-bit greyscale is
+    scaled to 8 bits; of an animation the first frame is taken. An image of another size is scaled,
+    with its aspect kept, until it covers `shape`, and cropped at the centre.
+
+    Args:
+      file: a path, or a file open for reading bytes.
+      shape: (height, width, channels) to return; 1 channel is greyscale, 3 are RGB.
+      name: what an error calls this image.
+
+    Returns:
+      uint8 [height, width, channels].
+
+    Raises:
+      UnreadableImage: where Pillow cannot decode it.
+    """
+    height, width, channels = shape
+    try:
+        with Image.open(file) as image:
+            # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
+            # twice what is needed, so that the resize below does the filtering.
+            image.draft(None, (2 * width, 2 * height))
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _as_grey_or_rgb(image, channels)
+            return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
+    except Exception as error:  # Pillow's decoders raise many types on damaged files
+        raise UnreadableImage(f"{name} ({error or type(error).__name__})") from error
+
+
+def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Scales `pixels`, uint8 [h, w, c], to cover `shape` (bilinear, aspect kept), crops centrally.
+
+    An array that has the shape already is returned as it is.
+    """
+    if pixels.shape == shape:
+        return pixels
+    height, width, channels = shape
+    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(shape)
+
+
+def _as_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit greyscale; convert() would clip it at 255
+        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("float pixels have no known range; save it with 8 or 16 bits")
+    elif "transparency" in image.info or {"A", "a"} & set(image.getbands()):
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def common_size(files: Iterable[ImageFile], where: str) -> tuple[int, int]:
+    """The (height, width) that all images share, read from their headers.
+
+    Files that cannot be read are passed over: they are reported when they are decoded.
+
+    Raises:
+      ValueError: where the sizes differ (naming those found) or no file can be read.
+    """
+    sizes: Counter[tuple[int, int]] = Counter()
+    problem = ""
+    for file in files:
+        try:
+            sizes[_header_size(file)] += 1
+        except Exception as error:  # as in decode
+            problem = problem or str(error)
+        # A few are enough to show a user that sizes differ; a large folder is not read to its end.
+        if len(sizes) > 1 and sizes.total() >= 1000:
+            break
+    if not sizes:
+        raise ValueError(f"no image in {where} can be read: {problem}")
+    if len(sizes) > 1:
+        shown = ", ".join(f"{w}x{h} ({count})" for (h, w), count in sizes.most_common(5))
+        more = f" and {len(sizes) - 5} other sizes" if len(sizes) > 5 else ""
+        raise ValueError(
+            f"the images in {where} differ in size: {shown}{more}, width x height (count). "
+            "Give image_size (--image_size=N), to which every image is scaled and cropped"
+        )
+    return next(iter(sizes))
+
+
+def _header_size(file: ImageFile) -> tuple[int, int]:
+    with Image.open(file) as image:
+        width, height = image.size
+        # Asking a PNG for EXIF that it does not announce would decode all of it.
+        turned = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    return (width, height) if turned else (height, width)

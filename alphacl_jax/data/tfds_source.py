@@ -1,0 +1,191 @@
+"""Image classification sets of tensorflow-datasets (TFDS), read without TensorFlow."""
+
+import contextlib
+import dataclasses
+import difflib
+import importlib.util
+import io
+import os
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from alphacl_jax.data import images
+
+# How many records are looked at to learn whether all images of a set have one size.
+_SIZE_SAMPLE = 200
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TfdsSource:
+    """Records of one or several TFDS splits, decoded one by one when indexed.
+
+    Attributes:
+      records: TFDS's random-access source, with the image left encoded.
+      name: what errors call it.
+      image_shape: (height, width, channels) of every image returned.
+    """
+
+    records: Any
+    name: str
+    image_shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.records[index]
+        name = f"{self.name}, record {index}"
+        return {
+            "image": images.decode(io.BytesIO(record["image"]), self.image_shape, name),
+            "label": int(record["label"]),
+        }
+
+
+def open_tfds(
+    name: str, data_dir: str | os.PathLike[str] | None, image_size: int | None
+) -> tuple[TfdsSource, TfdsSource, TfdsSource | None, tuple[str, ...]]:
+    """Opens the TFDS set `name`, preparing it first where it is not on disk.
+
+    A set that TFDS has no code for is read from `data_dir/name/VERSION`, if that was prepared.
+    Preparing takes TensorFlow; reading does not, since the files are ArrayRecord.
+
+    Args:
+      name: a TFDS name, "NAME", "NAME/CONFIG" or "NAME:VERSION".
+      data_dir: where TFDS keeps its data sets; None for TFDS's own default.
+      image_size: height and width of the images returned, or None to keep the size they have.
+
+    Returns:
+      (all images to pretrain on: `train`, the same object, or with `unlabelled` where there is such
+      a split; `train`; the held-out split: `test`, or `validation` where `test` is absent or has no
+      labels, or None; class names).
+
+    Raises:
+      ValueError: for an unknown name, a set without image and label, one class only, a file format
+        without random access, or sizes that differ with no `image_size`.
+      FileNotFoundError: for a set that needs preparing while TensorFlow is missing.
+    """
+    import tensorflow_datasets as tfds  # here, since it takes half a second
+
+    builder = _builder(name, data_dir)
+    channels, size = _channels_and_size(name, builder.info.features)
+    if not builder.data_path.exists():
+        _prepare(name, builder, data_dir)
+    _require_random_access(name, builder)
+    splits = builder.info.splits
+    if "train" not in splits:
+        raise ValueError(f"{name} has no split 'train', only {', '.join(sorted(splits))}")
+
+    def records(split: str) -> Any:
+        return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+
+    if image_size:
+        size = (image_size, image_size)
+    elif size is None:
+        every = records("train")
+        sample = np.linspace(0, len(every) - 1, min(_SIZE_SAMPLE, len(every)), dtype=int)
+        size = images.common_size((io.BytesIO(every[int(i)]["image"]) for i in sample), name)
+    shape = (*size, channels)
+
+    def source(split: str) -> TfdsSource:
+        return TfdsSource(records(split), f"{name} {split}", shape)
+
+    unlabelled = next((s for s in ("unlabelled", "unlabeled") if s in splits), None)
+    held_out = [s for s in ("test", "validation") if s in splits]
+    # The test labels of some sets (imagenet2012) were never published; TFDS gives -1.
+    held_out = [s for s in held_out if int(records(s)[0]["label"]) >= 0]
+    train = source("train")
+    pretrain = source(f"train+{unlabelled}") if unlabelled else train
+    class_names = tuple(builder.info.features["label"].names)  # stl10 learns its when prepared
+    return pretrain, train, source(held_out[0]) if held_out else None, class_names
+
+
+def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
+    """TFDS's builder for `name`; where its newest version is not on disk, of one that is."""
+    import tensorflow_datasets as tfds
+
+    folder = None if data_dir is None else os.path.expanduser(data_dir)
+    try:
+        tfds.core.naming.parse_builder_name_kwargs(name)
+    except ValueError:  # not even the form of a name
+        raise ValueError(_unknown(name, data_dir)) from None
+    try:
+        builder = tfds.builder(name, data_dir=folder)
+    except tfds.core.DatasetNotFoundError:  # its message lists every set there is
+        raise ValueError(_unknown(name, data_dir)) from None
+    if not builder.data_path.exists():
+        with contextlib.suppress(tfds.core.DatasetNotFoundError):
+            return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    return builder
+
+
+def _unknown(name: str, data_dir: str | os.PathLike[str] | None) -> str:
+    import tensorflow_datasets as tfds
+
+    names = ["digits", "folder", *tfds.list_builders(with_community_datasets=False)]
+    close = difflib.get_close_matches(name.lower(), names, n=3)
+    where = "" if data_dir is None else f", and {data_dir} holds no prepared set of that name"
+    return (
+        f"unknown data set {name!r}{where}. "
+        + (f"Did you mean {' or '.join(close)}? " if close else "")
+        + "Known are digits, cifar10, cifar100, stl10, fashion_mnist, folder (with data_dir), and "
+        "every image classification set of https://www.tensorflow.org/datasets/catalog"
+    )
+
+
+def _channels_and_size(name: str, features: Any) -> tuple[int, tuple[int, int] | None]:
+    """(channels, (height, width) or None where they vary) of a set that is fit for use."""
+    import tensorflow_datasets as tfds
+
+    # Checked before anything is downloaded.
+    features = dict(features.items()) if isinstance(features, tfds.features.FeaturesDict) else {}
+    image, label = features.get("image"), features.get("label")
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
+        raise ValueError(
+            f"{name} is not an image classification set: it needs the features 'image' (an image) "
+            f"and 'label' (a class), and has {', '.join(sorted(features)) or 'neither'}"
+        )
+    if image.np_dtype != np.uint8:
+        raise ValueError(f"{name} has images of type {image.np_dtype}; only uint8 is supported")
+    if label.num_classes is None or label.num_classes < 2:
+        raise ValueError(
+            f"{name} has one class only ({label.names}); there is nothing to tell apart"
+        )
+    height, width, channels = image.shape
+    size = None if height is None or width is None else (height, width)
+    return 1 if channels == 1 else 3, size
+
+
+def _prepare(name: str, builder: Any, data_dir: str | os.PathLike[str] | None) -> None:
+    folder = builder.data_path
+    option = "" if data_dir is None else f"--data_dir={data_dir} "
+    if not _has_tensorflow():
+        raise FileNotFoundError(
+            f"{name} is not prepared yet: there is no {folder}. Preparing it takes TensorFlow, "
+            "once; training does not. Install it with `pip install -e '.[tfds]'` and repeat this "
+            f"command, or run `tfds build {name} {option}--file_format=array_record` "
+            "wherever TensorFlow is installed"
+        )
+    logging.info("preparing %s in %s", name, folder)
+    builder.download_and_prepare(file_format="array_record")
+
+
+def _has_tensorflow() -> bool:
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def _require_random_access(name: str, builder: Any) -> None:
+    import tensorflow_datasets as tfds
+
+    available = builder.info.available_file_formats()
+    if available.isdisjoint(tfds.core.FileFormat.with_random_access()):
+        found = ", ".join(sorted(kind.value for kind in available))
+        raise ValueError(
+            f"{builder.data_path} holds {name} as {found}, which cannot be read without "
+            "TensorFlow. Prepare it again as ArrayRecord in another folder: "
+            f"`tfds build {name} --data_dir=OTHER --file_format=array_record`, "
+            "then give data_dir=OTHER"
+        )

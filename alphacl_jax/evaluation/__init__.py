@@ -1,0 +1,1 @@
+"""What frozen features are worth: probes, neighbours, spectra, pictures; no training in here."""

@@ -1,0 +1,1 @@
+"""Training: methods, optimisers, the sharded step, checkpoints and the loop around them."""

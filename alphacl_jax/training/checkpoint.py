@@ -1,0 +1,136 @@
+"""Checkpoints that survive being killed: written whole, verified when read, the last few kept."""
+
+import json
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from alphacl_jax.training.state import TrainState
+
+
+class UnusableCheckpointsError(RuntimeError):
+    """There are checkpoints, and none of them can be read."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Each holds the train state (parameters, optimiser, BatchNorm, step, random key), the reader's
+    position in the data, and a checksum of every array. Orbax writes to a temporary folder and
+    renames it, so a save that was cut off leaves no checkpoint behind.
+    """
+
+    def __init__(self, directory: Path, keep: int = 3):
+        self._directory = directory.absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            # The state's memory is donated to the next step: a save must be done before that.
+            enable_async_checkpointing=False,
+        )
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, in rising order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, position: dict[str, Any]) -> None:
+        """Saves a state and the position in the data (a JSON-able dict), unless it is there."""
+        step = int(state.step)
+        if step in self.steps():
+            return
+        tree = state._asdict()
+        extra = {"position": position, "checksums": _checksums(tree)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(tree), extra=ocp.args.JsonSave(extra)
+            ),
+        )
+
+    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The newest checkpoint that can be read and whose checksums hold.
+
+        Damaged ones are moved aside, into `damaged/` beside the others, with a warning each.
+
+        Args:
+          like: a state of the same shapes, types and placement.
+
+        Returns:
+          The state and the position in the data, or None where there is no checkpoint.
+
+        Raises:
+          UnusableCheckpointsError: where there are checkpoints and none of them can be used.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self._read(step, like)
+            except Exception as error:  # what orbax raises depends on which byte is wrong
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+                self._set_aside(step)
+                logging.warning(
+                    "The checkpoint of step %d is damaged (%s: %.200s); it was moved to %s and "
+                    "the one before it is tried.",
+                    step,
+                    type(error).__name__,
+                    reason,
+                    self._directory / "damaged" / str(step),
+                )
+        if steps:
+            raise UnusableCheckpointsError(
+                f"none of the checkpoints of steps {steps} in {self._directory} can be read; they "
+                "are kept in its folder 'damaged'. Start the run again in another --workdir, or "
+                "remove this one"
+            )
+        return None
+
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore()
+            ),
+        )
+        found, wanted = _checksums(restored.state), restored.extra["checksums"]
+        wrong = [name for name in wanted if found.get(name) != wanted[name]]
+        if wrong or len(found) != len(wanted):
+            raise ValueError(f"checksums differ in {len(wrong)} arrays, first {wrong[:1]}")
+        return TrainState(**restored.state), restored.extra["position"]
+
+    def _set_aside(self, step: int) -> None:
+        target = self._directory / "damaged" / str(step)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(self._directory / str(step), target)
+        self._manager.reload()
+
+    def close(self) -> None:
+        """Releases what the manager holds."""
+        self._manager.close()
+
+
+def _checksums(tree: Any) -> dict[str, int]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+        for path, leaf in leaves
+    }
+
+
+def write_json_atomically(path: Path, value: Any) -> None:
+    """Writes JSON so that the file is either the old one or the whole new one."""
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Writes text so that the file is either the old one or the whole new one."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(text)
+    temporary.replace(path)

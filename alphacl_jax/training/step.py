@@ -1,0 +1,106 @@
+"""The training step, and the state that it starts from."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alphacl_jax.training.state import Batch, Method, Metrics, TrainState, step_key
+
+MakeViews = Callable[[Array, Array], Array]
+
+
+def data_mesh() -> Mesh:
+    """All local devices along one axis, "data", over which batches are spread."""
+    devices = jax.local_devices()
+    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+
+
+def init_state(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    view_shape: tuple[int, ...],
+    seed: int,
+    mesh: Mesh,
+) -> TrainState:
+    """The state before the first step, the same on each device of the mesh.
+
+    Args:
+      method: what is trained.
+      optimizer: whose state it holds.
+      view_shape: the shape of one view of one sample, such as (height, width, channels).
+      seed: of the run's random key.
+      mesh: the devices.
+    """
+
+    def init(key: Array) -> TrainState:
+        init_key, run_key = jax.random.split(key)
+        # Shapes and random draws are all that initialising reads of a batch.
+        batch = {"views": jnp.zeros((2, 2, *view_shape))}
+        params, method_state = method.init(init_key, batch)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            method_state=method_state,
+            opt_state=optimizer.init(params),
+            key=jax.random.key_data(run_key),
+        )
+
+    return jax.jit(init, out_shardings=NamedSharding(mesh, P()))(jax.random.key(seed))
+
+
+def make_train_step(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    make_views: MakeViews,
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compiles `(state, batch) -> (state, metrics)`; the state's memory is reused.
+
+    Args:
+      method: what is trained.
+      optimizer: from `make_optimizer`.
+      make_views: `(key, images [batch, ...]) -> views [batch, 2, ...]`, run on the device.
+      mesh: the devices. The batch is spread over its "data" axis, the state is on each device;
+        the step is written for the whole batch, and the compiler places it.
+    """
+    replicated, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+
+    @partial(
+        jax.jit,
+        donate_argnums=0,
+        in_shardings=(replicated, spread),
+        out_shardings=(replicated, replicated),
+    )
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        view_key, loss_key = jax.random.split(step_key(state))
+        views = make_views(view_key, batch["images"])
+        inputs = {"views": views, "labels": batch["labels"]}
+
+        def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
+            return method.loss(params, state.method_state, inputs, loss_key)
+
+        (loss, (method_state, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            method_state=method_state,
+            opt_state=opt_state,
+            key=state.key,
+        )
+        return new_state, {
+            **metrics,
+            "loss": loss,
+            "gradient_norm": optax.global_norm(gradients),
+        }
+
+    return train_step

@@ -1,0 +1,1 @@
+"""One script per question that a user asks; each has --help."""

@@ -1,0 +1,58 @@
+"""Writes the features of a trained encoder, and the labels, to .npz files.
+
+    python -m experiments.embed --workdir=runs/digits-alpha_direct-1234abcd
+
+writes train.npz and test.npz (or pretrain.npz where there are no labels) into --output, each with
+features [n, dim], embeddings [n, projector_dim] and, where the data has them, labels [n].
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from alphacl_jax.training.contrastive import embed_features
+from experiments.evaluate import features_of, restore_run
+from experiments.main import run_main
+from experiments.run_flags import RunError
+from experiments.runs import make_projector
+
+
+def main(argv: Sequence[str]) -> None:
+    del argv
+    workdir = Path(flags.FLAGS.workdir)
+    output = Path(flags.FLAGS.output or workdir / "features")
+    run, state, _ = restore_run(workdir)
+    splits = {"train": run.dataset.train, "test": run.dataset.test}
+    if run.dataset.train is None:
+        splits = {"pretrain": run.dataset.pretrain}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"--output={output} cannot be made: {error}") from error
+    for name, split in splits.items():
+        if split is None:
+            continue
+        features, labels = features_of(run, state, split)
+        arrays = {
+            "features": features,
+            "embeddings": np.asarray(
+                embed_features(
+                    make_projector(run.values), state.params, state.method_state, features
+                )
+            ),
+        }
+        if split.labelled:
+            arrays["labels"] = labels
+        partial = output / f"{name}.partial.npz"
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
+        partial.replace(output / f"{name}.npz")
+        shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
+        print(f"{output / f'{name}.npz'}: {shapes}")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "The run folder.", required=True)
+    flags.DEFINE_string("output", None, "Folder for the .npz files. Default: WORKDIR/features.")
+    run_main(main, __doc__)

@@ -1,0 +1,207 @@
+"""The flags of a training run, and how a run folder remembers them."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from alphacl_jax.training.checkpoint import write_text_atomically
+from alphacl_jax.training.optim import OPTIMIZERS
+from experiments.objectives import LOSSES
+
+# Where a run lies and what it shows do not change what it computes.
+_NOT_PART_OF_A_RUN = ("workdir", "preview")
+
+
+class RunError(Exception):
+    """Something that the person at the keyboard can put right; shown without a traceback."""
+
+
+def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines every flag of a training run on `values`."""
+
+    def string(name: str, default: str | None, text: str) -> None:
+        flags.DEFINE_string(name, default, text, flag_values=values)
+
+    def integer(name: str, default: int | None, text: str, lower: int = 0) -> None:
+        flags.DEFINE_integer(name, default, text, lower_bound=lower, flag_values=values)
+
+    def number(name: str, default: float | None, text: str) -> None:
+        flags.DEFINE_float(name, default, text, flag_values=values)
+
+    def choice(name: str, default: str, options: tuple[str, ...], text: str) -> None:
+        flags.DEFINE_enum(name, default, list(options), text, flag_values=values)
+
+    string(
+        "workdir", None, "The run folder. Default: runs/DATASET-LOSS-HASH, the hash of all flags."
+    )
+    string("preview", None, "Write a grid of augmented pairs to this PNG file, and stop.")
+    integer("seed", 0, "Of the initial weights, the order of the data and the augmentation.")
+
+    string(
+        "dataset",
+        "digits",
+        "digits (ships with scikit-learn), folder, or a TFDS image classification data set: "
+        "cifar10, cifar100, stl10, fashion_mnist, ...",
+    )
+    string(
+        "data_dir",
+        None,
+        "For folder: the folder with train/CLASS/* and test/CLASS/*, or with unlabelled images. "
+        "For TFDS: where it keeps its data sets; its own default otherwise.",
+    )
+    integer("image_size", None, "Resize and crop images to this side. Default: as they are.", 1)
+    integer(
+        "memory_limit_mb",
+        2048,
+        "Data sets of up to this size live on the devices; larger ones are streamed.",
+    )
+    string(
+        "augmentation",
+        None,
+        "simclr, simclr_gray, digits or none. Default: what suits the data set.",
+    )
+    string(
+        "augmentation_overrides",
+        "",
+        "Changes to the augmentation, such as 'cutout_prob=0.5,crop_scale=0.2:1,sobel_prob=0.1'; "
+        "the fields are those of alphacl_jax.data.policies.Policy.",
+    )
+
+    choice("loss", "alpha_direct", LOSSES, "The loss family, or alpha_ and the rule for alpha.")
+    number("temperature", 0.5, "tau > 0 of the losses and rules that have one.")
+    number("power", 4.0, "p > 1 of alpha_direct: alpha ~ exp(-d^p / tau).")
+    number("gamma", 2.0, "The exponent of alpha_inverse (> 1) and alpha_reference_inverse (> 0).")
+    number("eps", 1.0, "epsilon >= 0 of info_nce: the weight of the positive in the denominator.")
+    number("margin", None, "Of triplet, soft_triplet and lifted_structured. Default: the family's.")
+    number("sigmoid_c", 1.0, "c > 0 of the sigmoid loss.")
+    choice(
+        "negatives",
+        "both_views",
+        ("both_views", "same_view", "cross_view"),
+        "Which embeddings are an anchor's negatives.",
+    )
+    flags.DEFINE_bool(
+        "stop_gradient",
+        True,
+        "Hold alpha fixed in the gradient. --nostop_gradient is 'backprop alpha(theta)'.",
+        flag_values=values,
+    )
+    string("block_size", "auto", "Anchors compared at a time: a number, or auto.")
+
+    choice(
+        "encoder",
+        "small",
+        ("small", "resnet18", "resnet34", "resnet50"),
+        "small is one block per stage, for little images.",
+    )
+    flags.DEFINE_list(
+        "widths", ["32", "64", "128"], "Channels of each stage of --encoder=small.", values
+    )
+    choice(
+        "stem",
+        "auto",
+        ("auto", "small", "large"),
+        "small is a 3x3 convolution, large ImageNet's 7x7 and pooling; auto takes small up to "
+        "64 pixels. --encoder=small always has the small one.",
+    )
+    integer("projector_hidden", 256, "Width of the projector's hidden layers.", 1)
+    integer("projector_depth", 2, "Layers of the projector: 2 is SimCLR's, 1 linear, 0 none.")
+    integer("projector_dim", 128, "Width of the embedding that the loss sees.", 1)
+    choice(
+        "projector_norm",
+        "affine",
+        ("none", "affine", "no_affine"),
+        "BatchNorm on the projector's hidden layers.",
+    )
+    choice("dtype", "float32", ("float32", "bfloat16"), "Of the model's computation.")
+
+    integer("batch_size", 128, "Images per step, over all devices.", 1)
+    integer("epochs", 60, "Passes over the data.", 1)
+    choice("optimizer", "adamw", OPTIMIZERS, "From optax.")
+    number("learning_rate", 2e-3, "The peak, after warm-up and before the cosine.")
+    integer("warmup_epochs", 5, "Of linear warm-up, part of --epochs.")
+    number("weight_decay", 1e-4, "On weights alone: norms and biases are spared.")
+    number("momentum", 0.9, "Of sgd and lars.")
+    number("clip_norm", None, "Clip the gradient at this global norm. Default: no clipping.")
+    integer("log_every", 10, "Steps between records in metrics.jsonl and TensorBoard.", 1)
+    integer("save_every", 100, "Steps between checkpoints.", 1)
+
+
+def settings(values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
+    """The run's flags by name, those that do not change what it computes left out."""
+    reference = flags.FlagValues()
+    define_run_flags(reference)
+    return {
+        name: values[name].value for name in sorted(reference) if name not in _NOT_PART_OF_A_RUN
+    }
+
+
+def flag_file(values: flags.FlagValues = flags.FLAGS) -> str:
+    """The run's flags in absl's flag file format; `--flagfile` of it repeats the run."""
+    lines = []
+    for name, value in settings(values).items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            lines.append(f"--{name}" if value else f"--no{name}")
+        else:
+            text = ",".join(value) if isinstance(value, list) else str(value)
+            lines.append(f"--{name}={text}")
+    return "\n".join(lines) + "\n"
+
+
+def default_workdir(values: flags.FlagValues = flags.FLAGS) -> Path:
+    """`runs/` plus data set, loss and a hash of all flags."""
+    digest = hashlib.sha256(flag_file(values).encode()).hexdigest()[:8]
+    dataset = values.dataset.replace("/", "_")
+    return Path("runs") / f"{dataset}-{values.loss}-{digest}"
+
+
+def read_run(workdir: Path) -> flags.FlagValues:
+    """The flags that the run in `workdir` was made with.
+
+    Raises:
+      RunError: where there is no run, or its flags cannot be read.
+    """
+    path = workdir / "flags.txt"
+    if not path.is_file():
+        raise RunError(f"{workdir} holds no run: {path} is missing. Check --workdir")
+    values = flags.FlagValues()
+    define_run_flags(values)
+    try:
+        values(["run", f"--flagfile={path}"])
+    except flags.Error as error:
+        raise RunError(f"{path} cannot be read as flags: {error}") from error
+    return values
+
+
+def claim_workdir(workdir: Path, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Makes the run folder, or checks that the run in it has the same flags.
+
+    Raises:
+      RunError: where it holds a run with other flags, naming those that differ, or cannot be made.
+    """
+    if (workdir / "flags.txt").exists():
+        there, here = settings(read_run(workdir)), settings(values)
+        differing = [
+            f"--{name} is {there[name]!r} there and {here[name]!r} here"
+            for name in here
+            if there[name] != here[name]
+        ]
+        if differing:
+            raise RunError(
+                f"{workdir} holds a run with other flags: {'; '.join(differing)}. Use another "
+                f"--workdir, or repeat that run with --flagfile={workdir / 'flags.txt'}"
+            )
+        return
+    if workdir.is_dir() and any(workdir.iterdir()):
+        raise RunError(
+            f"{workdir} is not empty and holds no run (no flags.txt). Use another --workdir"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_text_atomically(workdir / "flags.txt", flag_file(values))
+    except OSError as error:
+        raise RunError(f"the run folder {workdir} cannot be made: {error}") from error

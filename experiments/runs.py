@@ -1,0 +1,173 @@
+"""From flags to the parts of a run: data, model, method, step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import optax
+from absl import flags
+from jax import Array
+from jax.sharding import Mesh
+
+from alphacl_jax.data import policies, sources
+from alphacl_jax.data.batches import Batches, open_batches
+from alphacl_jax.models import heads, resnet
+from alphacl_jax.training.contrastive import contrastive_method
+from alphacl_jax.training.loop import Schedule, TrainStep
+from alphacl_jax.training.optim import make_optimizer, warmup_cosine
+from alphacl_jax.training.state import Method, TrainState
+from alphacl_jax.training.step import data_mesh, init_state, make_train_step
+from experiments.objectives import make_objective
+
+_LARGE_STEM_ABOVE = 64
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the flags of a run stand for.
+
+    Attributes:
+      dataset: opened, not yet decoded.
+      policy: the augmentation.
+      mesh: the devices.
+      method: what is trained.
+    """
+
+    values: flags.FlagValues
+    dataset: sources.Dataset
+    policy: policies.Policy
+    mesh: Mesh
+    method: Method
+
+    def flag(self, name: str) -> Any:
+        return self.values[name].value
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        return int(self.flag("memory_limit_mb")) * 2**20
+
+    def views(self, key: Array, images: Array) -> Array:
+        """Two augmented views of uint8 images, `[batch, 2, height, width, channels]`."""
+        return policies.two_views(key, images, self.policy, self.dataset.mean, self.dataset.std)
+
+    def inputs(self, images: Array) -> Array:
+        """What the encoder is given of uint8 images in evaluation."""
+        return policies.normalize(images, self.dataset.mean, self.dataset.std)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parts that the loop is given."""
+
+    state: TrainState
+    step: TrainStep
+    batches: Batches
+    schedule: Schedule
+    learning_rate: optax.Schedule
+
+
+def open_run(values: flags.FlagValues) -> Run:
+    """Opens the data and builds the method that the flags describe.
+
+    Raises:
+      ValueError, FileNotFoundError: where flags or data cannot be used; the message says why.
+    """
+    objective = make_objective(values)
+    dataset = sources.load(values.dataset, values.data_dir, values.image_size)
+    name = values.augmentation
+    policy = (
+        policies.default_policy(dataset.name, dataset.image_shape)
+        if name is None
+        else policies.named_policy(name, dataset.image_shape)
+    )
+    policy = policies.override(policy, values.augmentation_overrides)
+    mesh = data_mesh()
+    method = contrastive_method(
+        _encoder(values, dataset.image_shape),
+        make_projector(values),
+        objective,
+        mesh,
+        negatives=values.negatives,
+        stop_gradient=values.stop_gradient,
+        block_size=_block_size(values.block_size),
+    )
+    return Run(values, dataset, policy, mesh, method)
+
+
+def prepare_training(run: Run) -> Training:
+    """The state, step, batches and schedule of a run.
+
+    Raises:
+      ValueError: where the flags do not fit each other or the data.
+    """
+    batches = open_batches(
+        run.dataset.pretrain,
+        run.flag("batch_size"),
+        run.mesh,
+        run.flag("seed"),
+        run.memory_limit_bytes,
+    )
+    total = run.flag("epochs") * batches.steps_per_epoch
+    learning_rate = warmup_cosine(
+        run.flag("learning_rate"), total, run.flag("warmup_epochs") * batches.steps_per_epoch
+    )
+    optimizer = make_optimizer(
+        run.flag("optimizer"),
+        learning_rate,
+        weight_decay=run.flag("weight_decay"),
+        momentum=run.flag("momentum"),
+        clip_norm=run.flag("clip_norm"),
+    )
+    return Training(
+        state=init_state(
+            run.method, optimizer, run.dataset.image_shape, run.flag("seed"), run.mesh
+        ),
+        step=make_train_step(run.method, optimizer, run.views, run.mesh),
+        batches=batches,
+        schedule=Schedule(total, run.flag("log_every"), run.flag("save_every")),
+        learning_rate=learning_rate,
+    )
+
+
+def _block_size(text: str) -> int | str:
+    if text == "auto":
+        return text
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise ValueError(f"--block_size={text} must be a whole number >= 1, or auto")
+    return number
+
+
+def _encoder(values: flags.FlagValues, image_shape: tuple[int, int, int]) -> nn.Module:
+    dtype = jnp.dtype(values.dtype)
+    name, stem = values.encoder, values.stem
+    if name == "small":
+        try:
+            widths = tuple(int(width) for width in values.widths)
+        except ValueError:
+            widths = ()
+        if not widths or min(widths) < 1:
+            raise ValueError(
+                f"--widths={','.join(values.widths)} must be whole numbers >= 1, such as 32,64,128"
+            )
+        if stem == "large":
+            raise ValueError("--stem=large needs --encoder=resnet18, resnet34 or resnet50")
+        return resnet.small_resnet(widths, dtype=dtype)
+    small = stem == "small" or (stem == "auto" and min(image_shape[:2]) <= _LARGE_STEM_ABOVE)
+    make = {"resnet18": resnet.resnet18, "resnet34": resnet.resnet34, "resnet50": resnet.resnet50}
+    return make[name](small_stem=small, dtype=dtype)
+
+
+def make_projector(values: flags.FlagValues) -> heads.Projector:
+    """The projector that the flags describe."""
+    return heads.Projector(
+        hidden=values.projector_hidden,
+        depth=values.projector_depth,
+        dim=values.projector_dim,
+        batch_norm=values.projector_norm,
+        dtype=jnp.dtype(values.dtype),
+    )

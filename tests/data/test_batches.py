@@ -1,0 +1,154 @@
+"""Batches: every image once per epoch, exact resumption, placement, damaged images."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from alphacl_jax.data import batches, sources
+from alphacl_jax.data.images import UnreadableImage
+
+IMAGES, BATCH = 37, 8
+STEPS = IMAGES // BATCH
+
+
+def _mesh(devices: int) -> Mesh:
+    return jax.make_mesh(
+        (devices,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+
+
+class _Numbered:
+    """Image i is filled with i and has label 100 + i."""
+
+    image_shape = (2, 2, 3)
+
+    def __init__(self, damaged: tuple[int, ...] = ()) -> None:
+        self.damaged = damaged
+
+    def __len__(self) -> int:
+        return IMAGES
+
+    def __getitem__(self, index):
+        if index in self.damaged:
+            raise UnreadableImage(f"image {index} (broken)")
+        return {"image": np.full((2, 2, 3), index, np.uint8), "label": 100 + index}
+
+
+def _open(kind: str, *, devices: int = 1, seed: int = 0, batch: int = BATCH) -> batches.Batches:
+    split = sources.Split(_Numbered(), labelled=True)
+    limit = IMAGES * 12 - (kind == "streamed")
+    return batches.open_batches(split, batch, _mesh(devices), seed, limit)
+
+
+def _order(iterator: batches.Batches, steps: int) -> list[list[int]]:
+    return [(np.asarray(next(iterator)["labels"]) - 100).tolist() for _ in range(steps)]
+
+
+both = pytest.mark.parametrize("kind", ["resident", "streamed"])
+
+
+@both
+def test_the_memory_limit_chooses(kind):
+    assert _open(kind).get_state()["kind"] == kind
+
+
+@both
+@pytest.mark.parametrize("devices", [1, 8])
+def test_a_batch_holds_matching_images_and_labels_sharded_over_data(kind, devices):
+    batch = next(_open(kind, devices=devices))
+    sharding = NamedSharding(_mesh(devices), PartitionSpec("data"))
+    for array in batch.values():
+        assert isinstance(array, jax.Array)
+        assert array.sharding.is_equivalent_to(sharding, array.ndim)
+    assert batch["images"].shape == (BATCH, 2, 2, 3)
+    assert batch["images"].dtype == np.uint8
+    assert batch["labels"].dtype == np.int32
+    np.testing.assert_array_equal(batch["images"][:, 1, 0, 2] + 100, batch["labels"])
+
+
+@both
+def test_an_epoch_visits_no_image_twice_and_epochs_differ(kind):
+    iterator = _open(kind)
+    assert iterator.steps_per_epoch == STEPS
+    epochs = [[i for batch in _order(iterator, STEPS) for i in batch] for _ in range(3)]
+    for epoch in epochs:
+        assert len(set(epoch)) == STEPS * BATCH
+        assert epoch != sorted(epoch)
+    assert epochs[0] != epochs[1] != epochs[2]
+    # the images left over are not the same in each epoch
+    assert len({frozenset(epoch) for epoch in epochs}) == 3
+
+
+@both
+def test_the_seed_and_nothing_else_decides_the_order(kind):
+    first = _order(_open(kind), 6)
+    assert _order(_open(kind, devices=8), 6) == first
+    assert _order(_open(kind, seed=1), 6) != first
+
+
+@both
+@pytest.mark.parametrize("taken", [0, 3, STEPS, 2 * STEPS + 1])
+def test_the_state_resumes_exactly(kind, taken):
+    iterator = _open(kind)
+    _order(iterator, taken)
+    state = json.loads(json.dumps(iterator.get_state()))
+    expected = _order(iterator, STEPS + 2)
+    resumed = _open(kind)
+    _order(resumed, 2)  # a position of its own, to be forgotten
+    resumed.set_state(state)
+    assert _order(resumed, STEPS + 2) == expected
+    iterator.set_state(state)  # and back, in the same iterator
+    assert _order(iterator, STEPS + 2) == expected
+
+
+@both
+def test_a_state_of_other_batches_is_refused(kind):
+    state = _open(kind).get_state()
+    with pytest.raises(ValueError, match="other batches: seed 0 there, 1 here, batch_size 8 there"):
+        _open(kind, seed=1, batch=4).set_state(state)
+
+
+@both
+def test_fewer_images_than_a_batch(kind):
+    with pytest.raises(ValueError, match="37 images are fewer than one batch of 40"):
+        _open(kind, batch=40)
+
+
+@both
+def test_a_batch_that_the_devices_do_not_divide(kind):
+    with pytest.raises(ValueError, match=r"batch of 12 .* over 8 devices. .* such as 16"):
+        _open(kind, devices=8, batch=12)
+
+
+@both
+def test_an_empty_batch(kind):
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        _open(kind, batch=0)
+
+
+def test_streaming_past_damaged_images_names_each_once_and_stays_exact(caplog):
+    source = _Numbered(damaged=(3, 4, 20))
+    iterator = batches.streamed_batches(source, BATCH, _mesh(1), seed=0)
+    order = _order(iterator, 3 * STEPS)
+    whole = _order(batches.streamed_batches(_Numbered(), BATCH, _mesh(1), seed=0), 3 * STEPS)
+    stand_in = {3: 5, 4: 5, 20: 21}
+    assert order == [[stand_in.get(i, i) for i in batch] for batch in whole]
+    named = sorted(record.getMessage().split(": ")[1] for record in caplog.records)
+    assert named == ["image 20 (broken)", "image 3 (broken)", "image 4 (broken)"]
+
+
+def test_streaming_ends_when_too_few_images_can_be_read():
+    source = _Numbered(damaged=tuple(range(IMAGES)))
+    iterator = batches.streamed_batches(source, BATCH, _mesh(1), seed=0)
+    with pytest.raises(ValueError, match="of 37 images cannot be read, which leaves fewer than"):
+        next(iterator)
+
+
+def test_resident_damage_leaves_too_few(caplog):
+    split = sources.Split(_Numbered(damaged=tuple(range(4, IMAGES))), labelled=True)
+    with pytest.raises(ValueError, match="4 images are fewer than one batch of 8"):
+        batches.open_batches(split, BATCH, _mesh(1), 0, 10**6)
+    assert "33 of 37 images cannot be read" in caplog.text

@@ -1,0 +1,180 @@
+"""Folders of images: the layouts, what is ignored, and every complaint."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphacl_jax.data import sources
+
+LIMIT = 10**8
+
+
+def _write(root: Path, *paths: str, size: tuple[int, int] = (6, 5)) -> None:
+    """One image per path, its grey value the number of the path."""
+    for value, path in enumerate(paths):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", size, value).save(root / path)
+
+
+def _two_classes(root: Path) -> None:
+    _write(root, "train/cat/a.png", "train/cat/b.png", "train/dog/c.png", "train/dog/d.bmp")
+
+
+def test_class_folders_under_train_and_test(tmp_path):
+    _two_classes(tmp_path)
+    _write(tmp_path, "test/dog/x.png", "test/cat/y.png")
+    data = sources.load("folder", tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert data.image_shape == (5, 6, 3)
+    assert data.pretrain is data.train
+    pixels, labels = sources.to_arrays(data.train, LIMIT)
+    assert pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert labels.tolist() == [0, 0, 1, 1]
+    assert labels.dtype == np.int32
+    pixels, labels = sources.to_arrays(data.test, LIMIT)
+    assert pixels[:, 0, 0, 0].tolist() == [1, 0]  # y, a cat, then x, a dog
+    assert labels.tolist() == [0, 1]
+
+
+def test_no_test_folder_is_fine_and_val_stands_for_it(tmp_path):
+    _two_classes(tmp_path)
+    assert sources.load("folder", tmp_path).test is None
+    _write(tmp_path, "val/dog/x.png", "val/cat/y.png")
+    assert len(sources.load("folder", tmp_path).test.source) == 2
+
+
+def test_class_folders_without_train(tmp_path):
+    _write(tmp_path, "cat/a.png", "dog/b.png")
+    data = sources.load("folder", str(tmp_path))
+    assert data.class_names == ("cat", "dog")
+    assert data.test is None
+
+
+@pytest.mark.parametrize("under", ["", "train/"])
+def test_flat_folder_is_unlabelled(tmp_path, under):
+    _write(tmp_path, under + "b.png", under + "a.jpg")
+    data = sources.load("folder", tmp_path)
+    assert data.train is None
+    assert data.test is None
+    assert data.class_names == ()
+    assert not data.pretrain.labelled
+    pixels, labels = sources.to_arrays(data.pretrain, LIMIT)
+    assert pixels[:, 0, 0, 0].tolist() == [1, 0]  # sorted by name
+    assert labels.tolist() == [-1, -1]
+
+
+def test_other_files_are_ignored_and_classes_are_searched_deep(tmp_path, caplog):
+    _two_classes(tmp_path)
+    _write(tmp_path, "train/cat/more/e.PNG", "train/cat/.hidden.png", "train/.cache/f.png")
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "table.h5"):
+        (tmp_path / "train" / "cat" / name).write_bytes(b"?")
+    data = sources.load("folder", tmp_path)
+    assert data.class_names == ("cat", "dog")
+    assert len(data.train.source) == 5
+    assert caplog.text == ""
+
+
+def test_images_without_class_are_mentioned(tmp_path, caplog):
+    _two_classes(tmp_path)
+    _write(tmp_path, "train/loose.png", "train/loose2.png", "stray.png")
+    assert len(sources.load("folder", tmp_path).train.source) == 4
+    assert "2 images beside class folders have no class and are left out" in caplog.text
+    assert "1 images beside train/ have no class" in caplog.text
+
+
+def test_a_class_folder_without_images_is_mentioned(tmp_path, caplog):
+    _two_classes(tmp_path)
+    (tmp_path / "train" / "empty").mkdir()
+    assert sources.load("folder", tmp_path).class_names == ("cat", "dog")
+    assert "no images in empty, so not a class" in caplog.text
+
+
+def test_mixed_sizes_need_an_image_size(tmp_path):
+    _two_classes(tmp_path)
+    _write(tmp_path, "train/cat/large.png", size=(9, 12))
+    with pytest.raises(ValueError, match=r"differ in size: 6x5 \(4\), 9x12 \(1\).*--image_size=N"):
+        sources.load("folder", tmp_path)
+    data = sources.load("folder", tmp_path, image_size=4)
+    assert data.image_shape == (4, 4, 3)
+    assert sources.to_arrays(data.train, LIMIT)[0].shape == (5, 4, 4, 3)
+
+
+def test_damaged_images_are_left_out_and_reported_once(tmp_path, caplog):
+    _two_classes(tmp_path)
+    (tmp_path / "train" / "cat" / "broken.png").write_bytes(b"?")
+    data = sources.load("folder", tmp_path)
+    for split in (data.pretrain, data.train):
+        pixels, labels = sources.to_arrays(split, LIMIT)
+    assert pixels[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert labels.tolist() == [0, 0, 1, 1]
+    (record,) = caplog.records
+    assert "1 of 5 images cannot be read" in record.getMessage()
+    assert str(tmp_path / "train" / "cat" / "broken.png") in record.getMessage()
+
+
+@pytest.mark.parametrize("image_size", [None, 4])
+def test_all_images_damaged(tmp_path, image_size):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"?")
+    with pytest.raises(ValueError, match=r"(no image in|2 of 2 images cannot) .*read.*"):
+        sources.load("folder", tmp_path, image_size)
+
+
+def test_a_missing_folder_and_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        sources.load("folder", tmp_path / "nowhere")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(NotADirectoryError, match="is a file"):
+        sources.load("folder", tmp_path / "file")
+    with pytest.raises(ValueError, match="needs data_dir"):
+        sources.load("folder")
+
+
+def test_a_folder_without_images(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no images in .*: it is empty"):
+        sources.load("folder", tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "x.npy").write_bytes(b"?")
+    with pytest.raises(FileNotFoundError, match=r"no images in .*train: files of type .npy \(1\)"):
+        sources.load("folder", tmp_path)
+
+
+def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
+    _two_classes(tmp_path)
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # the tests may run as root, who may read all
+    with pytest.raises(PermissionError, match=r"cannot read .*dog: Permission denied"):
+        sources.load("folder", tmp_path)
+
+
+def test_one_class_only(tmp_path):
+    _write(tmp_path, "train/cat/a.png", "train/cat/b.png")
+    with pytest.raises(ValueError, match=r"one class only, 'cat'.*data_dir=.*cat to pretrain"):
+        sources.load("folder", tmp_path)
+
+
+def test_test_classes_must_be_the_train_classes(tmp_path):
+    _two_classes(tmp_path)
+    _write(tmp_path, "test/cat/x.png", "test/cow/y.png")
+    with pytest.raises(ValueError, match=r"differ from the 2 .* lacks dog and has besides cow"):
+        sources.load("folder", tmp_path)
+
+
+def test_a_test_folder_alone_or_empty(tmp_path):
+    _write(tmp_path, "test/cat/x.png", "test/dog/y.png")
+    with pytest.raises(FileNotFoundError, match="has test/ but no train/"):
+        sources.load("folder", tmp_path)
+    _two_classes(tmp_path)
+    for path in (tmp_path / "test").rglob("*.png"):
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"no images in .*test: it is empty"):
+        sources.load("folder", tmp_path)

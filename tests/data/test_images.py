@@ -1,0 +1,140 @@
+"""Decoding: every pixel format, orientation, cropping, damage."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphacl_jax.data import images
+
+
+def _file(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    buffer.seek(0)
+    return buffer
+
+
+def _palette_with_transparency() -> io.BytesIO:
+    image = Image.new("P", (4, 4), 1)
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((0, 0), 0)
+    return _file(image, "PNG", transparency=1)
+
+
+def _cmyk(kind: str) -> io.BytesIO:
+    return _file(Image.new("CMYK", (4, 4), (0, 255, 255, 0)), kind)
+
+
+CASES = {
+    "rgb png": (lambda: _file(Image.new("RGB", (4, 4), (9, 8, 7)), "PNG"), (9, 8, 7)),
+    "rgb webp": (lambda: _file(Image.new("RGB", (4, 4)), "WEBP", lossless=True), (0, 0, 0)),
+    "rgb gif": (lambda: _file(Image.new("RGB", (4, 4), (255, 0, 0)), "GIF"), (255, 0, 0)),
+    "grey bmp": (lambda: _file(Image.new("L", (4, 4), 77), "BMP"), (77, 77, 77)),
+    "grey jpeg": (lambda: _file(Image.new("L", (4, 4), 77), "JPEG"), (77, 77, 77)),
+    "one bit": (lambda: _file(Image.new("1", (4, 4), 1), "PNG"), (255, 255, 255)),
+    # 200 of 255 is 200 * 257 of 65535
+    "16-bit png": (lambda: _file(Image.new("I;16", (4, 4), 200 * 257), "PNG"), (200, 200, 200)),
+    "16-bit tiff": (lambda: _file(Image.new("I;16", (4, 4), 90 * 257), "TIFF"), (90, 90, 90)),
+    "palette": (lambda: _file(Image.new("P", (4, 4), 0), "PNG"), (0, 0, 0)),
+    "palette, transparent": (_palette_with_transparency, (255, 255, 255)),
+    "rgb, one colour transparent": (
+        lambda: _file(Image.new("RGB", (4, 4), (1, 2, 3)), "PNG", transparency=(1, 2, 3)),
+        (255, 255, 255),
+    ),
+    # half of red over white
+    "rgba": (lambda: _file(Image.new("RGBA", (4, 4), (255, 0, 0, 128)), "PNG"), (255, 127, 127)),
+    "grey with alpha": (lambda: _file(Image.new("LA", (4, 4), (0, 0)), "PNG"), (255, 255, 255)),
+    "cmyk jpeg": (lambda: _cmyk("JPEG"), (255, 0, 0)),
+    "cmyk tiff": (lambda: _cmyk("TIFF"), (255, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pixel_formats_become_rgb(case):
+    make, colour = CASES[case]
+    pixels = images.decode(make(), (4, 4, 3), case)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (4, 4, 3)
+    np.testing.assert_allclose(pixels[2, 2].astype(int), colour, atol=2)
+
+
+def test_palette_keeps_its_opaque_colour():
+    pixels = images.decode(_palette_with_transparency(), (4, 4, 3), "palette")
+    assert pixels[0, 0].tolist() == [10, 20, 30]
+
+
+def test_one_channel_stays_grey():
+    ramp = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    pixels = images.decode(_file(Image.fromarray(ramp), "PNG"), (4, 4, 1), "ramp")
+    np.testing.assert_array_equal(pixels[..., 0], ramp)
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [(3, 2), (6, -1), (8, 1)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_orientation_is_applied_to_pixels_and_to_the_size(orientation, turn, kind):
+    stored = np.random.default_rng(0).integers(0, 255, (3, 5, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = _file(Image.fromarray(stored), kind, exif=exif)
+    upright = np.rot90(stored, turn)
+    assert images.common_size([file], "here") == upright.shape[:2]
+    file.seek(0)
+    np.testing.assert_array_equal(images.decode(file, upright.shape, "x"), upright)
+
+
+@pytest.mark.parametrize("tall", [False, True])
+def test_other_sizes_are_scaled_on_the_shorter_side_and_cropped_at_the_centre(tall):
+    wide = np.zeros((20, 60, 3), np.uint8)
+    wide[:, 20:40] = 255  # the central square
+    stored = wide.swapaxes(0, 1) if tall else wide
+    pixels = images.decode(_file(Image.fromarray(stored), "PNG"), (10, 10, 3), "x")
+    assert pixels.shape == (10, 10, 3)
+    assert pixels[1:-1, 1:-1].min() == 255
+
+
+def test_a_large_jpeg_is_reduced_to_its_mean():
+    noise = np.random.default_rng(0).integers(0, 256, (256, 256), dtype=np.uint8)
+    pixels = images.decode(_file(Image.fromarray(noise), "JPEG", quality=95), (8, 8, 3), "x")
+    expected = noise.reshape(8, 32, 8, 32).mean((1, 3))
+    np.testing.assert_allclose(pixels[..., 0], expected, atol=12)  # one pixel's deviation is 74
+
+
+def _truncated() -> io.BytesIO:
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    return io.BytesIO(_file(Image.fromarray(noise), "PNG").getvalue()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: io.BytesIO(b"no image"), "cannot identify"),
+        (lambda: io.BytesIO(b""), "cannot identify"),
+        (_truncated, "truncated"),
+        (lambda: _file(Image.new("F", (4, 4), 0.5), "TIFF"), "float pixels"),
+    ],
+)
+def test_damage_is_named(make, reason):
+    with pytest.raises(images.UnreadableImage, match=rf"some\.png \(.*{reason}"):
+        images.decode(make(), (4, 4, 3), "some.png")
+
+
+def test_sizes_that_differ_are_listed():
+    files = [_file(Image.new("L", size), "PNG") for size in [(4, 6), (4, 6), (5, 6)]]
+    with pytest.raises(
+        ValueError, match=r"in here differ in size: 4x6 \(2\), 5x6 \(1\), .*--image"
+    ):
+        images.common_size(files, "here")
+
+
+def test_a_damaged_header_is_passed_over_unless_all_are():
+    good = _file(Image.new("L", (4, 6)), "PNG")
+    assert images.common_size([io.BytesIO(b"?"), good], "here") == (6, 4)
+    with pytest.raises(ValueError, match="no image in here can be read"):
+        images.common_size([io.BytesIO(b"?")], "here")
+
+
+def test_suffixes_are_those_pillow_decodes():
+    assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp", ".gif"} <= images.suffixes()
+    assert not {".txt", ".db", ".h5", ".pdf", ".mpg", ""} & images.suffixes()

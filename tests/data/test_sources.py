@@ -1,0 +1,117 @@
+"""The embedded digits, decoding of whole splits, and names."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from alphacl_jax.data import sources
+from alphacl_jax.data.images import UnreadableImage
+
+
+@pytest.fixture(scope="module")
+def digits() -> sources.Dataset:
+    return sources.load("digits")
+
+
+def test_digits_are_split_by_class_always_the_same(digits):
+    train, train_labels = sources.to_arrays(digits.train, 10**6)
+    test, test_labels = sources.to_arrays(digits.test, 10**6)
+    assert train.shape == (1297, 8, 8, 1)
+    assert test.shape == (500, 8, 8, 1)
+    assert train.dtype == np.uint8
+    assert (train.min(), train.max()) == (0, 255)
+    share = np.bincount(test_labels) / np.bincount(np.concatenate([train_labels, test_labels]))
+    np.testing.assert_allclose(share, 500 / 1797, atol=0.005)
+    assert not {x.tobytes() for x in train} & {x.tobytes() for x in test}
+    # Published results hold for one split: its first labels, and the sum of its pixels.
+    assert test_labels[:8].tolist() == [0, 1, 4, 5, 8, 5, 6, 5]
+    assert int(test.sum(dtype=np.int64)) == 2492007
+
+
+def test_digits_colours_are_those_of_the_training_images(digits):
+    train, _ = sources.to_arrays(digits.train, 10**6)
+    np.testing.assert_allclose(digits.mean, train.mean() / 255)
+    np.testing.assert_allclose(digits.std, train.std() / 255)
+
+
+def test_digits_can_be_scaled():
+    data = sources.load("digits", image_size=16)
+    assert data.image_shape == (16, 16, 1)
+    assert data.test.source[0]["image"].shape == (16, 16, 1)
+
+
+def test_image_size_below_one():
+    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
+        sources.load("digits", image_size=0)
+
+
+def test_memory_limit(digits):
+    needed = 500 * 64
+    assert sources.fits_in_memory(digits.test, needed)
+    assert not sources.fits_in_memory(digits.test, needed - 1)
+    with pytest.raises(ValueError, match="32,000 bytes, more than the 31,999 allowed"):
+        sources.to_arrays(digits.test, needed - 1)
+
+
+class _CountingSource:
+    """Images whose every seventh is damaged."""
+
+    image_shape = (2, 2, 1)
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return 70
+
+    def __getitem__(self, index):
+        self.reads += 1
+        if index % 7 == 0:
+            raise UnreadableImage(f"image {index} (broken)")
+        return {"image": np.full((2, 2, 1), index, np.uint8), "label": index}
+
+
+def test_a_split_is_decoded_once_in_order_without_the_damaged(caplog):
+    split = sources.Split(_CountingSource(), labelled=True)
+    pixels, labels = sources.to_arrays(split, 1000)
+    again, _ = sources.to_arrays(split, 1000)
+    expected = [i for i in range(70) if i % 7]
+    assert labels.tolist() == expected
+    assert pixels[:, 0, 0, 0].tolist() == expected
+    assert again is pixels
+    assert split.source.reads == 70
+    assert not pixels.flags.writeable
+    (record,) = caplog.records
+    assert "10 of 70 images cannot be read: image 0 (broken); " in record.getMessage()
+    assert record.getMessage().endswith("; and 5 more. They are left out")
+
+
+def test_a_channel_without_contrast_has_a_deviation_above_zero():
+    flat = sources.ArraySource(np.full((4, 2, 2, 3), 51, np.uint8), np.zeros(4, np.int32))
+    mean, std = sources._colours(flat)
+    np.testing.assert_allclose(mean, 0.2)
+    assert min(std) > 0
+
+
+def test_cifar100_has_colours_of_its_own():
+    assert sources._COLOURS["cifar10"] != sources._COLOURS["cifar100"]
+
+
+@pytest.mark.parametrize("name", ["cifr10", "not a name"])
+def test_unknown_names(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"unknown data set '{name}'.*Known are digits") as error:
+        sources.load(name, tmp_path)
+    assert ("Did you mean cifar10" in str(error.value)) == (name == "cifr10")
+
+
+def test_importing_costs_no_reader():
+    code = (
+        "import sys, alphacl_jax.data.sources\n"
+        "print([m for m in ('tensorflow_datasets', 'sklearn', 'grain') if m in sys.modules])"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"

@@ -1,0 +1,130 @@
+"""Pictures: what is drawn, that files are whole PNGs, and odd inputs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from alphacl_jax.evaluation import pictures
+from alphacl_jax.evaluation.pictures import plot_history, plot_map, plot_spectrum
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Every figure that is saved, to look inside."""
+    seen: list[Figure] = []
+    save = pictures._save
+    monkeypatch.setattr(pictures, "_save", lambda figure, path: (seen.append(figure),
+                                                                 save(figure, path)))  # fmt: skip
+    return seen
+
+
+def assert_picture(path: Path) -> None:
+    with Image.open(path) as image:
+        image.load()
+        assert image.format == "PNG"
+        assert min(image.size) > 300
+        assert np.asarray(image.convert("L")).std() > 1  # not blank
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # nothing half-written
+
+
+@pytest.mark.parametrize("n", [1, 30])
+def test_history(tmp_path, figures, n):
+    records = [{"step": 10 * i, "loss": -float(i), "energy": 2.0 * i, "lr": 1} for i in range(n)]
+    plot_history(tmp_path / "history.png", [{"step": 5, "accuracy": 1.0}, *records])
+    assert_picture(tmp_path / "history.png")
+    loss, energy = figures[0].axes
+    np.testing.assert_array_equal(loss.lines[0].get_xydata(), [(10 * i, -i) for i in range(n)])
+    np.testing.assert_array_equal(energy.lines[0].get_xydata(), [(10 * i, 2 * i) for i in range(n)])
+    assert loss.get_xlabel() == "training step"
+    assert loss.get_ylabel() == "loss"
+    assert "energy" in energy.get_ylabel()
+    assert loss.lines[0].get_marker() == ("o" if n == 1 else "None")
+
+
+def test_history_without_energy_or_without_anything(tmp_path, figures):
+    plot_history(tmp_path / "history.png", [{"step": 1, "loss": 2.0}])
+    assert len(figures[0].axes) == 1
+    with pytest.raises(ValueError, match="none of 1 records"):
+        plot_history(tmp_path / "none.png", [{"epoch": 1}])
+
+
+def test_spectrum(tmp_path, figures):
+    path = tmp_path / "new" / "spectrum.png"
+    plot_spectrum(path, {"embedding": [2.0, 2.0, 0.0], "features": [1.0, 1e-3, 1e-20, 0.0]})
+    assert_picture(path)
+    (ax,) = figures[0].axes
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert texts[0] == "embedding: effective rank 2.0 of 3"
+    assert texts[1].startswith("features: effective rank 1.0 of 4")
+    assert ax.get_yscale() == "log"
+    assert ax.get_ylim()[0] == pytest.approx(2e-10)
+    plot_spectrum(path, {"collapsed": [0.0, 0.0]})
+    with pytest.raises(ValueError, match="spectra is empty"):
+        plot_spectrum(path, {})
+
+
+@pytest.mark.parametrize("num_classes", [3, 24])
+def test_map_by_class(tmp_path, figures, num_classes):
+    y = np.arange(48) % num_classes
+    x = 5 * np.eye(24)[y] + np.random.default_rng(0).normal(size=(48, 24))
+    plot_map(tmp_path / "map.png", x, y, [f"c{i}" for i in range(num_classes)])
+    assert_picture(tmp_path / "map.png")
+    (ax,) = figures[0].axes
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == [
+        f"c{i}" for i in range(num_classes)
+    ]
+    looks = {
+        (tuple(c.get_facecolor()[0]), c.get_paths()[0].vertices.tobytes()) for c in ax.collections
+    }
+    assert len(looks) == num_classes  # colour and marker tell any two classes apart
+    assert sum(len(c.get_offsets()) for c in ax.collections) == 48
+    assert "48 points" in ax.get_title()
+
+
+def test_map_without_labels_is_sampled_and_repeats_by_seed(tmp_path, figures, monkeypatch):
+    monkeypatch.setattr(pictures, "_MAX_POINTS", 40)
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    for seed in (0, 0, 1):
+        plot_map(tmp_path / "map.png", x, seed=seed)
+    assert "40 of 60 points" in figures[0].axes[0].get_title()
+    first, again, other = (f.axes[0].collections[0].get_offsets() for f in figures)
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+@pytest.mark.parametrize("x", [np.ones((6, 3)), np.arange(4.0)[:, None]])
+def test_map_of_collapsed_or_one_dimensional_features(tmp_path, figures, x):
+    plot_map(tmp_path / "map.png", x)
+    assert np.isfinite(figures[0].axes[0].collections[0].get_offsets()).all()
+
+
+def test_map_errors(tmp_path):
+    x = np.eye(6)
+    path = tmp_path / "map.png"
+    with pytest.raises(ValueError, match="at least 4 points; got 3"):
+        plot_map(path, x[:3])
+    with pytest.raises(ValueError, match="give both or neither"):
+        plot_map(path, x, np.zeros(6, int))
+    with pytest.raises(ValueError, match=r"labels must lie in \[0, 1\].*from 0 to 5"):
+        plot_map(path, x, np.arange(6), ["a", "b"])
+    with pytest.raises(ValueError, match="1 of the 36 values in features"):
+        plot_map(path, np.where(np.arange(36).reshape(6, 6) == 3, np.nan, x))
+    assert not path.exists()
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "history.png"
+    path.write_text("old")
+
+    def fails(self, target, **_):
+        Path(target).write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fails)
+    with pytest.raises(OSError, match="disk full"):
+        plot_history(path, [{"step": 1, "loss": 2.0}])
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["history.png"]
