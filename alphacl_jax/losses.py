@@ -33,7 +33,8 @@ def contrastive_loss(
     With `axis_name`, z and z_pos are this device's part of the batch, the negatives come from all
     devices, and the value is that of the whole batch on each device. Take the gradient *outside*
     `jax.shard_map`, `jax.pmap` or `jax.vmap`. Inside a map, for parameters that are the same on
-    all devices, `pmean(grad(loss))` is right, since the loss is already the global one.
+    all devices (in `shard_map`: passed with `in_specs=P()`, not cast to varying),
+    `pmean(grad(loss))` is right, since the loss is already the global one.
 
     Args:
       z: first views `[n, dim]`, floating.

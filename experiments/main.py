@@ -8,13 +8,21 @@ from absl import app, flags, logging
 from experiments.run_flags import RunError
 
 
-def run_main(main: Callable[[Sequence[str]], None], documentation: str | None) -> None:
-    """Parses the flags and runs `main`; a RunError ends the program with its message, status 1."""
+def run_main(
+    main: Callable[[Sequence[str]], None], documentation: str | None, *, positional: bool = False
+) -> None:
+    """Parses the flags and runs `main`; a RunError ends the program with its message, status 1.
+
+    Args:
+      main: given the arguments that are no flags, the program's name first.
+      documentation: what --help prints above the flags.
+      positional: whether arguments that are no flags are expected.
+    """
 
     def guarded(argv: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of each file at INFO
-        if len(argv) > 1:
+        if len(argv) > 1 and not positional:
             print(
                 f"error: unexpected argument {argv[1]!r}; flags are --name=value", file=sys.stderr
             )

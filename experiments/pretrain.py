@@ -19,6 +19,7 @@ from alphacl_jax.data.preview import save_preview
 from alphacl_jax.data.sources import in_order
 from alphacl_jax.training.checkpoint import UnusableCheckpointsError
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
+from experiments import run_flags
 from experiments.evaluate import evaluate_run
 from experiments.main import run_main
 from experiments.run_flags import RunError, claim_workdir, default_workdir, define_run_flags
@@ -94,4 +95,5 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     define_run_flags()
+    flags.adopt_module_key_flags(run_flags)  # so that --help lists them
     run_main(main, __doc__)

@@ -46,9 +46,7 @@ def regularized(name, tau, gamma=2.0):
             lambda x: jnp.exp(-x / (2 * tau) - 1), domain=(-math.inf, math.inf)
         )
     if name == "inverse":
-        return acl.rules.regularized(
-            lambda x: (2 * tau / x) ** (1 / gamma), domain=(0.0, math.inf)
-        )
+        return acl.rules.regularized(lambda x: (2 * tau / x) ** (1 / gamma), domain=(0.0, math.inf))
     assert name == "square"
     return acl.rules.regularized(lambda x: -x / tau, domain=(-math.inf, 0.0))
 

@@ -96,7 +96,8 @@ def family(name, *p):
 
 
 def xi(d_pos, d_neg, psi):
-    return np.array([sum(psi(p - d) for d in row.values()) for p, row in zip(d_pos, d_neg)])  # noqa: B905
+    pairs = zip(d_pos, d_neg, strict=True)
+    return np.array([sum(psi(p - d) for d in row.values()) for p, row in pairs])
 
 
 def family_values(d_pos, d_neg, phi, psi):
@@ -128,7 +129,7 @@ def rule_row(name, d, *p):
     d = np.asarray(d, np.float64)
     if name == "direct":
         tau, power = p
-        return normalized(np.exp(-np.sqrt(d) ** power / tau))
+        return normalized(np.exp(-(np.sqrt(d) ** power) / tau))
     if name == "uniform":
         return np.full(len(d), 1 / len(d))
     if name == "reference_inverse":
@@ -162,10 +163,7 @@ def rule_alpha(d_neg, candidates, name, *p):
 def alpha_cl_values(d_pos, d_neg, alpha):
     """Σ_j α_ij (d_i² − d_ij²) of each anchor."""
     return np.array(
-        [
-            sum(alpha[i, j] * (d_pos[i] - d) for j, d in row.items())
-            for i, row in enumerate(d_neg)
-        ]
+        [sum(alpha[i, j] * (d_pos[i] - d) for j, d in row.items()) for i, row in enumerate(d_neg)]
     )
 
 

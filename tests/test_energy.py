@@ -21,8 +21,6 @@ SETTINGS = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-# Few shapes: each is a compilation.
-SHAPES = st.sampled_from([("both_views", 4, 3), ("same_view", 5, 2)])
 SEEDS = st.integers(0, 2**31)
 
 
@@ -49,12 +47,12 @@ def test_trace_of_the_covariance_is_the_energy(views_of_alpha, x64):
     z, z_pos = views(3, 5, 3)
     alpha = random_alpha(4, views_of_alpha * 5)
     energy = energy_of(z, z_pos, alpha)
-    np.testing.assert_allclose(
-        np.trace(covariance_of(z, z_pos, alpha)), energy, rtol=1e-12
-    )
+    np.testing.assert_allclose(np.trace(covariance_of(z, z_pos, alpha)), energy, rtol=1e-12)
     layout = "same_view" if views_of_alpha == 1 else "both_views"
     d_pos, d_neg, _ = oracle.distances(z, z_pos, layout)
-    want = 2 * sum(alpha[i, j] * (d - d_pos[i]) for i, row in enumerate(d_neg) for j, d in row.items())
+    want = 2 * sum(
+        alpha[i, j] * (d - d_pos[i]) for i, row in enumerate(d_neg) for j, d in row.items()
+    )
     np.testing.assert_allclose(energy, want, rtol=1e-12)
 
 
@@ -106,16 +104,32 @@ def losses_and_energies(z, z_pos, scale, layout):
     return both
 
 
-@SETTINGS
-@given(SHAPES, SEEDS, st.floats(0.1, 3.0))
-def test_gradient_of_a_loss_is_that_of_the_energy_at_frozen_importance(x64, shape, seed, scale):
-    """The theorem: ∇L = −½ ∇E_sg(α), by every family."""
-    layout, n, dim = shape
+def check_theorem(layout, n, dim, seed, scale):
     z, z_pos = views(seed, n, dim)
     for name, (of_loss, of_energy) in losses_and_energies(z, z_pos, scale, layout).items():
         size = 1 + max(np.abs(g).max() for g in of_loss)
         for ours, theirs in zip(of_loss, of_energy, strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10 * size, err_msg=name)
+
+
+@SETTINGS
+@given(SEEDS, st.floats(0.1, 3.0))
+def test_gradient_of_a_loss_is_that_of_the_energy_at_frozen_importance(x64, seed, scale):
+    """The theorem: ∇L = −½ ∇E_sg(α), by every family."""
+    check_theorem("both_views", 4, 3, seed, scale)
+
+
+@pytest.mark.slow
+@SETTINGS
+@given(
+    st.sampled_from(["both_views", "same_view"]),
+    st.sampled_from([2, 3, 7]),
+    st.sampled_from([1, 5]),
+    SEEDS,
+    st.floats(0.1, 3.0),
+)
+def test_the_same_over_shapes_and_layouts(x64, layout, n, dim, seed, scale):
+    check_theorem(layout, n, dim, seed, scale)
 
 
 @jax.jit

@@ -34,7 +34,9 @@ def test_squared_distances_of_one_array_are_exactly_zero_on_the_diagonal():
     d = squared_distances(x)
     assert (np.diag(d) == 0).all()
     assert (np.asarray(d)[~np.eye(6, dtype=bool)] > 0).all()
-    np.testing.assert_array_equal(jax.jit(jax.jacrev(lambda x: jnp.diag(acl.squared_distances(x))))(x), 0)
+    np.testing.assert_array_equal(
+        jax.jit(jax.jacrev(lambda x: jnp.diag(acl.squared_distances(x))))(x), 0
+    )
 
 
 def test_squared_distances_are_never_negative_where_the_formula_rounds_below_zero():

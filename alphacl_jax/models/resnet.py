@@ -18,6 +18,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alphacl_jax.models.conv import conv2d
+
 
 def _conv(features: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
     """The one place where a convolution of this file is made."""
@@ -32,7 +34,18 @@ def _conv(features: int, kernel: int, stride: int, dtype: Any) -> nn.Conv:
         kernel_init=nn.initializers.variance_scaling(2.0, "fan_out", "normal"),
         dtype=dtype,
         param_dtype=jnp.float32,
+        conv_general_dilated=_conv2d,
     )
+
+
+def _conv2d(
+    x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **fixed: Any
+) -> jax.Array:
+    """`conv2d` under the signature that Flax calls; the layers here use nothing of `fixed`."""
+    del fixed
+    (top, bottom), (left, right) = padding
+    vertical, horizontal = strides
+    return conv2d(x, kernel, (vertical, horizontal), ((top, bottom), (left, right)))
 
 
 def _batch_norm(train: bool, dtype: Any, **overrides: Any) -> nn.BatchNorm:

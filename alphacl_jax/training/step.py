@@ -52,7 +52,11 @@ def init_state(
             key=jax.random.key_data(run_key),
         )
 
-    return jax.jit(init, out_shardings=NamedSharding(mesh, P()))(jax.random.key(seed))
+    # Run once: on a CPU, optimising the random draws takes far longer than making them.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    compiled = jax.jit(init, out_shardings=NamedSharding(mesh, P()), compiler_options=options)
+    return compiled(jax.random.key(seed))
 
 
 def make_train_step(

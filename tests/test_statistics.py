@@ -1,0 +1,98 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from cases import RULES, family, layouts, rule, views
+
+import alphacl_jax as acl
+
+
+@pytest.mark.parametrize("layout", ["both_views", "same_view", "masked"])
+def test_statistics(layout, x64):
+    z, z_pos = views(0, 5, 3)
+    negatives = layouts(0, 5, 3)[layout]
+    if layout == "masked":
+        negatives[1][2] = False  # an anchor without a negative
+    d_pos, d_neg, candidates = oracle.distances(z, z_pos, negatives)
+    alpha = oracle.rule_alpha(d_neg, candidates, "square", *RULES["square"])
+    want = oracle.statistics(d_pos, d_neg, alpha)
+    got = jax.jit(lambda: acl.statistics(z, z_pos, rule("square"), negatives=negatives))()
+    assert set(got) == set(want)
+    for name, value in want.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-9, err_msg=name)
+
+
+def test_of_a_family(x64):
+    z, z_pos = views(1, 4, 3)
+    z[0] = z_pos[0] = 9.0  # far from the others: none is within the margin
+    d_pos, d_neg, candidates = oracle.distances(z, z_pos, "both_views")
+    functions = oracle.family("triplet", 0.3)
+    alpha = oracle.family_alpha(d_pos, d_neg, candidates, functions)
+    assert (alpha.sum(1) == 0).any()  # a row of zeros has perplexity 0
+    want = oracle.statistics(d_pos, d_neg, alpha)
+    got = jax.jit(lambda: acl.statistics(z, z_pos, family("triplet")))()
+    chex.assert_trees_all_close(dict(got), {k: jnp.asarray(v) for k, v in want.items()}, rtol=1e-10)
+
+
+def test_perplexity_of_uniform_importance_is_the_number_of_negatives():
+    z, z_pos = views(2, 4, 3, np.float32)
+    got = jax.jit(lambda: acl.statistics(z, z_pos, rule("uniform")))()
+    np.testing.assert_allclose(got["perplexity"], 6, rtol=1e-6)
+
+
+class VariantsTest(chex.TestCase):
+    @chex.variants(with_jit=True, without_jit=True)
+    def test_of_equal_embeddings_in_half_precision(self):
+        z = jnp.ones((3, 2), jnp.bfloat16)
+        got = self.variant(lambda z: acl.statistics(z, z, rule("direct")))(z)
+        want = {
+            "energy": 0,
+            "positive_distance": 0,
+            "negative_distance": 0,
+            "perplexity": 4,
+            "alignment": 0,
+            "uniformity": 0,
+        }
+        assert set(got) == set(want)
+        for name, value in want.items():
+            np.testing.assert_allclose(got[name], value, atol=1e-6, err_msg=name)
+            assert got[name].dtype == jnp.float32
+
+
+def test_no_gradient_flows():
+    z, z_pos = views(3, 3, 2, np.float32)
+    total = lambda z: sum(acl.statistics(z, z_pos, rule("direct")).values())  # noqa: E731
+    np.testing.assert_array_equal(jax.jit(jax.grad(total))(z), 0)
+
+
+def test_far_apart_embeddings_keep_a_finite_uniformity():
+    z, z_pos = views(4, 4, 3, np.float32)
+    got = jax.jit(lambda z, z_pos: acl.statistics(z, z_pos, rule("entropy")))(1e4 * z, 1e4 * z_pos)
+    chex.assert_tree_all_finite(got)
+    assert got["uniformity"] < -1e5
+
+
+@pytest.mark.parametrize(
+    ("error", "arguments", "options", "message"),
+    [
+        (
+            TypeError,
+            (np.ones((2, 2)), np.ones((2, 2)), 3),
+            {},
+            "expected a Rule or a Family, got 3",
+        ),
+        (ValueError, (np.ones((1, 2)), np.ones((1, 2)), rule("direct")), {}, "a batch of 1"),
+        (
+            ValueError,
+            (np.ones((2, 2)), np.ones((2, 2)), rule("direct")),
+            {"block_size": 0},
+            "block_size=0",
+        ),
+        (AssertionError, (np.ones(2), np.ones(2), rule("direct")), {}, r"z has shape \(2,\)"),
+    ],
+)
+def test_rejects(error, arguments, options, message):
+    with pytest.raises(error, match=message):
+        acl.statistics(*arguments, **options)
