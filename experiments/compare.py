@@ -76,8 +76,8 @@ def main(argv: Sequence[str]) -> None:
     output = Path(values.output)
     rows: dict[str, dict[str, float]] = {}
     runs: dict[str, list[dict[str, float]]] = {}
-    for name in values.losses:
-        for seed in seeds:
+    for seed in seeds:
+        for name in values.losses:
             accuracy = _train(name, seed, output / f"{name}-seed{seed}", argv[1:])["accuracy"]
             assert isinstance(accuracy, dict)
             trained = next(row for row in accuracy if row not in _BASELINES)
