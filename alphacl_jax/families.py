@@ -66,7 +66,7 @@ def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
       mask: True at negatives, `[anchors, candidates]`.
 
     Returns:
-      `[anchors]`; 0 for an anchor whose mask leaves no negative.
+      `[anchors]`, of the differences' type; 0 for an anchor whose mask leaves no negative.
     """
     some = jnp.any(mask, axis=1)
     if family.phi_of_log is not None and family.log_psi is not None:
@@ -79,7 +79,8 @@ def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
         terms = family.psi(jnp.where(mask, differences, stand_in))
         xi = jnp.sum(jnp.where(mask, terms, 0.0), axis=1)
         values = family.phi(jnp.where(some, xi, 1.0))
-    return jnp.where(some, values, 0.0)
+    # A parameter of a wider type, such as a float64 schedule's, does not widen the loss.
+    return jnp.where(some, values, 0.0).astype(differences.dtype)
 
 
 def family_importance(family: Family, differences: Array, mask: Array) -> Array:

@@ -138,10 +138,7 @@ def make_pairs(
     if not isinstance(negatives, str):
         return _explicit_pairs(z, z_pos, negatives)
     if negatives not in LAYOUTS:
-        raise ValueError(
-            f"negatives={negatives!r} is unknown; it must be one of {', '.join(LAYOUTS)}, "
-            "an array [m, dim], or a tuple of such an array and a mask [anchors, m]"
-        )
+        raise ValueError(_unknown(negatives))
     all_z, all_z_pos = (z, z_pos) if batch is None else batch
     total = all_z.shape[0]
     if total < 2:
@@ -161,9 +158,18 @@ def make_pairs(
     return Pairs(anchors=z, positives=z_pos, candidates=candidates, excluded=index)
 
 
+def _unknown(negatives: Any) -> str:
+    return (
+        f"negatives={negatives!r} is unknown; it must be one of {', '.join(LAYOUTS)}, "
+        "an array [m, dim], or a tuple of such an array and a mask [anchors, m]"
+    )
+
+
 def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
-    array, mask = negatives if isinstance(negatives, tuple) else (negatives, None)
-    array = jnp.asarray(array)
+    given = negatives if isinstance(negatives, tuple) else (negatives, None)
+    if len(given) != 2 or not hasattr(given[0], "shape"):
+        raise ValueError(_unknown(negatives))
+    array, mask = jnp.asarray(given[0]), given[1]
     shapes = f"z has shape {z.shape}, negatives has shape {array.shape}, not [m, {z.shape[1]}]"
     chex.assert_rank(array, 2, custom_message=shapes)
     chex.assert_equal_shape_suffix([z, array], 1, custom_message=shapes)

@@ -1,9 +1,9 @@
 """The min player: how the pairwise importance α follows from the distances.
 
 A rule gives each anchor a row `α_i·` over its negatives, of budget `Σ_{j≠i} α_ij = 1`
-(`from_family` apart, whose rows are those of the loss). All rules but `direct` and
-`reference_inverse` solve `α = argmin_α E_α − R(α)` under that budget and `α ≥ 0`, with
-`R = Σ r(α_ij)` (Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization").
+(`from_family` apart, whose rows are those of the loss). `entropy`, `inverse`, `square` and
+`regularized` solve `α = argmin_α E_α − R(α)` under that budget and `α ≥ 0`, with `R = Σ r(α_ij)`
+(Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization").
 """
 
 import math
@@ -36,7 +36,7 @@ class Rule:
 
 
 def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: Array) -> Array:
-    """α of a rule, or of a loss family, from the distances; shapes as in `Rule`.
+    """α of a rule, or of a loss family, from the distances and of their type; shapes as in `Rule`.
 
     Raises:
       TypeError: for anything that is neither.
@@ -46,7 +46,8 @@ def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: 
         rule = from_family(rule)
     if not isinstance(rule, Rule):
         raise TypeError(f"expected a Rule or a Family, got {rule_or_family!r}")
-    return rule.importance(d_neg, d_pos, mask)
+    # A parameter of a wider type, such as a float64 schedule's, does not widen the loss.
+    return jnp.asarray(rule.importance(d_neg, d_pos, mask), d_neg.dtype)
 
 
 def direct(temperature: Scalar = 0.5, power: Scalar = 4) -> Rule:
@@ -211,9 +212,12 @@ def _inverse(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma
     del d_pos
     excess = _above_minimum(d_neg, mask)
     log_temperature = jnp.log(jnp.asarray(temperature, d_neg.dtype))
+    gamma = jnp.asarray(gamma, d_neg.dtype)
 
     def logits(log_t: Array) -> Array:
-        return (log_temperature - jnp.log(excess + jnp.exp(log_t)[:, None])) / gamma
+        # log(e + t) by way of e/t: t itself, up to τ #negatives^γ, overflows at a large γ.
+        ratio = excess * jnp.exp(-log_t)[:, None]
+        return (log_temperature - log_t[:, None] - jnp.log1p(ratio)) / gamma
 
     def log_budget(log_t: Array) -> Array:
         weights = jnp.where(mask, jnp.exp(logits(log_t)), 0.0)
@@ -242,7 +246,7 @@ def _regularized(
         least = _into_domain(u, low, high)[:, None]
         arguments = least + 2.0 * excess
         inside = mask & (arguments < high)
-        values = r_prime_inverse(jnp.where(inside, arguments, least))
+        values = r_prime_inverse(jnp.where(inside, arguments, least)).astype(d_neg.dtype)
         return jnp.where(inside, jnp.maximum(values, 0.0), 0.0)
 
     def log_budget(u: Array) -> Array:

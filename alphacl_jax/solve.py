@@ -20,8 +20,8 @@ def _value_and_slope(f: Callable[..., Array], u: Array) -> tuple[Array, Array]:
 def solve_decreasing(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     """The root of each `f_i(u_i)`, f decreasing: Newton's steps, bisection where they leave it.
 
-    The value is exact to float precision; the derivative, by whatever f depends on, is the
-    implicit one, `du = −df(u) / f'(u)`.
+    The value is exact to float precision; first and second derivatives, by whatever f depends on,
+    are the implicit ones, `du = −df(u) / f'(u)` and its derivative.
 
     Args:
       f: maps u `[rows]` to `[rows]`, row by row.
@@ -32,10 +32,13 @@ def solve_decreasing(f: Callable[[Array], Array], low: Array, high: Array) -> Ar
       u `[rows]`.
     """
     u = _search(f, jax.lax.stop_gradient(low), jax.lax.stop_gradient(high))
-    # One more Newton step, at a fixed u and slope, polishes the root and carries the derivative.
+    # More Newton steps, from a fixed u with a fixed slope, polish the root and carry the
+    # derivatives: each step makes one more order right.
     slope = jax.lax.stop_gradient(_value_and_slope(f, u)[1])
     ok = jnp.isfinite(slope) & (slope < 0)
-    return u - jnp.where(ok, f(u) / jnp.where(ok, slope, -1.0), 0.0)
+    for _ in range(2):
+        u = u - jnp.where(ok, f(u) / jnp.where(ok, slope, -1.0), 0.0)
+    return u
 
 
 def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:

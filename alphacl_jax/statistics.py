@@ -51,7 +51,6 @@ def statistics(
       Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
       Uniformity on the Hypersphere", 2020 (the last two).
     """
-    z, z_pos = jax.lax.stop_gradient((z, z_pos))
 
     def rows(pairs: Pairs) -> dict[str, Array]:
         d_pos, d_neg, mask = pair_distances(pairs)
@@ -68,7 +67,10 @@ def statistics(
             "log_closeness": masked_logsumexp(-4.0 * d_neg, mask),
         }
 
-    per_anchor = map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+    # Stopped here: z is not all that may be differentiated, and pmax has no derivative.
+    per_anchor = jax.lax.stop_gradient(
+        map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+    )
 
     def mean(name: str) -> Array:
         return reduce_anchors(per_anchor[name], "mean", axis_name)

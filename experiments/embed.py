@@ -13,10 +13,10 @@ import numpy as np
 from absl import flags
 
 from alphacl_jax.training.contrastive import embed_features
+from alphacl_jax.training.state import TrainState
 from experiments.evaluate import features_of, restore_run
-from experiments.main import run_main
-from experiments.run_flags import RunError
-from experiments.runs import make_projector
+from experiments.main import plain_errors, run_main
+from experiments.runs import Run, make_projector
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,13 +24,15 @@ def main(argv: Sequence[str]) -> None:
     workdir = Path(flags.FLAGS.workdir)
     output = Path(flags.FLAGS.output or workdir / "features")
     run, state, _ = restore_run(workdir)
+    with plain_errors(flags.FLAGS):
+        _write(run, state, output)
+
+
+def _write(run: Run, state: TrainState, output: Path) -> None:
     splits = {"train": run.dataset.train, "test": run.dataset.test}
     if run.dataset.train is None:
         splits = {"pretrain": run.dataset.pretrain}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"--output={output} cannot be made: {error}") from error
+    output.mkdir(parents=True, exist_ok=True)
     for name, split in splits.items():
         if split is None:
             continue

@@ -21,19 +21,16 @@ from alphacl_jax.evaluation import pictures
 from alphacl_jax.evaluation.features import extract_features
 from alphacl_jax.evaluation.report import evaluate_features, format_table
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
-from alphacl_jax.training.checkpoint import (
-    Checkpoints,
-    UnusableCheckpointsError,
-    write_json_atomically,
-)
+from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically
 from alphacl_jax.training.contrastive import embed_features
 from alphacl_jax.training.records import read_records
 from alphacl_jax.training.state import TrainState
-from experiments.main import run_main
+from experiments.main import plain_errors, run_main
 from experiments.run_flags import RunError, read_run
 from experiments.runs import Run, make_projector, open_run, prepare_training
 
 _CHUNK = 500
+_FEWEST_IN_A_MAP = 4
 _LABELS_PER_CLASS = (2, 10)
 
 Labelled = tuple[np.ndarray, np.ndarray]
@@ -68,13 +65,13 @@ def evaluate_run(run: Run, state: TrainState, untrained: TrainState, workdir: Pa
     )
     spectra = {"embedding z": singular_values(embeddings), "features h": singular_values(features)}
     pictures.plot_spectrum(workdir / "spectrum.png", spectra)
-    pictures.plot_map(
-        workdir / "map.png",
-        features,
-        labels if shown.labelled else None,
-        run.dataset.class_names,
-        seed=run.flag("seed"),
-    )
+    if len(features) >= _FEWEST_IN_A_MAP:
+        pictures.plot_map(
+            workdir / "map.png",
+            features,
+            *((labels, run.dataset.class_names) if shown.labelled else (None, None)),
+            seed=run.flag("seed"),
+        )
     figures: dict[str, Any] = {
         "step": int(state.step),
         "effective_rank": {name: effective_rank(values) for name, values in spectra.items()},
@@ -121,18 +118,15 @@ def restore_run(workdir: Path) -> tuple[Run, TrainState, TrainState]:
     Raises:
       RunError: where the folder holds no run, or no checkpoint that can be read.
     """
-    try:
-        run = open_run(read_run(workdir))
+    values = read_run(workdir)
+    with plain_errors(values):
+        run = open_run(values)
         training = prepare_training(run)
-    except (ValueError, OSError) as error:
-        raise RunError(str(error)) from error
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    try:
-        restored = checkpoints.restore(training.state)
-    except UnusableCheckpointsError as error:
-        raise RunError(str(error)) from error
-    finally:
-        checkpoints.close()
+        checkpoints = Checkpoints(workdir / "checkpoints")
+        try:
+            restored = checkpoints.restore(training.state)
+        finally:
+            checkpoints.close()
     if restored is None:
         raise RunError(
             f"{workdir} has no checkpoint yet: train it first, by the command that made it"
@@ -147,7 +141,9 @@ def restore_run(workdir: Path) -> tuple[Run, TrainState, TrainState]:
 def main(argv: Sequence[str]) -> None:
     del argv
     workdir = Path(flags.FLAGS.workdir)
-    print(evaluate_run(*restore_run(workdir), workdir))
+    restored = restore_run(workdir)
+    with plain_errors(flags.FLAGS):
+        print(evaluate_run(*restored, workdir))
 
 
 if __name__ == "__main__":

@@ -17,12 +17,11 @@ from absl import flags
 
 from alphacl_jax.data.preview import save_preview
 from alphacl_jax.data.sources import in_order
-from alphacl_jax.training.checkpoint import UnusableCheckpointsError
-from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
+from alphacl_jax.training.loop import InterruptedBySignal, train
 from experiments import run_flags
 from experiments.evaluate import evaluate_run
-from experiments.main import run_main
-from experiments.run_flags import RunError, claim_workdir, default_workdir, define_run_flags
+from experiments.main import plain_errors, run_main
+from experiments.run_flags import claim_workdir, default_workdir, define_run_flags
 from experiments.runs import Run, Training, open_run, prepare_training
 
 _PREVIEW_IMAGES = 8
@@ -54,36 +53,31 @@ def pretrain(values: flags.FlagValues) -> str | None:
     Raises:
       RunError: for whatever the person can put right.
     """
-    try:
+    with plain_errors(values):
         run = open_run(values)
         if values.preview:
             _preview(run, values.preview)
             return None
         training = prepare_training(run)
-    except (ValueError, OSError) as error:
-        raise RunError(str(error)) from error
-    given = values.workdir
-    workdir = Path(given) if given else default_workdir(values)
-    claim_workdir(workdir, values)
-    _announce(run, training, workdir)
-    # Copied, because the memory of the first state is given up to those after it.
-    untrained = jax.tree.map(jnp.copy, training.state._replace(opt_state=()))
-    try:
-        state = train(
-            training.state,
-            training.step,
-            training.batches,
-            training.schedule,
-            workdir,
-            batch_size=run.flag("batch_size"),
-            learning_rate=training.learning_rate,
-        )
-    except InterruptedBySignal as error:
-        print(error, file=sys.stderr)
-        sys.exit(128 + error.number)
-    except (NonFiniteLossError, UnusableCheckpointsError) as error:
-        raise RunError(str(error)) from error
-    return evaluate_run(run, state, untrained, workdir)
+        workdir = Path(values.workdir) if values.workdir else default_workdir(values)
+        claim_workdir(workdir, values)
+        _announce(run, training, workdir)
+        # Copied, because the memory of the first state is given up to those after it.
+        untrained = jax.tree.map(jnp.copy, training.state._replace(opt_state=()))
+        try:
+            state = train(
+                training.state,
+                training.step,
+                training.batches,
+                training.schedule,
+                workdir,
+                batch_size=run.flag("batch_size"),
+                learning_rate=training.learning_rate,
+            )
+        except InterruptedBySignal as error:
+            print(error, file=sys.stderr)
+            sys.exit(128 + error.number)
+        return evaluate_run(run, state, untrained, workdir)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         flags.DEFINE_string(name, default, text, flag_values=values)
 
     def integer(name: str, default: int | None, text: str, lower: int = 0) -> None:
-        flags.DEFINE_integer(name, default, text, lower_bound=lower, flag_values=values)
+        flags.DEFINE_integer(name, default, text, lower, 2**31 - 1, flag_values=values)
 
     def number(name: str, default: float | None, text: str) -> None:
         flags.DEFINE_float(name, default, text, flag_values=values)
@@ -117,7 +117,7 @@ def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     )
     choice("dtype", "float32", ("float32", "bfloat16"), "Of the model's computation.")
 
-    integer("batch_size", 128, "Images per step, over all devices.", 1)
+    integer("batch_size", 128, "Images per step, over all devices.", 2)
     integer("epochs", 60, "Passes over the data.", 1)
     choice("optimizer", "adamw", OPTIMIZERS, "From optax.")
     number("learning_rate", 2e-3, "The peak, after warm-up and before the cosine.")
@@ -171,9 +171,11 @@ def read_run(workdir: Path) -> flags.FlagValues:
     values = flags.FlagValues()
     define_run_flags(values)
     try:
-        values(["run", f"--flagfile={path}"])
-    except flags.Error as error:
+        others = values(["run", f"--flagfile={path}"])[1:]
+    except (flags.Error, UnicodeDecodeError, OSError) as error:
         raise RunError(f"{path} cannot be read as flags: {error}") from error
+    if others:
+        raise RunError(f"{path} cannot be read as flags: it holds {others[0]!r}")
     return values
 
 
@@ -196,7 +198,8 @@ def claim_workdir(workdir: Path, values: flags.FlagValues = flags.FLAGS) -> None
                 f"--workdir, or repeat that run with --flagfile={workdir / 'flags.txt'}"
             )
         return
-    if workdir.is_dir() and any(workdir.iterdir()):
+    # A process that was killed while it made the folder may have left the file half written.
+    if workdir.is_dir() and any(p.name != "flags.txt.partial" for p in workdir.iterdir()):
         raise RunError(
             f"{workdir} is not empty and holds no run (no flags.txt). Use another --workdir"
         )

@@ -101,6 +101,13 @@ def prepare_training(run: Run) -> Training:
     Raises:
       ValueError: where the flags do not fit each other or the data.
     """
+    warmup, epochs = run.flag("warmup_epochs"), run.flag("epochs")
+    if warmup >= epochs:
+        raise ValueError(
+            f"--warmup_epochs={warmup} is part of --epochs={epochs} and must be less than it"
+        )
+    if run.flag("optimizer") not in ("sgd", "lars"):
+        _require_default(run.values, "momentum", "--optimizer=sgd and lars")
     batches = open_batches(
         run.dataset.pretrain,
         run.flag("batch_size"),
@@ -108,9 +115,9 @@ def prepare_training(run: Run) -> Training:
         run.flag("seed"),
         run.memory_limit_bytes,
     )
-    total = run.flag("epochs") * batches.steps_per_epoch
+    total = epochs * batches.steps_per_epoch
     learning_rate = warmup_cosine(
-        run.flag("learning_rate"), total, run.flag("warmup_epochs") * batches.steps_per_epoch
+        run.flag("learning_rate"), total, warmup * batches.steps_per_epoch
     )
     optimizer = make_optimizer(
         run.flag("optimizer"),
@@ -128,6 +135,12 @@ def prepare_training(run: Run) -> Training:
         schedule=Schedule(total, run.flag("log_every"), run.flag("save_every")),
         learning_rate=learning_rate,
     )
+
+
+def _require_default(values: flags.FlagValues, name: str, readers: str) -> None:
+    """Refuses a setting that would have no effect."""
+    if values[name].value != values[name].default:
+        raise ValueError(f"--{name} is set, and only {readers} read it")
 
 
 def _block_size(text: str) -> int | str:
@@ -157,6 +170,7 @@ def _encoder(values: flags.FlagValues, image_shape: tuple[int, int, int]) -> nn.
         if stem == "large":
             raise ValueError("--stem=large needs --encoder=resnet18, resnet34 or resnet50")
         return resnet.small_resnet(widths, dtype=dtype)
+    _require_default(values, "widths", "runs with --encoder=small")
     small = stem == "small" or (stem == "auto" and min(image_shape[:2]) <= _LARGE_STEM_ABOVE)
     make = {"resnet18": resnet.resnet18, "resnet34": resnet.resnet34, "resnet50": resnet.resnet50}
     return make[name](small_stem=small, dtype=dtype)

@@ -179,6 +179,16 @@ CALLS = {
             {"negatives": "all"},
             "negatives='all' is unknown.*both_views, same_view",
         ),
+        (ValueError, Z, Z, {"negatives": None}, "negatives=None is unknown.*both_views"),
+        (ValueError, Z, Z, {"negatives": (Z,)}, r"(?s)negatives=\(array.*is unknown.*a tuple of"),
+        (
+            ValueError,
+            Z,
+            Z,
+            {"negatives": ("same_view", Z)},
+            r"(?s)negatives=\('same_view'.*a tuple",
+        ),
+        (ValueError, Z, Z, {"negatives": [Z, Z]}, r"(?s)negatives=\[array.*a tuple of"),
         (ValueError, Z, Z, {"negatives": Z[:0]}, "negatives is an empty array"),
         (AssertionError, Z, Z[:2], {}, r"z has shape \(3, 2\), z_pos has shape \(2, 2\)"),
         (AssertionError, Z[0], Z[0], {}, r"z has shape \(2,\).*\[batch, dim\]"),
@@ -216,7 +226,7 @@ def test_unknown_reduction(name):
 
 
 def test_a_rule_is_no_family_and_the_reverse():
-    with pytest.raises(TypeError, match="expects a Family, got Rule.*goes to alpha_cl_loss"):
+    with pytest.raises(TypeError, match=r"expects a Family, got Rule.*goes to alpha_cl_loss"):
         acl.contrastive_loss(Z, Z, acl.rules.uniform())
     with pytest.raises(TypeError, match=r"expects a Rule, got Family.*rules\.from_family"):
         acl.alpha_cl_loss(Z, Z, acl.families.mine())

@@ -67,9 +67,7 @@ def test_types_of_every_loss_and_rule(x64):
             assert (loss.dtype, gradients[0].dtype) == (want, dtype), name
 
 
-def test_large_margins_and_powers_saturate():
-    z, z_pos = views(1, N, DIM, np.float32)
-
+def test_large_and_small_powers():
     @jax.jit
     def gradients(z, z_pos):
         return [

@@ -223,6 +223,32 @@ def test_stopped_importance_has_the_gradient_of_a_constant(name, x64):
     assert by_temperature == 0
 
 
+def test_second_derivative_through_the_solver_is_that_of_the_closed_form(x64):
+    z, z_pos = views(4, 3, DIM)
+    direction = views(5, 3, DIM)[0]
+    tau = 0.3
+
+    @jax.jit
+    def curvatures(t):
+        def curvature(rule):
+            loss = lambda t: acl.alpha_cl_loss(  # noqa: E731
+                z + t * direction, z_pos, rule, stop_gradient=False
+            )
+            return jax.grad(jax.grad(loss))(t)
+
+        return curvature(regularized("entropy", tau)), curvature(rule("entropy", tau))
+
+    solved, closed = curvatures(0.0)
+    np.testing.assert_allclose(solved, closed, rtol=1e-8)
+
+
+def test_inverse_with_a_large_gamma_is_nearly_uniform():
+    """t is about τ · 30^γ, beyond float32."""
+    z, z_pos = views(8, 16, DIM, np.float32)
+    alpha = jax.jit(lambda: acl.pairwise_importance(z, z_pos, rule("inverse", 0.5, 30.0)))()
+    np.testing.assert_allclose(np.sort(alpha, axis=1)[:, 2:], 1 / 30, rtol=1e-5)
+
+
 def test_users_rule():
     z, z_pos = views(6, 4, 2, np.float32)
     nearest = acl.Rule(
@@ -311,6 +337,23 @@ def test_values_out_of_range(call, message):
 def test_wrong_kinds(call, message):
     with pytest.raises(TypeError, match=message):
         call()
+
+
+def test_parameters_of_a_wider_type_do_not_widen_the_loss(x64):
+    """A schedule's float64, where the embeddings are float32."""
+    z, z_pos = views(9, 3, DIM, np.float32)
+
+    def losses(tau):
+        made = [rule("direct", tau, 1 + tau), rule("entropy", tau), rule("inverse", tau, 1 + tau)]
+        made += [rule("square", tau), rule("reference_inverse", tau, tau)]
+        made += [regularized("entropy", tau), acl.rules.from_family(family("triplet", tau))]
+        families = [family("info_nce", tau, tau), family("triplet", tau), family("sigmoid", tau)]
+        return [acl.alpha_cl_loss(z, z_pos, r) for r in made] + [
+            acl.contrastive_loss(z, z_pos, f) for f in families
+        ]
+
+    for loss in jax.eval_shape(losses, jax.ShapeDtypeStruct((), jnp.float64)):
+        assert loss.dtype == jnp.float32
 
 
 def test_importance_type_follows_the_embeddings(x64):

@@ -67,6 +67,24 @@ def test_no_gradient_flows():
     np.testing.assert_array_equal(jax.jit(jax.grad(total))(z), 0)
 
 
+def test_no_gradient_flows_to_negatives_and_parameters_of_a_mapped_batch():
+    z, z_pos = views(3, 4, 2, np.float32)
+
+    def total(negatives, tau):
+        mapped = jax.vmap(
+            lambda z, z_pos: sum(
+                acl.statistics(
+                    z, z_pos, rule("entropy", tau), negatives=negatives, axis_name="batch"
+                ).values()
+            ),
+            axis_name="batch",
+        )
+        return jnp.sum(mapped(z.reshape(2, 2, 2), z_pos.reshape(2, 2, 2)))
+
+    for gradient in jax.jit(jax.grad(total, argnums=(0, 1)))(z[:3] + 1, 0.5):
+        np.testing.assert_array_equal(gradient, 0)
+
+
 def test_far_apart_embeddings_keep_a_finite_uniformity():
     z, z_pos = views(4, 4, 3, np.float32)
     got = jax.jit(lambda z, z_pos: acl.statistics(z, z_pos, rule("entropy")))(1e4 * z, 1e4 * z_pos)

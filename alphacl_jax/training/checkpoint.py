@@ -75,7 +75,7 @@ class Checkpoints:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
                 self._set_aside(step)
                 logging.warning(
-                    "The checkpoint of step %d is damaged (%s: %.200s); it was moved to %s and "
+                    "The checkpoint of step %d is damaged (%s: %.80s); it was moved to %s and "
                     "the one before it is tried.",
                     step,
                     type(error).__name__,
@@ -85,8 +85,8 @@ class Checkpoints:
         if steps:
             raise UnusableCheckpointsError(
                 f"none of the checkpoints of steps {steps} in {self._directory} can be read; they "
-                "are kept in its folder 'damaged'. Start the run again in another --workdir, or "
-                "remove this one"
+                "were moved to its folder 'damaged'. The same command now starts the run from "
+                "its first step"
             )
         return None
 

@@ -20,7 +20,7 @@ TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or the gradient became NaN or infinite."""
+    """The loss, the gradient or the parameters became NaN or infinite."""
 
 
 class InterruptedBySignal(Exception):
@@ -78,8 +78,8 @@ def train(
       The state after the last step, which is saved.
 
     Raises:
-      NonFiniteLossError: at a NaN or infinite loss or gradient, naming the step. The last
-        checkpoint from before it is kept, and none after it is written.
+      NonFiniteLossError: at a NaN or infinite loss, gradient or parameter, naming the step. The
+        last checkpoint from before it is kept, and none after it is written.
       InterruptedBySignal: after SIGTERM or SIGINT, once the state is saved.
       UnusableCheckpointsError: where there are checkpoints and none can be read.
     """
@@ -148,6 +148,9 @@ def _run(
         for step in range(first + 1, schedule.total_steps + 1):
             state, metrics = train_step(state, next(batches))
             unread.append((step, metrics))
+            if step == first + 1:
+                jax.block_until_ready(metrics)
+                progress.begin(step)
             received = stop_requested()
             last = step == schedule.total_steps or received is not None
             save = last or step % schedule.save_every == 0
@@ -161,7 +164,7 @@ def _run(
 
 
 def _check_finite(step: int, metrics: Metrics, checkpoints: Checkpoints) -> None:
-    for name in ("loss", "gradient_norm"):
+    for name in ("loss", "gradient_norm", "parameter_norm"):
         value = float(metrics[name])
         if not math.isfinite(value):
             saved = checkpoints.steps()

@@ -1,5 +1,6 @@
 """Optimisers of the field, from optax: schedule, weight decay on weights alone, clipping."""
 
+import math
 from typing import Any
 
 import jax
@@ -22,8 +23,8 @@ def warmup_cosine(
     Raises:
       ValueError: for numbers that do not fit.
     """
-    if not learning_rate > 0:
-        raise ValueError(f"learning_rate={learning_rate} must be > 0")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate={learning_rate} must be finite and > 0")
     if not 0 <= warmup_steps < max(total_steps, 1):
         raise ValueError(
             f"warm-up of {warmup_steps} steps does not fit in a run of {total_steps} steps; "
@@ -66,8 +67,8 @@ def make_optimizer(
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"optimizer {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
-    if weight_decay < 0:
-        raise ValueError(f"weight_decay={weight_decay} must be >= 0")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"weight_decay={weight_decay} must be finite and >= 0")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum={momentum} must be in [0, 1)")
     if clip_norm is not None and not clip_norm > 0:

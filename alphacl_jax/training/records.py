@@ -80,6 +80,12 @@ class Progress:
                 bar_format="{percentage:3.0f}%|{bar}| {n}/{total} steps, {remaining} left{postfix}",
             )
 
+    def begin(self, step: int) -> None:
+        """Starts the clock after the run's first step, which had to be compiled."""
+        self._step, self._last_update = step, time.monotonic()
+        if self._bar is not None:
+            self._bar.unpause()
+
     def update(self, step: int, loss: float, energy: float | None) -> None:
         """Shows where the run is; `images_per_second` is that since the last update."""
         now = time.monotonic()
@@ -87,18 +93,17 @@ class Progress:
         self.images_per_second = advance * self._batch_size / max(now - self._last_update, 1e-9)
         self._last_update = now
         parts = [f"loss {loss:.4f}"] + ([] if energy is None else [f"energy {energy:.1f}"])
-        text = ", ".join([*parts, f"{self.images_per_second:,.0f} images/s"])
+        if advance:
+            parts.append(f"{self.images_per_second:,.0f} images/s")
         if self._bar is not None:
-            self._bar.set_postfix_str(text, refresh=False)
-            self._bar.update(advance)
+            self._bar.set_postfix_str(", ".join(parts), refresh=False)
+            self._bar.update(step - self._bar.n)
         elif now - self._last_line >= self._SECONDS_BETWEEN_LINES or step == self._total:
             self._last_line = now
-            left = (self._total - step) * self._batch_size / self.images_per_second
-            print(
-                f"step {step}/{self._total}, {text}, {left:.0f} s left",
-                file=self._stream,
-                flush=True,
-            )
+            if advance:
+                left = (self._total - step) * self._batch_size / self.images_per_second
+                parts.append(f"{left:.0f} s left")
+            print(", ".join([f"step {step}/{self._total}", *parts]), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Ends the bar, so that what is printed next starts on a line of its own."""

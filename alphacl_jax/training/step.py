@@ -104,7 +104,8 @@ def make_train_step(
         return new_state, {
             **metrics,
             "loss": loss,
-            "gradient_norm": optax.global_norm(gradients),
+            "gradient_norm": optax.tree.norm(gradients),
+            "parameter_norm": optax.tree.norm(new_state.params),
         }
 
     return train_step

@@ -1,7 +1,9 @@
 """Checkpoints: read back bit by bit, damage noticed and survived, half-written ones ignored."""
 
+import gc
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,6 +17,16 @@ from alphacl_jax.training.checkpoint import (
     write_text_atomically,
 )
 from alphacl_jax.training.state import TrainState
+
+# Orbax abandons its other reads where one fails, and Python reports them when they are collected.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """Has them collected and reported here, not in a test that comes later."""
+    yield
+    gc.collect()
 
 
 def _state(step: int) -> TrainState:

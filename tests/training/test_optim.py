@@ -34,8 +34,8 @@ def test_without_warmup_the_first_step_has_the_peak():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0.0, 10, 0), "learning_rate=0.0 must be > 0"),
-        ((float("nan"), 10, 0), "learning_rate=nan must be > 0"),
+        ((0.0, 10, 0), "learning_rate=0.0 must be finite and > 0"),
+        ((float("nan"), 10, 0), "learning_rate=nan must be finite and > 0"),
         ((0.1, 10, 10), "warm-up of 10 steps does not fit in a run of 10 steps"),
         ((0.1, 10, -1), "warm-up of -1 steps"),
     ],
@@ -102,7 +102,7 @@ def test_momentum_is_read():
     ("options", "message"),
     [
         ({"name": "rmsprop"}, "optimizer 'rmsprop' is unknown; use one of sgd, adam, adamw, lars"),
-        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be >= 0"),
+        ({"weight_decay": -0.1}, "weight_decay=-0.1 must be finite and >= 0"),
         ({"momentum": 1.0}, "momentum=1.0 must be in"),
         ({"clip_norm": 0.0}, "clip_norm=0.0 must be > 0; leave it out"),
     ],

@@ -1,0 +1,153 @@
+"""A finished run: its table, the same once more, its features on disk, and what is missing."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+from tiny_runs import assert_picture, start, tiny_values
+
+from experiments import embed, evaluate
+from experiments.pretrain import pretrain
+from experiments.run_flags import RunError, claim_workdir
+
+FEATURES, DIM = 4, 4
+
+
+@pytest.fixture(scope="module")
+def finished(class_folder, tmp_path_factory) -> tuple[Path, str]:
+    """A run on class folders, and the table that it ended with."""
+    workdir = tmp_path_factory.mktemp("runs") / "run"
+    data = ["--dataset=folder", f"--data_dir={class_folder}"]
+    table = pretrain(tiny_values(*data, "--loss=alpha_entropy", f"--workdir={workdir}"))
+    assert table is not None
+    return workdir, table
+
+
+def _run_script(monkeypatch, main, **values: str) -> None:
+    """Runs a script's main in this process, with flags of its own."""
+    own = flags.FlagValues()
+    for name in ("workdir", "output"):
+        flags.DEFINE_string(name, values.get(name), "", flag_values=own)
+    own(["script"])
+    monkeypatch.setattr(flags, "FLAGS", own)
+    main(["script"])
+
+
+def test_the_table_and_the_figures(finished):
+    workdir, table = finished
+    lines = table.splitlines()
+    assert [re.split(r"  +", line)[0] for line in lines[:4]] == [
+        "accuracy, %",
+        "alpha_entropy",
+        "untrained encoder",
+        "raw pixels",
+    ]
+    assert re.match(r"effective rank: embedding z \d\.\d, features h \d\.\d$", lines[4])
+    assert lines[5].endswith(str(workdir))
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    assert evaluation["step"] == 6
+    accuracies = evaluation["accuracy"]
+    assert set(accuracies) == {"alpha_entropy", "untrained encoder", "raw pixels"}
+    for row in accuracies.values():
+        assert {"linear_2_per_class", "linear_10_per_class", "linear_all", "knn"} <= set(row)
+        assert all(0 <= value <= 1 for value in row.values())
+    # The classes differ in the brightness of their middle.
+    assert accuracies["raw pixels"]["linear_all"] == 1.0
+    assert accuracies["alpha_entropy"] != accuracies["untrained encoder"]
+    for name in ("history.png", "spectrum.png", "map.png"):
+        assert_picture(workdir / name)
+
+
+def test_evaluating_again_says_the_same_and_changes_nothing_else(finished, monkeypatch, capsys):
+    workdir, table = finished
+    before = (workdir / "evaluation.json").read_text()
+    records = (workdir / "metrics.jsonl").read_text()
+    (workdir / "evaluation.json").unlink()
+    (workdir / "map.png").unlink()
+    _run_script(monkeypatch, evaluate.main, workdir=str(workdir))
+    assert capsys.readouterr() == (table + "\n", "")
+    assert (workdir / "evaluation.json").read_text() == before
+    assert (workdir / "metrics.jsonl").read_text() == records
+    assert_picture(workdir / "map.png")
+
+
+def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_path, capsys):
+    workdir, _ = finished
+    _run_script(monkeypatch, embed.main, workdir=str(workdir), output=str(tmp_path / "a" / "b"))
+    assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["test.npz", "train.npz"]
+    for name, count in (("train", 24), ("test", 8)):
+        with np.load(tmp_path / "a" / "b" / f"{name}.npz") as arrays:
+            assert arrays["features"].shape == (count, FEATURES)
+            assert arrays["features"].dtype == np.float32
+            assert arrays["embeddings"].shape == (count, DIM)
+            np.testing.assert_allclose(np.sum(arrays["embeddings"] ** 2, axis=1), 1, rtol=1e-5)
+            np.testing.assert_array_equal(arrays["labels"], np.repeat([0, 1], count // 2))
+            assert arrays["features"].std(axis=0).max() > 0
+    out = capsys.readouterr().out
+    assert "test.npz: features [8, 4], embeddings [8, 4], labels [8]" in out
+
+
+def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"Not a directory: .*/file/x"):
+        _run_script(
+            monkeypatch, embed.main, workdir=str(finished[0]), output=str(tmp_path / "file" / "x")
+        )
+
+
+def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
+    """And of a run that was stopped, which it says."""
+    workdir = tmp_path / "run"
+    values = tiny_values("--dataset=folder", f"--data_dir={flat_folder}", f"--workdir={workdir}")
+    pretrain(values)
+    (workdir / "flags.txt").write_text(
+        (workdir / "flags.txt").read_text().replace("--epochs=2\n", "--epochs=3\n")
+    )
+    errors = []
+    monkeypatch.setattr(sys.stderr, "write", errors.append)
+    _run_script(monkeypatch, embed.main, workdir=str(workdir))
+    monkeypatch.undo()
+    assert "note: this run is at step 6 of 9" in "".join(errors)
+    assert [p.name for p in (workdir / "features").iterdir()] == ["pretrain.npz"]
+    with np.load(workdir / "features" / "pretrain.npz") as arrays:
+        assert set(arrays) == {"features", "embeddings"}
+        assert arrays["features"].shape == (24, FEATURES)
+
+
+@pytest.mark.parametrize("script", [evaluate, embed])
+def test_no_run(script, monkeypatch, tmp_path):
+    with pytest.raises(RunError, match=f"{tmp_path}/none holds no run: .*flags.txt is missing"):
+        _run_script(monkeypatch, script.main, workdir=f"{tmp_path}/none")
+
+
+def test_an_untrained_run(class_folder, monkeypatch, tmp_path):
+    data = ["--dataset=folder", f"--data_dir={class_folder}"]
+    claim_workdir(tmp_path / "run", tiny_values(*data, "--loss=alpha_entropy"))
+    with pytest.raises(RunError, match="has no checkpoint yet: train it first, by the command"):
+        _run_script(monkeypatch, evaluate.main, workdir=f"{tmp_path}/run")
+
+
+def test_a_run_whose_data_has_gone(monkeypatch, tmp_path):
+    claim_workdir(tmp_path / "run", tiny_values("--dataset=folder", f"--data_dir={tmp_path}/gone"))
+    with pytest.raises(RunError, match=f"--data_dir={tmp_path}/gone does not exist"):
+        _run_script(monkeypatch, evaluate.main, workdir=f"{tmp_path}/run")
+
+
+def test_a_run_whose_checkpoints_are_all_damaged(finished, monkeypatch, tmp_path):
+    claim_workdir(tmp_path / "run", tiny_values("--batch_size=16", "--widths=2"))
+    (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"none of the checkpoints of steps \[5\] .* can be read"):
+        _run_script(monkeypatch, evaluate.main, workdir=f"{tmp_path}/run")
+
+
+def test_the_script_ends_with_one_line_and_status_one(tmp_path):
+    process = start("evaluate", f"--workdir={tmp_path}")
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert err == (
+        f"error: {tmp_path} holds no run: {tmp_path}/flags.txt is missing. Check --workdir\n"
+    )

@@ -1,0 +1,45 @@
+"""Every preset parses, builds its objective, and says its command and what to expect."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tiny_runs import ROOT, make_values
+
+from alphacl_jax.data import policies
+from experiments.objectives import make_objective
+from experiments.runs import _encoder, make_projector
+
+PRESETS = sorted((ROOT / "experiments" / "presets").glob("*.flags"))
+
+
+@pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
+def test_a_preset(path: Path):
+    values = make_values(f"--flagfile={path}")
+    make_objective(values)
+    make_projector(values)
+    _encoder(values, (96, 96, 3))
+    policies.override(
+        policies.default_policy("cifar10", (32, 32, 3)), values.augmentation_overrides
+    )
+    assert values.warmup_epochs < values.epochs
+    comment = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
+    command = f"python -m experiments.pretrain --flagfile=experiments/presets/{path.name}"
+    assert command in re.sub(r"\s*\\\n#\s*", " ", comment)
+    assert re.search(r"Expected: [^%]*\d+(\.\d+)?(\+-\d+(\.\d+)?)? %", comment), comment
+
+
+def test_there_are_presets_for_the_published_rows():
+    rules = {"alpha_direct", "alpha_entropy", "alpha_inverse", "alpha_square"}
+    rows = {*rules, "backprop", "info_nce", "quadratic"}
+    names = {path.stem for path in PRESETS}
+    assert {f"{data}_{row}" for data in ("cifar10", "stl10") for row in rows} <= names
+
+
+def test_presets_differ():
+    """So that none is a copy of another under a second name."""
+    settings = [
+        [line for line in path.read_text().splitlines() if not line.startswith("#")]
+        for path in PRESETS
+    ]
+    assert len({tuple(lines) for lines in settings}) == len(PRESETS)

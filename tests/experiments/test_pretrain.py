@@ -1,0 +1,206 @@
+"""The pretrain script in this process: each kind of data, its checks, and what it leaves behind."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from tiny_runs import TINY, TRAIN_IMAGES, assert_picture, make_values, tiny_values
+
+from alphacl_jax.training.step import data_mesh
+from experiments import pretrain as script
+from experiments import runs
+from experiments.main import plain_errors
+from experiments.pretrain import pretrain
+from experiments.run_flags import RunError
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """For flags that must be refused before the first step."""
+
+    def never(*arguments, **options):
+        raise AssertionError("it went on to train")
+
+    monkeypatch.setattr(script, "train", never)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--temperature=0", "--temperature=0 is out of range; it must be a finite number > 0"),
+        ("--power=1", "--power=1 is out of range; it must be a finite number > 1"),
+        ("--loss=alpha_inverse --gamma=1", "--gamma=1 is out of range; .* number > 1"),
+        ("--loss=sigmoid --sigmoid_c=0", "--sigmoid_c=0 is out of range"),
+        ("--block_size=0", "--block_size=0 must be a whole number >= 1, or auto"),
+        ("--block_size=x", "--block_size=x must be a whole number >= 1, or auto"),
+        ("--widths=x", "--widths=x must be whole numbers >= 1, such as 32,64,128"),
+        ("--widths=4,0", "--widths=4,0 must be whole numbers >= 1"),
+        ("--widths=", "--widths= must be whole numbers >= 1"),
+        ("--stem=large", "--stem=large needs --encoder=resnet18, resnet34 or resnet50"),
+        ("--encoder=resnet18", "--widths is set, and only runs with --encoder=small read it"),
+        ("--batch_size=2000", "1297 images are fewer than one batch of 2000. Use a smaller batch"),
+        ("--dataset=nosuchset", "unknown data set 'nosuchset'. Known are digits, cifar10"),
+        ("--dataset=folder", "needs --data_dir, the folder of the images"),
+        ("--dataset=folder --data_dir=/no/where", "--data_dir=/no/where does not exist"),
+        ("--warmup_epochs=2", "--warmup_epochs=2 is part of --epochs=2 and must be less than it"),
+        ("--learning_rate=0", "--learning_rate=0.0 must be finite and > 0"),
+        ("--weight_decay=-1", "--weight_decay=-1.0 must be finite and >= 0"),
+        ("--optimizer=sgd --momentum=1", "--momentum=1.0 must be in"),
+        ("--momentum=0.5", "--momentum is set, and only --optimizer=sgd and lars read it"),
+        ("--clip_norm=0", "--clip_norm=0.0 must be > 0"),
+        ("--augmentation=foo", "unknown augmentation policy 'foo': choose from simclr"),
+        ("--augmentation_overrides=cutout_prob=x", "cutout_prob=x: one number is needed"),
+        ("--workdir=/proc/none", "the run folder /proc/none cannot be made"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_by_flag(no_training, tmp_path, flags, message):
+    values = tiny_values(f"--workdir={tmp_path}/run", *flags.split())
+    with pytest.raises(RunError, match=message) as error:
+        pretrain(values)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("data_dir=/x/seed=3 is bad", "--data_dir=/x/seed=3 is bad"),
+        ("give --data_dir=x and --widths", "give --data_dir=x and --widths"),
+        ("the batch size, the seed and some_file", "the batch size, the seed and some_file"),
+    ],
+)
+def test_arguments_are_shown_as_flags_and_nothing_else_is(text, shown):
+    with pytest.raises(RunError, match=f"^{re.escape(shown)}$"), plain_errors(make_values()):
+        raise ValueError(text)
+
+
+def test_a_folder_of_another_run_is_refused(no_training, tmp_path):
+    workdir = f"--workdir={tmp_path}/run"
+    with pytest.raises(AssertionError, match="it went on to train"):
+        pretrain(tiny_values(workdir))
+    with pytest.raises(RunError, match="holds a run with other flags: --seed is 0 there and 1 her"):
+        pretrain(tiny_values(workdir, "--seed=1"))
+
+
+def test_without_a_workdir_the_run_names_its_own(no_training, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with pytest.raises(AssertionError, match="it went on to train"):
+            pretrain(tiny_values())
+    (run,) = (tmp_path / "runs").iterdir()
+    assert re.fullmatch("digits-alpha_direct-[0-9a-f]{8}", run.name)
+    again = make_values(f"--flagfile={run / 'flags.txt'}", f"--workdir={run}")
+    with pytest.raises(AssertionError, match="it went on to train"):
+        pretrain(again)
+
+
+def test_a_preview_is_a_picture_and_trains_nothing(no_training, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert pretrain(make_values("--preview=pairs.png")) is None
+    assert [p.name for p in tmp_path.iterdir()] == ["pairs.png"]
+    assert_picture(tmp_path / "pairs.png")
+    assert capsys.readouterr().out == "augmented pairs: pairs.png\n"
+
+
+def _folder(path: Path) -> list[str]:
+    return ["--dataset=folder", f"--data_dir={path}"]
+
+
+def test_unlabelled_images_are_streamed_and_end_without_probes(flat_folder, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    values = tiny_values(*_folder(flat_folder), "--memory_limit_mb=0", f"--workdir={workdir}")
+    table = pretrain(values)
+    assert table is not None
+    assert table.startswith("There are no labels, so no probe was run")
+    position = next((workdir / "checkpoints" / "6" / "extra").glob("metadata")).read_text()
+    assert json.loads(position)["position"]["kind"] == "streamed"
+    evaluation = json.loads((workdir / "evaluation.json").read_text())
+    assert evaluation["step"] == 6
+    assert "accuracy" not in evaluation
+    for name in ("history.png", "spectrum.png", "map.png"):
+        assert_picture(workdir / name)
+    assert "24 images of 8x8x3" in capsys.readouterr().err
+    # The same command again finds nothing left to train, and ends with the same table.
+    assert pretrain(values) == table
+
+
+def test_labels_without_test_images(class_folder, tmp_path):
+    table = pretrain(tiny_values(*_folder(class_folder / "train"), f"--workdir={tmp_path}/run"))
+    assert table is not None
+    assert table.startswith("There are no test images, so no probe was run")
+
+
+def test_a_tfds_set_is_trained_from_without_tensorflow(tmp_path, monkeypatch):
+    features = {
+        "image": tfds.features.Image(shape=(8, 8, 3)),
+        "label": tfds.features.ClassLabel(names=["bright", "dark"]),
+    }
+
+    class TinySquares(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features)
+            )
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i, pixels in enumerate(TRAIN_IMAGES):
+                path = tmp_path / f"{i}.png"
+                Image.fromarray(pixels).save(path)
+                yield i, {"image": str(path), "label": i % 2}
+
+    data_dir = tmp_path / "tfds"
+    TinySquares(data_dir=data_dir).download_and_prepare(file_format="array_record")
+    seen = []
+    monkeypatch.setattr(script, "evaluate_run", lambda run, state, *rest: seen.append(state))
+    data = ["--dataset=tiny_squares", f"--data_dir={data_dir}"]
+    pretrain(tiny_values(*data, "--epochs=1", f"--workdir={tmp_path}/run"))
+    assert int(seen[0].step) == 3
+    records = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert np.isfinite(json.loads(records[-1])["loss"])
+    assert "tensorflow" not in sys.modules
+
+
+def test_too_many_damaged_images_end_a_streamed_run_in_plain_words(flat_folder, tmp_path):
+    for i in range(24):
+        good = (flat_folder / f"{i:02}.png").read_bytes()
+        (tmp_path / f"{i:02}.png").write_bytes(good if i < 4 else good[:60])
+    arguments = [*_folder(tmp_path), "--image_size=8", "--memory_limit_mb=0"]
+    with pytest.raises(RunError, match="images cannot be read, which leaves fewer than one batch"):
+        pretrain(tiny_values(*arguments, f"--workdir={tmp_path}/run"))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_in_plain_words(flat_folder, tmp_path):
+    wild = ["--optimizer=sgd", "--learning_rate=1e30", "--save_every=1", "--epochs=4"]
+    with pytest.raises(
+        RunError, match=r"is (nan|inf) at step \d+; training stopped, .*--clip_norm"
+    ):
+        pretrain(tiny_values(*_folder(flat_folder), *wild, f"--workdir={tmp_path}/run"))
+
+
+def test_eight_devices_bfloat16_and_no_projector(flat_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "data_mesh", data_mesh)
+    with pytest.raises(RunError, match="batch of 12 cannot be split evenly over 8 devices"):
+        pretrain(tiny_values("--batch_size=12"))
+    monkeypatch.setattr(script, "evaluate_run", lambda run, state, *rest: str(state.step))
+    plain = [a for a in TINY if "projector" not in a]
+    values = make_values(
+        *plain,
+        *_folder(flat_folder),
+        "--dtype=bfloat16",
+        "--projector_depth=0",
+        "--negatives=same_view",
+        "--block_size=3",
+        f"--workdir={tmp_path}/run",
+    )
+    assert pretrain(values) == "6"
+    assert "6 steps on 8 cpu device(s)" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""Tiny runs for the tests of the scripts: flags, images, processes, what a run ended with."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from experiments.evaluate import restore_run
+from experiments.run_flags import define_run_flags
+
+ROOT = Path(__file__).parents[2]
+# Small enough that a run is a few seconds, most of them compilation.
+TINY = (
+    "--widths=4",
+    "--projector_hidden=8",
+    "--projector_dim=4",
+    "--batch_size=8",
+    "--warmup_epochs=0",
+    "--epochs=2",
+)
+
+
+def make_values(*arguments: str) -> flags.FlagValues:
+    """The flags of a run, as its command line would set them."""
+    values = flags.FlagValues()
+    define_run_flags(values)
+    values(["run", *arguments])
+    return values
+
+
+def tiny_values(*arguments: str) -> flags.FlagValues:
+    return make_values(*TINY, *arguments)
+
+
+def start(script: str, *arguments: str, **options) -> subprocess.Popen:
+    """Starts a script as a person would, from the root of the repository."""
+    command = [sys.executable, "-m", f"experiments.{script}", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.Popen(command, cwd=ROOT, **pipes)
+
+
+def _images(count: int, seed: int) -> np.ndarray:
+    """Bright and dark squares in turn, so that there is something to learn."""
+    pixels = np.random.default_rng(seed).integers(0, 120, (count, 8, 8, 3))
+    pixels[::2, 2:6, 2:6] += 130
+    return pixels.astype(np.uint8)
+
+
+TRAIN_IMAGES, TEST_IMAGES = _images(24, 0), _images(8, 1)
+
+
+def assert_same_end(one: Path, other: Path) -> None:
+    """The newest states of two runs are the same bit by bit, and so is the position in the data."""
+    states = [jax.tree.map(np.asarray, restore_run(workdir)[1]) for workdir in (one, other)]
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(states[0]), jax.tree.leaves(states[1]), strict=True
+    ):
+        assert a.tobytes() == b.tobytes(), jax.tree_util.keystr(path)
+
+
+def assert_picture(path: Path) -> None:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 100
