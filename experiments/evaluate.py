@@ -84,7 +84,7 @@ def evaluate_run(run: Run, state: TrainState, untrained: TrainState, workdir: Pa
         text = format_table(figures["accuracy"])
     write_json_atomically(workdir / "evaluation.json", figures)
     ranks = ", ".join(f"{name} {rank:.1f}" for name, rank in figures["effective_rank"].items())
-    return f"{text}\neffective rank: {ranks}\npictures and figures: {workdir}"
+    return f"pictures and figures: {workdir}\neffective rank: {ranks}\n{text}"
 
 
 def _accuracies(
