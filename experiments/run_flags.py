@@ -121,7 +121,11 @@ def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     integer("epochs", 60, "Passes over the data.", 1)
     choice("optimizer", "adamw", OPTIMIZERS, "From optax.")
     number("learning_rate", 2e-3, "The peak, after warm-up and before the cosine.")
-    integer("warmup_epochs", 5, "Of linear warm-up, part of --epochs.")
+    integer(
+        "warmup_epochs",
+        None,
+        "Of linear warm-up, part of --epochs. Default: a tenth of them, at most 5.",
+    )
     number("weight_decay", 1e-4, "On weights alone: norms and biases are spared.")
     number("momentum", 0.9, "Of sgd and lars.")
     number("clip_norm", None, "Clip the gradient at this global norm. Default: no clipping.")

@@ -102,6 +102,8 @@ def prepare_training(run: Run) -> Training:
       ValueError: where the flags do not fit each other or the data.
     """
     warmup, epochs = run.flag("warmup_epochs"), run.flag("epochs")
+    if warmup is None:
+        warmup = min(5, epochs // 10)
     if warmup >= epochs:
         raise ValueError(
             f"--warmup_epochs={warmup} is part of --epochs={epochs} and must be less than it"

@@ -40,14 +40,14 @@ def _run_script(monkeypatch, main, **values: str) -> None:
 def test_the_table_and_the_figures(finished):
     workdir, table = finished
     lines = table.splitlines()
-    assert [re.split(r"  +", line)[0] for line in lines[:4]] == [
+    assert [re.split(r"  +", line)[0] for line in lines[-4:]] == [
         "accuracy, %",
         "alpha_entropy",
         "untrained encoder",
         "raw pixels",
     ]
-    assert re.match(r"effective rank: embedding z \d\.\d, features h \d\.\d$", lines[4])
-    assert lines[5].endswith(str(workdir))
+    assert re.search(r"effective rank: embedding z \d\.\d, features h \d\.\d\n", table)
+    assert str(workdir) in table
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     assert evaluation["step"] == 6
     accuracies = evaluation["accuracy"]

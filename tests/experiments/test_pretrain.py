@@ -116,7 +116,7 @@ def test_unlabelled_images_are_streamed_and_end_without_probes(flat_folder, tmp_
     values = tiny_values(*_folder(flat_folder), "--memory_limit_mb=0", f"--workdir={workdir}")
     table = pretrain(values)
     assert table is not None
-    assert table.startswith("There are no labels, so no probe was run")
+    assert "There are no labels, so no probe was run" in table
     position = next((workdir / "checkpoints" / "6" / "extra").glob("metadata")).read_text()
     assert json.loads(position)["position"]["kind"] == "streamed"
     evaluation = json.loads((workdir / "evaluation.json").read_text())
@@ -132,7 +132,7 @@ def test_unlabelled_images_are_streamed_and_end_without_probes(flat_folder, tmp_
 def test_labels_without_test_images(class_folder, tmp_path):
     table = pretrain(tiny_values(*_folder(class_folder / "train"), f"--workdir={tmp_path}/run"))
     assert table is not None
-    assert table.startswith("There are no test images, so no probe was run")
+    assert "There are no test images, so no probe was run" in table
 
 
 def test_a_tfds_set_is_trained_from_without_tensorflow(tmp_path, monkeypatch):
