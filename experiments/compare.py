@@ -9,7 +9,6 @@ alpha_entropy without the stop-gradient, "quadratic" for alpha_uniform. Writes c
 """
 
 import json
-import re
 import subprocess
 import sys
 import time
@@ -49,10 +48,9 @@ def _train(name: str, seed: int, folder: Path, arguments: Sequence[str]) -> dict
 
 def over_seeds(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     """Mean over runs of each accuracy, and its standard deviation over runs (n − 1)."""
-    spread = re.compile(r".*_std$")
     table: dict[str, float] = {}
     for name in figures[0]:
-        if spread.match(name):
+        if name.endswith("_std"):
             continue  # the spread over draws of labels, within a run
         values = np.array([run[name] for run in figures])
         table[name] = float(values.mean())
@@ -73,7 +71,9 @@ def main(argv: Sequence[str]) -> None:
         seeds = [int(seed) for seed in values.seeds]
     except ValueError as error:
         raise RunError(f"--seeds={','.join(values.seeds)} must be whole numbers") from error
-    output = Path(values.output)
+    if not seeds:
+        raise RunError("--seeds is empty; give whole numbers such as 0,1,2")
+    output = Path(values.output).expanduser()
     rows: dict[str, dict[str, float]] = {}
     runs: dict[str, list[dict[str, float]]] = {}
     for seed in seeds:

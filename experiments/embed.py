@@ -21,8 +21,8 @@ from experiments.runs import Run, make_projector
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    workdir = Path(flags.FLAGS.workdir)
-    output = Path(flags.FLAGS.output or workdir / "features")
+    workdir = Path(flags.FLAGS.workdir).expanduser()
+    output = Path(flags.FLAGS.output or workdir / "features").expanduser()
     run, state, _ = restore_run(workdir)
     with plain_errors(flags.FLAGS):
         _write(run, state, output)

@@ -9,10 +9,10 @@ map.png into the run folder.
 
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from absl import flags
 
@@ -27,7 +27,7 @@ from alphacl_jax.training.records import read_records
 from alphacl_jax.training.state import TrainState
 from experiments.main import plain_errors, run_main
 from experiments.run_flags import RunError, read_run
-from experiments.runs import Run, make_projector, open_run, prepare_training
+from experiments.runs import Run, make_projector, open_run, untrained_state
 
 _CHUNK = 500
 _FEWEST_IN_A_MAP = 4
@@ -38,11 +38,8 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 def features_of(run: Run, state: TrainState, split: Split) -> Labelled:
     """The encoder's features `[n, dim]` of a split, and its labels `[n]`."""
-
-    def function(images: jax.Array) -> jax.Array:
-        return run.method.features(state.params, state.method_state, run.inputs(images))
-
-    return extract_features(function, in_order(split, _CHUNK, run.memory_limit_bytes))
+    encode = partial(run.features, state.params, state.method_state)
+    return extract_features(encode, in_order(split, _CHUNK, run.memory_limit_bytes))
 
 
 def _pixels_of(run: Run, split: Split) -> Labelled | None:
@@ -95,21 +92,20 @@ def _accuracies(
     test: Split,
     test_features: Labelled,
 ) -> dict[str, dict[str, float]]:
-    rows: dict[str, tuple[Labelled, Labelled]] = {
-        run.flag("loss"): (features_of(run, state, train), test_features),
-        "untrained encoder": (
-            features_of(run, untrained, train),
-            features_of(run, untrained, test),
-        ),
-    }
+    classes = len(run.dataset.class_names)
+
+    def figures(train: Labelled, test: Labelled) -> dict[str, float]:
+        return evaluate_features(train, test, classes, labels_per_class=_LABELS_PER_CLASS)
+
+    # One after the other, so that the features of one encoder are held at a time.
+    table = {run.flag("loss"): figures(features_of(run, state, train), test_features)}
+    table["untrained encoder"] = figures(
+        features_of(run, untrained, train), features_of(run, untrained, test)
+    )
     pixels = _pixels_of(run, train), _pixels_of(run, test)
     if pixels[0] is not None and pixels[1] is not None:
-        rows["raw pixels"] = pixels[0], pixels[1]
-    classes = len(run.dataset.class_names)
-    return {
-        name: evaluate_features(*row, classes, labels_per_class=_LABELS_PER_CLASS)
-        for name, row in rows.items()
-    }
+        table["raw pixels"] = figures(pixels[0], pixels[1])
+    return table
 
 
 def restore_run(workdir: Path) -> tuple[Run, TrainState, TrainState]:
@@ -121,26 +117,27 @@ def restore_run(workdir: Path) -> tuple[Run, TrainState, TrainState]:
     values = read_run(workdir)
     with plain_errors(values):
         run = open_run(values)
-        training = prepare_training(run)
-        checkpoints = Checkpoints(workdir / "checkpoints")
-        try:
-            restored = checkpoints.restore(training.state)
-        finally:
-            checkpoints.close()
+        untrained, total = untrained_state(run)
+        restored = None
+        if (workdir / "checkpoints").is_dir():
+            checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+            try:
+                restored = checkpoints.restore(untrained)
+            finally:
+                checkpoints.close()
     if restored is None:
         raise RunError(
             f"{workdir} has no checkpoint yet: train it first, by the command that made it"
         )
     state = restored[0]
-    total = training.schedule.total_steps
     if int(state.step) < total:
         print(f"note: this run is at step {int(state.step)} of {total}", file=sys.stderr)
-    return run, state, training.state
+    return run, state, untrained
 
 
 def main(argv: Sequence[str]) -> None:
     del argv
-    workdir = Path(flags.FLAGS.workdir)
+    workdir = Path(flags.FLAGS.workdir).expanduser()
     restored = restore_run(workdir)
     with plain_errors(flags.FLAGS):
         print(evaluate_run(*restored, workdir))

@@ -18,17 +18,18 @@ from absl import flags
 from alphacl_jax.data.preview import save_preview
 from alphacl_jax.data.sources import in_order
 from alphacl_jax.training.loop import InterruptedBySignal, train
+from alphacl_jax.training.state import TrainState
 from experiments import run_flags
 from experiments.evaluate import evaluate_run
 from experiments.main import plain_errors, run_main
-from experiments.run_flags import claim_workdir, default_workdir, define_run_flags
+from experiments.run_flags import claim_workdir, default_workdir, define_run_flags, locked
 from experiments.runs import Run, Training, open_run, prepare_training
 
 _PREVIEW_IMAGES = 8
 
 
 def _preview(run: Run, path: str) -> None:
-    images, _ = next(iter(in_order(run.dataset.pretrain, _PREVIEW_IMAGES, run.memory_limit_bytes)))
+    images, _ = next(iter(in_order(run.dataset.pretrain, _PREVIEW_IMAGES, max_bytes=0)))
     views = jax.jit(run.views)(jax.random.key(run.flag("seed")), images)
     save_preview(path, images, views, run.dataset.mean, run.dataset.std)
     print(f"augmented pairs: {path}")
@@ -59,25 +60,29 @@ def pretrain(values: flags.FlagValues) -> str | None:
             _preview(run, values.preview)
             return None
         training = prepare_training(run)
-        workdir = Path(values.workdir) if values.workdir else default_workdir(values)
+        workdir = Path(values.workdir).expanduser() if values.workdir else default_workdir(values)
         claim_workdir(workdir, values)
-        _announce(run, training, workdir)
-        # Copied, because the memory of the first state is given up to those after it.
-        untrained = jax.tree.map(jnp.copy, training.state._replace(opt_state=()))
-        try:
-            state = train(
-                training.state,
-                training.step,
-                training.batches,
-                training.schedule,
-                workdir,
-                batch_size=run.flag("batch_size"),
-                learning_rate=training.learning_rate,
-            )
-        except InterruptedBySignal as error:
-            print(error, file=sys.stderr)
-            sys.exit(128 + error.number)
-        return evaluate_run(run, state, untrained, workdir)
+        with locked(workdir):
+            _announce(run, training, workdir)
+            # Copied, because the memory of the first state is given up to those after it.
+            untrained = jax.tree.map(jnp.copy, training.state._replace(opt_state=()))
+            return evaluate_run(run, _train(run, training, workdir), untrained, workdir)
+
+
+def _train(run: Run, training: Training, workdir: Path) -> TrainState:
+    try:
+        return train(
+            training.state,
+            training.step,
+            training.batches,
+            training.schedule,
+            workdir,
+            batch_size=run.flag("batch_size"),
+            learning_rate=training.learning_rate,
+        )
+    except InterruptedBySignal as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.number)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -1,6 +1,9 @@
 """The flags of a training run, and how a run folder remembers them."""
 
+import fcntl
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +186,23 @@ def read_run(workdir: Path) -> flags.FlagValues:
     return values
 
 
+@contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Keeps a run folder for this process; the system lets go of it when the process ends.
+
+    Raises:
+      RunError: where another process holds it.
+    """
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(
+                f"another process is training in {workdir}. Wait for it, or use another --workdir"
+            ) from error
+        yield
+
+
 def claim_workdir(workdir: Path, values: flags.FlagValues = flags.FLAGS) -> None:
     """Makes the run folder, or checks that the run in it has the same flags.
 
@@ -199,7 +219,8 @@ def claim_workdir(workdir: Path, values: flags.FlagValues = flags.FLAGS) -> None
         if differing:
             raise RunError(
                 f"{workdir} holds a run with other flags: {'; '.join(differing)}. Use another "
-                f"--workdir, or repeat that run with --flagfile={workdir / 'flags.txt'}"
+                f"--workdir, or go on with that run by --flagfile={workdir / 'flags.txt'} "
+                f"--workdir={workdir}"
             )
         return
     # A process that was killed while it made the folder may have left the file half written.

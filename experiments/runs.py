@@ -1,9 +1,12 @@
 """From flags to the parts of a run: data, model, method, step."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import optax
 from absl import flags
@@ -51,9 +54,15 @@ class Run:
         """Two augmented views of uint8 images, `[batch, 2, height, width, channels]`."""
         return policies.two_views(key, images, self.policy, self.dataset.mean, self.dataset.std)
 
-    def inputs(self, images: Array) -> Array:
-        """What the encoder is given of uint8 images in evaluation."""
-        return policies.normalize(images, self.dataset.mean, self.dataset.std)
+    @cached_property
+    def features(self) -> Callable[[Any, Any, Any], Array]:
+        """Compiled `(params, method_state, uint8 images) -> [batch, dim]`, for evaluation."""
+
+        def features(params: Any, method_state: Any, images: Array) -> Array:
+            inputs = policies.normalize(images, self.dataset.mean, self.dataset.std)
+            return self.method.features(params, method_state, inputs)
+
+        return jax.jit(features)
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,38 @@ def prepare_training(run: Run) -> Training:
     Raises:
       ValueError: where the flags do not fit each other or the data.
     """
+    batches = open_batches(
+        run.dataset.pretrain,
+        run.flag("batch_size"),
+        run.mesh,
+        run.flag("seed"),
+        run.memory_limit_bytes,
+    )
+    total = run.flag("epochs") * batches.steps_per_epoch
+    optimizer, learning_rate = _optimizer(run, batches.steps_per_epoch)
+    return Training(
+        state=_first_state(run, optimizer),
+        step=make_train_step(run.method, optimizer, run.views, run.mesh),
+        batches=batches,
+        schedule=Schedule(total, run.flag("log_every"), run.flag("save_every")),
+        learning_rate=learning_rate,
+    )
+
+
+def untrained_state(run: Run) -> tuple[TrainState, int]:
+    """The state that a run starts from, and its number of steps, without reading its images."""
+    steps_per_epoch = len(run.dataset.pretrain.source) // run.flag("batch_size")
+    optimizer, _ = _optimizer(run, steps_per_epoch)
+    return _first_state(run, optimizer), run.flag("epochs") * steps_per_epoch
+
+
+def _first_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
+    return init_state(run.method, optimizer, run.dataset.image_shape, run.flag("seed"), run.mesh)
+
+
+def _optimizer(
+    run: Run, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
     warmup, epochs = run.flag("warmup_epochs"), run.flag("epochs")
     if warmup is None:
         warmup = min(5, epochs // 10)
@@ -110,16 +151,8 @@ def prepare_training(run: Run) -> Training:
         )
     if run.flag("optimizer") not in ("sgd", "lars"):
         _require_default(run.values, "momentum", "--optimizer=sgd and lars")
-    batches = open_batches(
-        run.dataset.pretrain,
-        run.flag("batch_size"),
-        run.mesh,
-        run.flag("seed"),
-        run.memory_limit_bytes,
-    )
-    total = epochs * batches.steps_per_epoch
     learning_rate = warmup_cosine(
-        run.flag("learning_rate"), total, warmup * batches.steps_per_epoch
+        run.flag("learning_rate"), epochs * steps_per_epoch, warmup * steps_per_epoch
     )
     optimizer = make_optimizer(
         run.flag("optimizer"),
@@ -128,15 +161,7 @@ def prepare_training(run: Run) -> Training:
         momentum=run.flag("momentum"),
         clip_norm=run.flag("clip_norm"),
     )
-    return Training(
-        state=init_state(
-            run.method, optimizer, run.dataset.image_shape, run.flag("seed"), run.mesh
-        ),
-        step=make_train_step(run.method, optimizer, run.views, run.mesh),
-        batches=batches,
-        schedule=Schedule(total, run.flag("log_every"), run.flag("save_every")),
-        learning_rate=learning_rate,
-    )
+    return optimizer, learning_rate
 
 
 def _require_default(values: flags.FlagValues, name: str, readers: str) -> None:
@@ -179,7 +204,16 @@ def _encoder(values: flags.FlagValues, image_shape: tuple[int, int, int]) -> nn.
 
 
 def make_projector(values: flags.FlagValues) -> heads.Projector:
-    """The projector that the flags describe."""
+    """The projector that the flags describe.
+
+    Raises:
+      ValueError: for a width or a norm that a projector of this depth does not have.
+    """
+    if values.projector_depth < 2:
+        for name in ("projector_hidden", "projector_norm"):
+            _require_default(values, name, "projectors of --projector_depth=2 or more")
+    if values.projector_depth < 1:
+        _require_default(values, "projector_dim", "projectors of --projector_depth=1 or more")
     return heads.Projector(
         hidden=values.projector_hidden,
         depth=values.projector_depth,

@@ -212,8 +212,13 @@ class _Streamed:
     def _set_aside(self, index: int, total: int, error: UnreadableImage) -> None:
         with self._lock:
             if index not in self._damaged:
-                logging.warning("an image cannot be read, its neighbour stands in: %s", error)
                 self._damaged.add(index)
+                logging.warning(
+                    "an image cannot be read, its neighbour stands in (%d of %d so far): %s",
+                    len(self._damaged),
+                    total,
+                    error,
+                )
         if total - len(self._damaged) < self._batch_size:
             raise ValueError(
                 f"{len(self._damaged)} of {total} images cannot be read, which leaves fewer than "

@@ -14,8 +14,6 @@ import jax.numpy as jnp
 from alphacl_jax.data import augment as pixels
 from alphacl_jax.data import geometry
 
-_POSITIVE_RANGES = ("crop_scale", "crop_ratio", "affine_scale", "blur_sigma")
-
 
 @dataclasses.dataclass(frozen=True)
 class Policy:

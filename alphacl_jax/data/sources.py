@@ -26,6 +26,7 @@ _COLOURS = {
 }
 # Of other sets they are measured on this many images.
 _COLOUR_SAMPLE = 2000
+_COLOUR_CHUNK = 64
 
 _DIGITS_HELD_OUT = 500
 
@@ -123,6 +124,11 @@ def load(
     train: Source
     test: Source | None
     if name == "digits":
+        if data_dir is not None:
+            raise ValueError(
+                f"the data set 'digits' reads no data_dir, and {data_dir} was given; for a folder "
+                "of images set dataset=folder"
+            )
         train, test, class_names = _digits(image_size)
         pretrain = train
     elif name == "folder":
@@ -179,8 +185,7 @@ def to_arrays(split: Split, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
         return source.images, source.labels
     if source not in _DECODED:
         pixels, labels, damaged = _decode(source, np.arange(len(source)))
-        if damaged:
-            logging.warning("%s. They are left out", _report(damaged, len(source)))
+        _tell_of(damaged, len(source))
         pixels.flags.writeable = labels.flags.writeable = False
         _DECODED[source] = pixels, labels
     return _DECODED[source]
@@ -198,11 +203,13 @@ def in_order(split: Split, size: int, max_bytes: int) -> Iterator[tuple[np.ndarr
             yield pixels[start : start + size], labels[start : start + size]
         return
     total = len(split.source)
+    damaged: list[str] = []
     for start in range(0, total, size):
-        pixels, labels, damaged = _decode(split.source, np.arange(start, min(start + size, total)))
-        if damaged:
-            logging.warning("%s. They are left out", _report(damaged, total))
-        yield pixels, labels
+        pixels, labels, problems = _decode(split.source, np.arange(start, min(start + size, total)))
+        damaged += problems
+        if len(pixels):
+            yield pixels, labels
+    _tell_of(damaged, total)
 
 
 def _bytes(source: Source) -> int:
@@ -225,26 +232,50 @@ def _decode(source: Source, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         problems = list(pool.map(read, range(len(indices))))
     damaged = [problem for problem in problems if problem is not None]
-    if damaged and len(damaged) == len(indices):
-        report = _report(damaged, len(indices))
-        raise ValueError(f"{report}. Check that these files are images, whole and readable")
     if damaged:
         good = np.array([problem is None for problem in problems])
         pixels, labels = pixels[good], labels[good]
     return pixels, labels, damaged
 
 
-def _report(damaged: list[str], total: int) -> str:
-    more = f"; and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-    return f"{len(damaged)} of {total} images cannot be read: {'; '.join(damaged[:5])}{more}"
+def _tell_of(damaged: list[str], total: int) -> None:
+    """Names the damaged images in one line of the log.
+
+    Raises:
+      ValueError: where no image can be read.
+    """
+    if damaged and len(damaged) == total:
+        more = f"; and {total - 5} more" if total > 5 else ""
+        raise ValueError(
+            f"{total} of {total} images cannot be read: {'; '.join(damaged[:5])}{more}. Check that "
+            "these files are images, whole and readable"
+        )
+    if damaged:
+        logging.warning(
+            "%d of %d images cannot be read: %s. They are left out",
+            len(damaged),
+            total,
+            "; ".join(damaged),
+        )
 
 
 def _colours(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel over evenly spaced images."""
     indices = np.linspace(0, len(source) - 1, min(_COLOUR_SAMPLE, len(source)), dtype=int)
-    pixels, *_ = _decode(source, indices)
-    values = pixels.reshape(-1, pixels.shape[-1])
-    mean, std = values.mean(0) / 255, values.std(0) / 255
+    # Counted by value, a few images at a time: the sample itself may be gigabytes.
+    channels = source.image_shape[-1]
+    counts = np.zeros((channels, 256))
+    damaged: list[str] = []
+    for part in np.array_split(indices, -(-len(indices) // _COLOUR_CHUNK)):
+        pixels, _, problems = _decode(source, part)
+        damaged += problems
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+    if len(damaged) == len(indices):
+        _tell_of(damaged, len(indices))
+    weights, values = counts / counts.sum(axis=1, keepdims=True), np.arange(256) / 255
+    mean = weights @ values
+    std = np.sqrt(np.sum(weights * np.square(values[None, :] - mean[:, None]), axis=1))
     # A channel without contrast would otherwise be divided by zero.
     return tuple(map(float, mean)), tuple(map(float, np.maximum(std, 1 / 255)))
 

@@ -114,6 +114,8 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
         builder = tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError:  # its message lists every set there is
         raise ValueError(_unknown(name, data_dir)) from None
+    except AssertionError as error:  # of a version that there is not
+        raise ValueError(f"TFDS cannot open {name}: {error}") from error
     if not builder.data_path.exists():
         with contextlib.suppress(tfds.core.DatasetNotFoundError):
             return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
@@ -170,7 +172,10 @@ def _prepare(name: str, builder: Any, data_dir: str | os.PathLike[str] | None) -
             "wherever TensorFlow is installed"
         )
     logging.info("preparing %s in %s", name, folder)
-    builder.download_and_prepare(file_format="array_record")
+    try:
+        builder.download_and_prepare(file_format="array_record")
+    except AssertionError as error:  # of a set whose files have to be fetched by hand
+        raise ValueError(f"TFDS cannot prepare {name}: {error}") from error
 
 
 def _has_tensorflow() -> bool:

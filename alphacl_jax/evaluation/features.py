@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterable
 
-import jax
 import numpy as np
 from jax import Array
 
 
 def extract_features(
-    function: Callable[[Array], Array], chunks: Iterable[tuple[np.ndarray, np.ndarray]]
+    function: Callable[[np.ndarray], Array], chunks: Iterable[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Applies an encoder to images that come in chunks.
 
     Args:
-      function: maps images `[batch, height, width, channels]` to `[batch, dim]`; jitted here.
+      function: maps images `[batch, height, width, channels]` to `[batch, dim]`; jitted by the
+        caller, who may have several sets of images for it.
       chunks: images and labels, such as from `alphacl_jax.data.sources.in_order`; all of one
         length but the last, which is padded so that one compiled function serves all.
 
@@ -23,13 +23,12 @@ def extract_features(
     Raises:
       ValueError: for no images.
     """
-    compiled = jax.jit(function)
     features, labels = [], []
     size = 0
     for images, classes in chunks:
         size = max(size, len(images))
         padding = [(0, size - len(images))] + [(0, 0)] * (images.ndim - 1)
-        features.append(np.asarray(compiled(np.pad(images, padding)))[: len(images)])
+        features.append(np.asarray(function(np.pad(images, padding)))[: len(images)])
         labels.append(classes)
     if not features:
         raise ValueError("there are no images to extract features of")

@@ -35,14 +35,15 @@ def conv2d(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) 
       `[batch, out height, out width, out]`.
     """
     if jax.default_backend() != "cpu":
-        return _plain(x, kernel, strides, padding)
+        return plain_conv2d(x, kernel, strides, padding)
     height, width = _output_size(x, kernel, strides, padding)
     if height * width <= _MATMUL_POSITIONS:
         return _as_matmul(x, kernel, strides, padding)
     return _in_parts(strides, padding, x, kernel)
 
 
-def _plain(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
+def plain_conv2d(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
+    """What `conv2d` computes, in XLA's own form; arguments as there."""
     return lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -77,23 +78,23 @@ def _as_matmul(x: Array, kernel: Array, strides: tuple[int, int], padding: Paddi
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _in_parts(strides: tuple[int, int], padding: Padding, x: Array, kernel: Array) -> Array:
     """The plain convolution, whose weight gradient is summed over parts of the batch."""
-    return _plain(x, kernel, strides, padding)
+    return plain_conv2d(x, kernel, strides, padding)
 
 
 def _in_parts_forward(
     strides: tuple[int, int], padding: Padding, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
-    return _plain(x, kernel, strides, padding), (x, kernel)
+    return plain_conv2d(x, kernel, strides, padding), (x, kernel)
 
 
 def _in_parts_backward(
     strides: tuple[int, int], padding: Padding, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    _, of_input = jax.vjp(lambda x: _plain(x, kernel, strides, padding), x)
+    _, of_input = jax.vjp(lambda x: plain_conv2d(x, kernel, strides, padding), x)
 
     def of_kernel(x: Array, gradient: Array) -> Any:
-        _, pull = jax.vjp(lambda kernel: _plain(x, kernel, strides, padding), kernel)
+        _, pull = jax.vjp(lambda kernel: plain_conv2d(x, kernel, strides, padding), kernel)
         return pull(gradient)[0].astype(jnp.promote_types(kernel.dtype, jnp.float32))
 
     parts = _parts(x.shape[0], gradient.shape[1] * gradient.shape[2])

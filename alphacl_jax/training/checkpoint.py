@@ -26,10 +26,19 @@ class Checkpoints:
     renames it, so a save that was cut off leaves no checkpoint behind.
     """
 
-    def __init__(self, directory: Path, keep: int = 3):
-        self._directory = directory.absolute()
+    def __init__(self, directory: Path, *, keep: int = 3, read_only: bool = False):
+        """Opens the checkpoints in a folder.
+
+        Args:
+          directory: of the checkpoints.
+          keep: how many to keep, the newest.
+          read_only: change nothing in the folder, where another process may be training.
+        """
+        self._directory, self._read_only = directory.absolute(), read_only
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,  # what saves that were cut off left behind
             # The state's memory is donated to the next step: a save must be done before that.
             enable_async_checkpointing=False,
         )
@@ -45,7 +54,7 @@ class Checkpoints:
         if step in self.steps():
             return
         tree = state._asdict()
-        extra = {"position": position, "checksums": _checksums(tree)}
+        extra = {"position": position, "checksums": _checksums(tree, position)}
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -56,7 +65,8 @@ class Checkpoints:
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest checkpoint that can be read and whose checksums hold.
 
-        Damaged ones are moved aside, into `damaged/` beside the others, with a warning each.
+        Damaged ones are passed over with a warning each and, unless `read_only`, moved aside into
+        `damaged/` beside the others.
 
         Args:
           like: a state of the same shapes, types and placement.
@@ -72,21 +82,28 @@ class Checkpoints:
             try:
                 return self._read(step, like)
             except Exception as error:  # what orbax raises depends on which byte is wrong
+                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                    raise  # the memory is short, not the checkpoint damaged
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-                self._set_aside(step)
                 logging.warning(
-                    "The checkpoint of step %d is damaged (%s: %.80s); it was moved to %s and "
-                    "the one before it is tried.",
+                    "The checkpoint of step %d is damaged (%s: %.80s); it %s and the one before "
+                    "it is tried.",
                     step,
                     type(error).__name__,
                     reason,
-                    self._directory / "damaged" / str(step),
+                    "is passed over"
+                    if self._read_only
+                    else f"was moved to {self._set_aside(step)}",
                 )
         if steps:
+            moved = (
+                ""
+                if self._read_only
+                else "; they were moved to its folder 'damaged'. The same command now starts the "
+                "run from its first step"
+            )
             raise UnusableCheckpointsError(
-                f"none of the checkpoints of steps {steps} in {self._directory} can be read; they "
-                "were moved to its folder 'damaged'. The same command now starts the run from "
-                "its first step"
+                f"none of the checkpoints of steps {steps} in {self._directory} can be read{moved}"
             )
         return None
 
@@ -98,30 +115,33 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore()
             ),
         )
-        found, wanted = _checksums(restored.state), restored.extra["checksums"]
+        found = _checksums(restored.state, restored.extra["position"])
+        wanted = restored.extra["checksums"]
         wrong = [name for name in wanted if found.get(name) != wanted[name]]
         if wrong or len(found) != len(wanted):
-            raise ValueError(f"checksums differ in {len(wrong)} arrays, first {wrong[:1]}")
+            raise ValueError(f"checksums differ in {len(wrong)} entries, first {wrong[:1]}")
         return TrainState(**restored.state), restored.extra["position"]
 
-    def _set_aside(self, step: int) -> None:
+    def _set_aside(self, step: int) -> Path:
         target = self._directory / "damaged" / str(step)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(exist_ok=True)
         shutil.move(self._directory / str(step), target)
         self._manager.reload()
+        return target
 
     def close(self) -> None:
         """Releases what the manager holds."""
         self._manager.close()
 
 
-def _checksums(tree: Any) -> dict[str, int]:
+def _checksums(tree: Any, position: dict[str, Any]) -> dict[str, int]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {
+    sums = {
         jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(leaf).tobytes())
         for path, leaf in leaves
     }
+    return {**sums, "position": zlib.crc32(json.dumps(position, sort_keys=True).encode())}
 
 
 def write_json_atomically(path: Path, value: Any) -> None:

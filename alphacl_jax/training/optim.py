@@ -9,16 +9,13 @@ import optax
 OPTIMIZERS = ("sgd", "adam", "adamw", "lars")
 
 
-def warmup_cosine(
-    learning_rate: float, total_steps: int, warmup_steps: int, final_fraction: float = 0.0
-) -> optax.Schedule:
-    """Linear warm-up from 0, then a cosine to `final_fraction` of the peak, over the whole run.
+def warmup_cosine(learning_rate: float, total_steps: int, warmup_steps: int) -> optax.Schedule:
+    """Linear warm-up from 0, then a cosine to 0, over the whole run.
 
     Args:
       learning_rate: the peak, > 0.
       total_steps: the steps of the run, warm-up included.
       warmup_steps: fewer than `total_steps`.
-      final_fraction: of the peak, at the end.
 
     Raises:
       ValueError: for numbers that do not fit.
@@ -35,7 +32,6 @@ def warmup_cosine(
         peak_value=learning_rate,
         warmup_steps=warmup_steps,
         decay_steps=max(total_steps, 1),
-        end_value=final_fraction * learning_rate,
     )
 
 

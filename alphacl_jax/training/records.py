@@ -40,9 +40,7 @@ class Recorder:
         kept = [json.dumps(r) + "\n" for r in read_records(path) if r["step"] <= step]
         write_text_atomically(path, "".join(kept))
         self._file = path.open("a")
-        self._events = SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
-        )
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
 
     def write(self, record: Record) -> None:
         """Appends one record; it needs a "step"."""
@@ -51,6 +49,7 @@ class Recorder:
         for name, value in record.items():
             if name != "step":
                 self._events.add_scalar(name, value, int(record["step"]))
+        self._events.flush()
 
     def close(self) -> None:
         """Flushes and closes both files."""

@@ -85,7 +85,38 @@ def test_a_split_is_decoded_once_in_order_without_the_damaged(caplog):
     assert not pixels.flags.writeable
     (record,) = caplog.records
     assert "10 of 70 images cannot be read: image 0 (broken); " in record.getMessage()
-    assert record.getMessage().endswith("; and 5 more. They are left out")
+    assert record.getMessage().endswith("image 63 (broken). They are left out")
+
+
+def test_in_order_goes_on_where_a_whole_chunk_is_damaged(caplog):
+    split = sources.Split(_CountingSource(), labelled=True)
+    chunks = list(sources.in_order(split, 1, max_bytes=0))
+    assert [int(labels[0]) for _, labels in chunks] == [i for i in range(70) if i % 7]
+    (record,) = caplog.records
+    assert record.getMessage().startswith("10 of 70 images cannot be read: ")
+
+
+def test_in_order_of_kept_and_of_streamed_images_is_the_same():
+    images = np.arange(5 * 4, dtype=np.uint8).reshape(5, 2, 2, 1)
+    split = sources.Split(sources.ArraySource(images, np.arange(5, dtype=np.int32)), labelled=True)
+    kept, streamed = (list(sources.in_order(split, 2, limit)) for limit in (1000, 0))
+    assert [len(labels) for _, labels in kept] == [2, 2, 1]
+    for (a, b), (c, d) in zip(kept, streamed, strict=True):
+        np.testing.assert_array_equal(a, c)
+        np.testing.assert_array_equal(b, d)
+
+
+def test_colours_are_the_mean_and_deviation_of_each_channel():
+    images = np.random.default_rng(0).integers(0, 256, (130, 3, 4, 3)).astype(np.uint8)
+    mean, std = sources._colours(sources.ArraySource(images, np.zeros(130, np.int32)))
+    values = images.reshape(-1, 3) / 255
+    np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(std, values.std(axis=0), rtol=1e-12)
+
+
+def test_digits_read_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=rf"'digits' reads no data_dir, and {tmp_path} was given"):
+        sources.load("digits", tmp_path)
 
 
 def test_a_channel_without_contrast_has_a_deviation_above_zero():

@@ -2,15 +2,18 @@
 
 import re
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from tiny_runs import make_values
 
+from experiments import runs
 from experiments.run_flags import (
     RunError,
     claim_workdir,
     default_workdir,
     flag_file,
+    locked,
     read_run,
     settings,
 )
@@ -76,8 +79,8 @@ def test_a_folder_with_other_flags_is_refused(tmp_path):
         claim_workdir(workdir, make_values("--seed=2", "--widths=4,8", "--clip_norm=1"))
     assert str(error.value) == (
         f"{workdir} holds a run with other flags: --clip_norm is None there and 1.0 here; "
-        f"--seed is 1 there and 2 here. Use another --workdir, or repeat that run with "
-        f"--flagfile={workdir}/flags.txt"
+        f"--seed is 1 there and 2 here. Use another --workdir, or go on with that run "
+        f"by --flagfile={workdir}/flags.txt --workdir={workdir}"
     )
     claim_workdir(workdir, make_values("--seed=1", "--widths=4,8", "--preview=x.png"))
 
@@ -134,3 +137,17 @@ def test_every_flag_has_a_help_text():
     values = make_values()
     for name in values:
         assert len(values[name].help) > 3, name
+
+
+def test_a_run_folder_is_one_processs_at_a_time(tmp_path):
+    refused = pytest.raises(RunError, match=f"another process is training in {tmp_path}")
+    with locked(tmp_path), refused, locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass
+
+
+def test_the_warm_up_follows_the_epochs_and_both_are_named_where_they_clash():
+    run = SimpleNamespace(flag=lambda name: {"warmup_epochs": 3, "epochs": 3}[name])
+    with pytest.raises(ValueError, match="--warmup_epochs=3 is part of --epochs=3"):
+        runs._optimizer(run, 10)

@@ -141,15 +141,21 @@ def _delete_extra(step_folder: Path) -> None:
     shutil.rmtree(step_folder / "extra")
 
 
+def _move_the_position(step_folder: Path) -> None:
+    (path,) = (p for p in (step_folder / "extra").rglob("*") if b'"kind"' in p.read_bytes())
+    path.write_bytes(path.read_bytes().replace(b'"resident"', b'"streamed"'))
+
+
 DAMAGES = [
     _flip,
     _truncate,
     _empty_every_file,
     _delete_extra,
+    _move_the_position,
     lambda step_folder: _largest(step_folder).unlink(),
     lambda step_folder: (step_folder / "state" / "_METADATA").unlink(),
 ]
-NAMES = ["flip", "truncate", "empty", "no extra", "no arrays", "no metadata"]
+NAMES = ["flip", "truncate", "empty", "no extra", "another position", "no arrays", "no metadata"]
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=NAMES)
@@ -178,6 +184,31 @@ def test_a_step_that_was_damaged_can_be_saved_and_damaged_again(folder):
         assert steps == [10, 20, 30]
 
 
+def test_a_reader_passes_over_the_damaged_and_moves_nothing(folder, caplog):
+    _flip(folder / "30")
+    reader = Checkpoints(folder, read_only=True)
+    restored = reader.restore(_state(0))
+    reader.close()
+    assert restored is not None
+    assert int(restored[0].step) == 20
+    assert "it is passed over" in caplog.text
+    assert (folder / "30").is_dir()
+    assert not (folder / "damaged").exists()
+
+
+def test_short_memory_is_no_damage(folder, monkeypatch):
+    checkpoints = Checkpoints(folder)
+
+    def exhausted(*arguments, **options):
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(checkpoints._manager, "restore", exhausted)
+    with pytest.raises(RuntimeError, match="RESOURCE_EXHAUSTED"):
+        checkpoints.restore(_state(0))
+    assert checkpoints.steps() == [10, 20, 30]
+    checkpoints.close()
+
+
 def test_all_damaged(folder):
     for step in ("10", "20", "30"):
         _flip(folder / step)
@@ -195,6 +226,7 @@ def test_a_half_written_folder_is_no_checkpoint(folder):
     (state, _), steps = _restore(folder)
     assert int(state.step) == 30
     assert steps == [10, 20, 30]
+    assert not (folder / "40.orbax-checkpoint-tmp").exists()
 
 
 def test_text_is_replaced_whole(tmp_path):
