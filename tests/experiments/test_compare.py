@@ -1,0 +1,95 @@
+"""The comparison of losses: what it starts, what it averages, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+
+from experiments import benchmark_conv, compare
+from experiments.run_flags import RunError
+
+
+def _flags(monkeypatch, output, losses: str, seeds: str) -> None:
+    own = flags.FlagValues()
+    flags.DEFINE_list("losses", losses.split(",") if losses else [], "", flag_values=own)
+    flags.DEFINE_list("seeds", seeds.split(",") if seeds else [], "", flag_values=own)
+    flags.DEFINE_string("output", str(output), "", flag_values=own)
+    own(["compare"])
+    monkeypatch.setattr(flags, "FLAGS", own)
+
+
+def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_path, capsys):
+    started = []
+
+    def run(command, **options):
+        del options
+        started.append(command[1:])
+        arguments = dict(a.removeprefix("--").partition("=")[::2] for a in command[3:])
+        folder = tmp_path / arguments["workdir"].rpartition("/")[2]
+        folder.mkdir()
+        accuracy = 0.5 + 0.1 * int(arguments["seed"])
+        rows = {arguments["loss"]: {"knn": accuracy, "linear_all": 0.9}, "raw pixels": {"knn": 0.4}}
+        (folder / "evaluation.json").write_text(json.dumps({"accuracy": rows}))
+        return type("Result", (), {"returncode": 0})
+
+    monkeypatch.setattr(compare.subprocess, "run", run)
+    _flags(monkeypatch, tmp_path, "backprop,linear", "0,2")
+    compare.main(["compare", "--epochs=3"])
+    assert [command[:2] for command in started] == [["-m", "experiments.pretrain"]] * 4
+    assert started[0][2:] == [
+        "--epochs=3",
+        "--loss=alpha_entropy",
+        "--nostop_gradient",
+        "--seed=0",
+        f"--workdir={tmp_path / 'backprop-seed0'}",
+    ]
+    table = capsys.readouterr().out.splitlines()
+    assert table[0] == "mean ± standard deviation over 2 seed(s)"
+    assert [line.split("  ")[0] for line in table[2:]] == ["backprop", "linear", "raw pixels"]
+    assert "60.0 ± 14.1" in table[2]
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    np.testing.assert_allclose(written["over_seeds"]["linear"]["knn"], 0.6)
+    assert len(written["runs"]["raw pixels"]) == 2
+
+
+def test_the_spread_over_draws_is_not_averaged_into_that_over_seeds():
+    runs = [{"knn": 0.1, "few": 0.5, "few_std": 9.0}, {"knn": 0.3, "few": 0.5, "few_std": 9.0}]
+    table = compare.over_seeds(runs)
+    assert table["few_std"] == 0
+    np.testing.assert_allclose(table["knn_std"], np.std([0.1, 0.3], ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("losses", "seeds", "message"),
+    [
+        ("info_nce,infonce", "0", "--losses=info_nce,infonce: infonce is no loss; choose from"),
+        ("", "0", "nothing is no loss"),
+        ("linear", "a", "--seeds=a must be whole numbers"),
+        ("linear", "", "--seeds is empty"),
+    ],
+)
+def test_what_is_refused(monkeypatch, tmp_path, losses, seeds, message):
+    _flags(monkeypatch, tmp_path, losses, seeds)
+    with pytest.raises(RunError, match=message):
+        compare.main(["compare"])
+
+
+def test_a_run_that_fails_is_named(monkeypatch, tmp_path):
+    failed = type("Result", (), {"returncode": 3})
+    monkeypatch.setattr(compare.subprocess, "run", lambda *a, **k: failed)
+    _flags(monkeypatch, tmp_path, "linear", "5")
+    with pytest.raises(RunError, match="the run of linear, seed 5, ended with status 3"):
+        compare.main(["compare"])
+
+
+def test_the_convolution_benchmark_times_both_forms(monkeypatch, capsys):
+    monkeypatch.setattr(benchmark_conv, "_CASES", (((2, 2), (4, 4, 4, 1)),))
+    own = flags.FlagValues()
+    flags.DEFINE_integer("repeats", 1, "", flag_values=own)
+    own(["benchmark"])
+    monkeypatch.setattr(flags, "FLAGS", own)
+    benchmark_conv.main(["benchmark"])
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[:2] == ["2-2", "4x4x4x1"]
+    assert all(float(cell) >= 0 for cell in row[2:])
