@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from alphacl_jax.training.contrastive import embed_features
 from alphacl_jax.training.state import TrainState
-from experiments.evaluate import features_of, restore_run
+from experiments.evaluate import embeddings_of, features_of, restore_run
 from experiments.main import plain_errors, run_main
-from experiments.runs import Run, make_projector
+from experiments.runs import Run
 
 
 def main(argv: Sequence[str]) -> None:
@@ -39,11 +38,7 @@ def _write(run: Run, state: TrainState, output: Path) -> None:
         features, labels = features_of(run, state, split)
         arrays = {
             "features": features,
-            "embeddings": np.asarray(
-                embed_features(
-                    make_projector(run.values), state.params, state.method_state, features
-                )
-            ),
+            "embeddings": embeddings_of(run, state, features),
         }
         if split.labelled:
             arrays["labels"] = labels

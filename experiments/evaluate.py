@@ -42,6 +42,12 @@ def features_of(run: Run, state: TrainState, split: Split) -> Labelled:
     return extract_features(encode, in_order(split, _CHUNK, run.memory_limit_bytes))
 
 
+def embeddings_of(run: Run, state: TrainState, features: np.ndarray) -> np.ndarray:
+    """The embeddings z `[n, dim]` that the loss compares, of features `[n, dim]`."""
+    projector = make_projector(run.values)
+    return np.asarray(embed_features(projector, state.params, state.method_state, features))
+
+
 def _pixels_of(run: Run, split: Split) -> Labelled | None:
     """Raw pixels as features, where they fit in memory as float32."""
     if 4 * len(split.source) * int(np.prod(split.source.image_shape)) > run.memory_limit_bytes:
@@ -57,9 +63,7 @@ def evaluate_run(run: Run, state: TrainState, untrained: TrainState, workdir: Pa
     train, test = run.dataset.train, run.dataset.test
     shown = test or train or run.dataset.pretrain
     features, labels = features_of(run, state, shown)
-    embeddings = np.asarray(
-        embed_features(make_projector(run.values), state.params, state.method_state, features)
-    )
+    embeddings = embeddings_of(run, state, features)
     spectra = {"embedding z": singular_values(embeddings), "features h": singular_values(features)}
     pictures.plot_spectrum(workdir / "spectrum.png", spectra)
     if len(features) >= _FEWEST_IN_A_MAP:
