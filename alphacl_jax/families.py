@@ -30,6 +30,17 @@ class Bound:
 
 
 @dataclass(frozen=True)
+class Affine:
+    """`x ↦ x/temperature + margin`, the log ψ of every exponential loss of the table."""
+
+    temperature: Scalar
+    margin: Scalar
+
+    def __call__(self, x: Array) -> Array:
+        return x / self.temperature + self.margin
+
+
+@dataclass(frozen=True)
 class Family:
     """One loss `Σ_i φ(ξ_i)`, `ξ_i = Σ_{j≠i} ψ(d_i² − d_ij²)`, φ and ψ increasing.
 
@@ -106,10 +117,6 @@ def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False
         raise ValueError(f"{name}={number:g} is out of range; it must be a finite number{bound}")
 
 
-def _affine(x: Array, temperature: Scalar, margin: Scalar) -> Array:
-    return x / temperature + margin
-
-
 def _exp_affine(x: Array, temperature: Scalar, margin: Scalar) -> Array:
     return jnp.exp(x / temperature + margin)
 
@@ -124,7 +131,7 @@ def _exponential(phi_of_log: Bound, temperature: Scalar = 1.0, margin: Scalar = 
         phi=Bound(_through_log, (phi_of_log,)),
         psi=Bound(_exp_affine, (temperature, margin)),
         phi_of_log=phi_of_log,
-        log_psi=Bound(_affine, (temperature, margin)),
+        log_psi=Affine(temperature, margin),
     )
 
 
@@ -174,6 +181,15 @@ def info_nce(temperature: Scalar = 0.5, eps: Scalar = 1.0) -> Family:
     check_scalar("temperature", temperature, above=0)
     check_scalar("eps", eps, above=0, inclusive=True)
     return _exponential(Bound(_log_plus, (temperature, eps)), temperature)
+
+
+def info_nce_temperature(family: Family) -> Scalar | None:
+    """τ of a family made by `info_nce`; None for any other."""
+    phi = family.phi_of_log
+    if isinstance(phi, Bound) and phi.function is _log_plus:
+        temperature: Scalar = phi.parameters[0]
+        return temperature
+    return None
 
 
 def mine() -> Family:

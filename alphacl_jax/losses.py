@@ -1,5 +1,6 @@
 """The losses that people call: a whole family by (φ, ψ), and α-CL by its rule for α."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,10 +9,12 @@ from jax import Array
 
 from alphacl_jax import rules
 from alphacl_jax.families import Family, anchor_losses
-from alphacl_jax.pairwise import Pairs, pair_distances
+from alphacl_jax.pairwise import Pairs, pair_distances, paired_squared_distances
 from alphacl_jax.rules import Rule
-from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
-from alphacl_jax.streaming import map_rows
+from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors, views_per_sample
+from alphacl_jax.streaming import map_rows, resolve_tile
+from alphacl_jax.sums import PairSums, family_sums, rule_sums
+from alphacl_jax.tiles import tiled_values
 
 
 def contrastive_loss(
@@ -48,8 +51,11 @@ def contrastive_loss(
         array and a boolean mask `[n, m]`, True at negatives. An anchor whose mask leaves no
         negative contributes 0.
       reduction: "mean" over anchors, "sum", or "none" for `[anchors]`.
-      block_size: how many anchors are compared at a time; None for all, "auto" to choose by size.
-        The value is the same; memory is O(block_size · candidates), forward and backward.
+      block_size: how many rows of pairs are held at a time; None for all, "auto" to choose by size
+        and backend. The value is the same; memory is O(block_size · candidates), forward and
+        backward, and the backward pass computes each block again. In blocks, "both_views" and
+        "same_view" visit each pair once for both of its rows; forward-mode derivatives (`jax.jvp`)
+        then need `block_size=None`.
       axis_name: the mapped axis (or axes) over which the batch is spread, or None.
 
     Returns:
@@ -82,7 +88,8 @@ def contrastive_loss(
         d_pos, d_neg, mask = pair_distances(pairs)
         return anchor_losses(family, d_pos[:, None] - d_neg, mask)
 
-    values = map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+    pairs = batch_pairs(z, z_pos, negatives, axis_name)
+    values = _per_anchor(rows, family_sums(family), pairs, negatives, block_size, axis_name)
     return reduce_anchors(values, reduction, axis_name)
 
 
@@ -110,7 +117,8 @@ def alpha_cl_loss(
       stop_gradient: whether α is held fixed in the gradient (the max player's step). False lets
         the gradient flow through α as well ("backprop α(θ)").
       reduction: as in `contrastive_loss`.
-      block_size: as in `contrastive_loss`.
+      block_size: as in `contrastive_loss`. Rules that solve an equation per row (inverse, square,
+        regularized) and rules of a user's own work on blocks of whole rows in every layout.
       axis_name: as in `contrastive_loss`, with the same word on gradients.
 
     Returns:
@@ -141,8 +149,30 @@ def alpha_cl_loss(
         alpha = jax.lax.stop_gradient(alpha) if stop_gradient else alpha
         return jnp.sum(alpha * (d_pos[:, None] - d_neg), axis=1)
 
-    values = map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+    pairs = batch_pairs(z, z_pos, negatives, axis_name)
+    sums = rule_sums(rule, stop_gradient)
+    values = _per_anchor(rows, sums, pairs, negatives, block_size, axis_name)
     return reduce_anchors(values, reduction, axis_name)
+
+
+def _per_anchor(
+    rows: Callable[[Pairs], Array],
+    sums: PairSums | None,
+    pairs: Pairs,
+    negatives: Any,
+    block_size: Any,
+    axis_name: AxisName,
+) -> Array:
+    """`rows(pairs)`, dense or in blocks, by tiles where the loss and the layout allow them."""
+    views = views_per_sample(negatives, axis_name)
+    if sums is not None and views is not None:
+        anchors = pairs.anchors.shape[0]
+        tile = resolve_tile(block_size, anchors)
+        if tile < anchors:
+            d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
+            return tiled_values(sums, pairs.anchors, d_pos, views, tile)
+        block_size = None
+    return map_rows(rows, pairs, block_size)
 
 
 def pairwise_importance(

@@ -83,15 +83,28 @@ def squared_distances(x: Array, y: Array | None = None) -> Array:
     chex.assert_type([x, other], float)
     dtype = compute_dtype(x, other)
     x, other = x.astype(dtype), other.astype(dtype)
-    # Precision HIGHEST: accelerators round float32 factors to fewer bits by default, and the
-    # difference of near-equal numbers below loses all the others.
-    products = jnp.matmul(x, other.T, precision=jax.lax.Precision.HIGHEST)
-    squares = 0.5 * (jnp.sum(x * x, axis=1)[:, None] + jnp.sum(other * other, axis=1)[None, :])
-    distances = squares - products
-    keep = ~(distances <= 0)  # true of NaN, which must not turn into a 0
+    distances = distances_by_products(x, other, half_squares(x), half_squares(other))
     if y is None:
-        keep &= ~jnp.eye(x.shape[0], dtype=bool)
-    return jnp.where(keep, distances, 0.0)
+        distances = jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, distances)
+    return distances
+
+
+def half_squares(x: Array) -> Array:
+    """½‖x_i‖² of each row: `[..., dim]` -> `[...]`."""
+    return 0.5 * jnp.sum(x * x, axis=-1)
+
+
+def precise_matmul(x: Array, y: Array) -> Array:
+    """`x @ y` with all the bits of its factors, which accelerators round by default."""
+    return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
+
+
+def distances_by_products(x: Array, y: Array, half_x: Array, half_y: Array) -> Array:
+    """½‖x_i‖² + ½‖y_j‖² − x_i·y_j, clamped at 0: `[n, dim]`, `[m, dim]` -> `[n, m]`."""
+    # All bits of the products count: near-equal numbers are subtracted here.
+    distances = half_x[:, None] + half_y[None, :] - precise_matmul(x, y.T)
+    # True of NaN, which must not turn into a 0.
+    return jnp.where(~(distances <= 0), distances, 0.0)
 
 
 def paired_squared_distances(x: Array, y: Array) -> Array:

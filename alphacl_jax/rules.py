@@ -26,9 +26,14 @@ class Rule:
     Attributes:
       importance: maps d_neg `[anchors, candidates]` (d_ij²), d_pos `[anchors]` (d_i²) and the mask
         of negatives `[anchors, candidates]` to α `[anchors, candidates]`, 0 at non-negatives.
+      log_weight: optional, where `α_ij ∝ exp(log_weight(d_ij²))` in each row: that function,
+        elementwise and falling. With it a loss in blocks visits each pair once, not each row.
+      family: optional, the loss whose α this is; it serves the same end.
     """
 
     importance: Callable[[Array, Array, Array], Array]
+    log_weight: Callable[[Array], Array] | None = None
+    family: Family | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.importance):
@@ -62,7 +67,7 @@ def direct(temperature: Scalar = 0.5, power: Scalar = 4) -> Rule:
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("power", power, above=1)
-    return Rule(Bound(_direct, (temperature, power)))
+    return _softmax_rule(Bound(_direct_log_weight, (temperature, power)))
 
 
 def entropy(temperature: Scalar = 0.5) -> Rule:
@@ -72,7 +77,7 @@ def entropy(temperature: Scalar = 0.5) -> Rule:
       ValueError: for τ ≤ 0, where it is not traced.
     """
     check_scalar("temperature", temperature, above=0)
-    return Rule(Bound(_entropy, (temperature,)))
+    return _softmax_rule(Bound(_entropy_log_weight, (temperature,)))
 
 
 def inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
@@ -105,7 +110,7 @@ def square(temperature: Scalar = 0.5) -> Rule:
 
 def uniform() -> Rule:
     """`α_ij = 1/#negatives of i`: the quadratic loss, scaled to a budget of 1."""
-    return Rule(_uniform)
+    return _softmax_rule(jnp.zeros_like)
 
 
 def reference_inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
@@ -122,7 +127,7 @@ def reference_inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("gamma", gamma, above=0)
-    return Rule(Bound(_reference_inverse, (temperature, gamma)))
+    return _softmax_rule(Bound(_reference_inverse_log_weight, (temperature, gamma)))
 
 
 def regularized(r_prime_inverse: Callable[[Array], Array], *, domain: tuple[float, float]) -> Rule:
@@ -157,35 +162,36 @@ def from_family(family: Family) -> Rule:
     """
     if not isinstance(family, Family):
         raise TypeError(f"from_family expects a Family, got {family!r}")
-    return Rule(Bound(_from_family, (family,)))
+    return Rule(Bound(_from_family, (family,)), family=family)
 
 
-def _direct(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, power: Scalar) -> Array:
+def _softmax_rule(log_weight: Callable[[Array], Array]) -> Rule:
+    return Rule(Bound(_softmax, (log_weight,)), log_weight=log_weight)
+
+
+def _softmax(
+    d_neg: Array, d_pos: Array, mask: Array, log_weight: Callable[[Array], Array]
+) -> Array:
     del d_pos
+    return masked_softmax(log_weight(d_neg), mask)
+
+
+def _direct_log_weight(d_neg: Array, temperature: Scalar, power: Scalar) -> Array:
     # Saturated, not infinite: the difference of two infinities is NaN.
     limit = math.sqrt(float(jnp.finfo(d_neg.dtype).max))
     bounded = jnp.minimum(d_neg, limit ** (2 / power))
     # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
     apart = bounded > 0
     powers = jnp.where(apart, jnp.where(apart, bounded, 1.0) ** (power / 2), 0.0)
-    return masked_softmax(-powers / temperature, mask)
+    return -powers / temperature
 
 
-def _entropy(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
-    del d_pos
-    return masked_softmax(-d_neg / temperature, mask)
+def _entropy_log_weight(d_neg: Array, temperature: Scalar) -> Array:
+    return -d_neg / temperature
 
 
-def _uniform(d_neg: Array, d_pos: Array, mask: Array) -> Array:
-    del d_pos
-    return masked_softmax(jnp.zeros_like(d_neg), mask)
-
-
-def _reference_inverse(
-    d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar
-) -> Array:
-    del d_pos
-    return masked_softmax(-gamma * jnp.log(d_neg + temperature), mask)
+def _reference_inverse_log_weight(d_neg: Array, temperature: Scalar, gamma: Scalar) -> Array:
+    return -gamma * jnp.log(d_neg + temperature)
 
 
 def _from_family(d_neg: Array, d_pos: Array, mask: Array, family: Family) -> Array:

@@ -26,6 +26,16 @@ def batch_pairs(z: Array, z_pos: Array, negatives: Any, axis_name: AxisName) -> 
     return make_pairs(z, z_pos, negatives, batch=batch, offset=offset)
 
 
+def views_per_sample(negatives: Any, axis_name: AxisName) -> int | None:
+    """How many anchors each sample has, where all anchors are here and are the candidates too.
+
+    None in the layouts where they differ, and where the batch is spread over several devices.
+    """
+    views = {"both_views": 2, "same_view": 1}
+    here = axis_name is None or jax.lax.axis_size(axis_name) == 1
+    return views.get(negatives) if isinstance(negatives, str) and here else None
+
+
 def reduce_anchors(values: Array, reduction: str, axis_name: AxisName = None) -> Array:
     """The mean or the sum over the anchors of all devices, or the local anchors' values.
 

@@ -8,7 +8,7 @@ from jax import Array
 from jax.scipy.special import xlogy
 
 from alphacl_jax import rules
-from alphacl_jax.families import Family
+from alphacl_jax.families import Family, info_nce_temperature
 from alphacl_jax.pairwise import Pairs, masked_logsumexp, pair_distances
 from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
@@ -43,14 +43,23 @@ def statistics(
       alignment: mean of ‖z_i − z_i'‖² over anchors, ≥ 0, lower is better aligned.
       uniformity: `log mean exp(−2‖z_i − z_j‖²)` over anchors and negatives, ≤ 0, lower is more
         uniform.
+      mutual_information_bound: for an InfoNCE family or its rule alone: `log N − L` in nats with
+        `L = log(1 + Σ_j e^{(d_i² − d_ij²)/τ})`, the mean over anchors, N − 1 being the number of
+        an anchor's negatives. A lower bound of the views' mutual information, at most log N. It is
+        that of ε = 1 whatever the family's ε, since the bound needs the positive among the N.
 
     Raises:
       As `contrastive_loss`.
 
     References:
       Wang and Isola, "Understanding Contrastive Representation Learning through Alignment and
-      Uniformity on the Hypersphere", 2020 (the last two).
+      Uniformity on the Hypersphere", 2020 (alignment and uniformity);
+      van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018 (the
+      bound).
     """
+
+    family = rule_or_family.family if isinstance(rule_or_family, Rule) else rule_or_family
+    temperature = info_nce_temperature(family) if isinstance(family, Family) else None
 
     def rows(pairs: Pairs) -> dict[str, Array]:
         d_pos, d_neg, mask = pair_distances(pairs)
@@ -58,11 +67,18 @@ def statistics(
         total = jnp.sum(alpha, axis=1)
         share = alpha / jnp.where(total > 0, total, 1.0)[:, None]
         effective = jnp.exp(-jnp.sum(xlogy(share, share), axis=1))
+        count = jnp.sum(mask, axis=1).astype(d_neg.dtype)
+        bound = {}
+        if temperature is not None:
+            log_xi = masked_logsumexp((d_pos[:, None] - d_neg) / temperature, mask)
+            information = jnp.log1p(count) - jax.nn.softplus(log_xi)
+            bound = {"information": jnp.where(count > 0, information, 0.0).astype(d_neg.dtype)}
         return {
+            **bound,
             "energy": 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]), axis=1),
             "positive_distance": d_pos,
             "negative_distance": jnp.sum(jnp.where(mask, d_neg, 0.0), axis=1),
-            "negatives": jnp.sum(mask, axis=1).astype(d_neg.dtype),
+            "negatives": count,
             "perplexity": jnp.where(total > 0, effective, 0.0),
             "log_closeness": masked_logsumexp(-4.0 * d_neg, mask),
         }
@@ -77,7 +93,9 @@ def statistics(
 
     count = reduce_anchors(per_anchor["negatives"], "sum", axis_name)
     positive = mean("positive_distance")
+    bound = {} if temperature is None else {"mutual_information_bound": mean("information")}
     return {
+        **bound,
         "energy": reduce_anchors(per_anchor["energy"], "sum", axis_name),
         "positive_distance": positive,
         "negative_distance": reduce_anchors(per_anchor["negative_distance"], "sum", axis_name)

@@ -1,5 +1,10 @@
-"""The same mathematics a block of anchors at a time, in O(block · candidates) memory."""
+"""The same mathematics a block at a time, in O(block · candidates) memory.
 
+Losses that are sums over pairs (`alphacl_jax.sums`) whose anchors are also the candidates visit
+square tiles, each pair once (`alphacl_jax.tiles`); everything else whole rows, here.
+"""
+
+import math
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, TypeVar
@@ -8,8 +13,12 @@ import jax
 import jax.numpy as jnp
 
 from alphacl_jax.pairwise import Pairs
+from alphacl_jax.tiles import TILES_AT_ONCE
 
 Rows = TypeVar("Rows")
+
+# The side of the fastest tiles on a CPU, whose cache holds a few of that size.
+_CPU_TILE = 512
 
 # Above this many anchor-candidate pairs, "auto" works in blocks: a handful of float32 arrays of
 # that size is where a dense form begins to cost hundreds of megabytes.
@@ -37,6 +46,25 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
     if not whole or block_size < 1:
         raise ValueError(f"block_size={block_size!r} must be a whole number >= 1, 'auto' or None")
     return anchors if block_size >= candidates else min(int(block_size), anchors)
+
+
+def resolve_tile(block_size: Any, anchors: int) -> int:
+    """The side of the tiles in which all pairs of anchors are visited; `anchors` for no tiles.
+
+    Tiles hold no more pairs at a time than `block_size` rows do. On a CPU they are also kept to
+    the size that is fastest there, and "auto" takes them as soon as they beat the dense form.
+
+    Raises:
+      ValueError: as `resolve_block_size`.
+    """
+    size = resolve_block_size(block_size, anchors, anchors)
+    on_cpu = jax.default_backend() == "cpu"
+    if block_size == "auto" and on_cpu:
+        return _CPU_TILE if anchors > 2 * _CPU_TILE else anchors
+    if size >= anchors:
+        return anchors
+    side = max(1, math.isqrt(size * anchors // TILES_AT_ONCE))
+    return min(side, _CPU_TILE) if on_cpu else side
 
 
 def map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, block_size: Any) -> Rows:

@@ -1,3 +1,5 @@
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,59 @@ def test_of_a_family(x64):
     want = oracle.statistics(d_pos, d_neg, alpha)
     got = jax.jit(lambda: acl.statistics(z, z_pos, family("triplet")))()
     chex.assert_trees_all_close(dict(got), {k: jnp.asarray(v) for k, v in want.items()}, rtol=1e-10)
+
+
+@pytest.mark.parametrize("layout", ["both_views", "same_view", "masked"])
+def test_mutual_information_bound(layout, x64):
+    """log N − L by loops: N counts the positive, and an anchor without negatives says nothing."""
+    z, z_pos = views(3, 5, 3)
+    negatives = layouts(3, 5, 3)[layout]
+    if layout == "masked":
+        negatives[1][2] = False
+    tau = 0.4
+    d_pos, d_neg, _ = oracle.distances(z, z_pos, negatives)
+    want = np.mean(
+        [
+            np.log(1 + len(row)) - np.log(1 + sum(np.exp((p - d) / tau) for d in row.values()))
+            for p, row in zip(d_pos, d_neg, strict=True)
+        ]
+    )
+
+    @jax.jit
+    def bounds():
+        made_of = [acl.families.info_nce(tau, eps) for eps in (1.0, 0.0)]
+        made_of.append(acl.rules.from_family(made_of[0]))
+        return [
+            acl.statistics(z, z_pos, f, negatives=negatives, block_size=size)[
+                "mutual_information_bound"
+            ]
+            for f, size in zip(made_of, (None, 2, None), strict=True)
+        ]
+
+    np.testing.assert_allclose(bounds(), [want] * 3, rtol=1e-12)
+
+
+def test_mutual_information_bound_is_below_the_information_and_near_it():
+    """Gaussian pairs of correlation r, whose information is −½ log(1 − r²) per dimension."""
+    r, n = 0.8, 1024
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(n, 1)).astype(np.float32)
+    z_pos = (r * z + np.sqrt(1 - r**2) * rng.normal(size=(n, 1))).astype(np.float32)
+    # The temperature at which this critic comes nearest to the density ratio of such pairs.
+    measured = jax.jit(
+        lambda: acl.statistics(
+            z, z_pos, acl.families.info_nce((1 - r**2) / r), negatives="cross_view"
+        )
+    )()["mutual_information_bound"]
+    information = -0.5 * np.log(1 - r**2)
+    assert 0.8 * information < measured <= information + 0.02
+
+
+def test_only_info_nce_has_the_bound():
+    z, z_pos = views(4, 4, 3, np.float32)
+    for other in (family("mine"), family("soft_triplet"), rule("entropy")):
+        found = jax.eval_shape(functools.partial(acl.statistics, rule_or_family=other), z, z_pos)
+        assert "mutual_information_bound" not in found
 
 
 def test_perplexity_of_uniform_importance_is_the_number_of_negatives():

@@ -1,0 +1,127 @@
+"""Losses whose rows follow from sums over pairs, so that a row need not be seen at once.
+
+Such a loss can visit the pairs in any order, a tile at a time (`alphacl_jax.tiles`). The rules that
+solve an equation per row, and rules of a user's own, need whole rows and have no such form.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax.families import Affine, Family
+from alphacl_jax.rules import Rule
+
+
+class PairSums(NamedTuple):
+    """An anchor's loss as a function of sums over its negatives,
+
+        S_i0 = Σ_j w_ij,  S_ik = Σ_j w_ij v_k(d_i², d_ij²),  w_ij = exp(l(d_i², d_ij²) − shift_i).
+
+    Attributes:
+      logits: l, elementwise and falling with d_ij²; None where every weight is 1.
+      values: maps (d_i², d_ij²) to the tuple of the v_k, elementwise.
+      finish: maps d_i² `[anchors]`, the shifts `[anchors]` and the sums, a list of `[anchors]`, to
+        the losses `[anchors]`.
+    """
+
+    logits: Callable[[Array, Array], Array] | None
+    values: Callable[[Array, Array], tuple[Array, ...]]
+    finish: Callable[[Array, Array, list[Array]], Array]
+
+
+def family_sums(family: Family) -> PairSums:
+    """The sums behind `families.anchor_losses`."""
+    phi_of_log, log_psi = family.phi_of_log, family.log_psi
+    if phi_of_log is None or log_psi is None:
+        return PairSums(
+            logits=None,
+            values=lambda d_pos, d_neg: (family.psi(d_pos - d_neg),),
+            finish=lambda d_pos, shift, sums: family.phi(sums[1]),
+        )
+    logits, log_sum = _log_domain(log_psi)
+    return PairSums(
+        logits=logits,
+        values=lambda d_pos, d_neg: (),
+        finish=lambda d_pos, shift, sums: phi_of_log(log_sum(d_pos, shift, sums)),
+    )
+
+
+def rule_sums(rule: Rule, stop_gradient: bool) -> PairSums | None:
+    """The sums behind `Σ_j α_ij (d_i² − d_ij²)`, or None where α needs whole rows.
+
+    Args:
+      rule: how α follows from the distances.
+      stop_gradient: whether α is held fixed in the gradient.
+    """
+    held = jax.lax.stop_gradient if stop_gradient else _as_is
+    if rule.log_weight is not None:
+        log_weight = rule.log_weight
+        return PairSums(
+            logits=lambda d_pos, d_neg: held(log_weight(d_neg)),
+            values=lambda d_pos, d_neg: (d_neg,),
+            finish=lambda d_pos, shift, sums: d_pos - sums[1] / sums[0],
+        )
+    if rule.family is None:
+        return None
+    return _implied_sums(rule.family, held)
+
+
+def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
+    """The same for `α_ij = φ'(ξ_i) ψ'(d_i² − d_ij²)`."""
+    phi_of_log, log_psi = family.phi_of_log, family.log_psi
+    if phi_of_log is None or log_psi is None:
+        slope, psi_slope = _derivative(family.phi), _derivative(family.psi)
+
+        def terms(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
+            x = d_pos - d_neg
+            return held(family.psi(x)), held(psi_slope(x)) * x
+
+        return PairSums(None, terms, lambda d_pos, shift, sums: held(slope(sums[1])) * sums[2])
+    # In the log domain, α_ij = φ_log'(log ξ_i) · ψ_ij/ξ_i · (log ψ)'_ij.
+    logits, log_sum = _log_domain(log_psi)
+    log_slope, psi_log_slope = _derivative(phi_of_log), _derivative(log_psi)
+
+    def weighted(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
+        if isinstance(log_psi, Affine):
+            return (d_neg,)
+        x = d_pos - d_neg
+        return (held(psi_log_slope(x)) * x,)
+
+    def finish(d_pos: Array, shift: Array, sums: list[Array]) -> Array:
+        mean = sums[1] / sums[0]
+        if isinstance(log_psi, Affine):
+            mean = (d_pos - mean) / log_psi.temperature
+        return held(log_slope(log_sum(d_pos, shift, sums))) * mean
+
+    return PairSums(lambda d_pos, d_neg: held(logits(d_pos, d_neg)), weighted, finish)
+
+
+def _log_domain(
+    log_psi: Callable[[Array], Array],
+) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array, list[Array]], Array]]:
+    """The logits of ψ, and log ξ_i from d_i², shifts and sums.
+
+    Where log ψ is affine d_i² is left out of the logits and added to log ξ_i: its gradient then
+    needs no sums over pairs.
+    """
+    if isinstance(log_psi, Affine):
+        return (
+            lambda d_pos, d_neg: log_psi(-d_neg),
+            lambda d_pos, shift, sums: d_pos / log_psi.temperature + shift + jnp.log(sums[0]),
+        )
+    return (
+        lambda d_pos, d_neg: log_psi(d_pos - d_neg),
+        lambda d_pos, shift, sums: shift + jnp.log(sums[0]),
+    )
+
+
+def _derivative(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """The derivative of an elementwise function."""
+    return lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
+
+
+def _as_is(x: Array) -> Array:
+    return x

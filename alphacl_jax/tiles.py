@@ -1,0 +1,271 @@
+"""Sums over pairs where anchors and candidates are the same embeddings, in square tiles.
+
+The matrix of distances is symmetric, so each pair of blocks of embeddings is visited once and
+serves the rows of both. Nothing is kept from tile to tile but the sums: the backward pass computes
+each tile again. Memory is O(tile² + anchors · dim).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax.pairwise import (
+    compute_dtype,
+    distances_by_products,
+    half_squares,
+    precise_matmul,
+)
+from alphacl_jax.sums import PairSums
+
+# Tiles worked on at once: on a CPU they run beside each other, on its cores.
+TILES_AT_ONCE = 4
+
+
+class _Tiling(NamedTuple):
+    """How the embeddings are cut: `blocks` of `side` rows, of which `total` are no filling."""
+
+    views: int
+    total: int
+    blocks: int
+    side: int
+
+    def within(self, a: Array) -> Array:
+        """True at the negatives of block a's rows among block a: `[side, side]`."""
+        sample = jnp.arange(self.side) // self.views
+        return (sample[:, None] != sample[None, :]) & self.real(a)[None, :]
+
+    def real(self, a: Array) -> Array:
+        """True at the rows of block a that are no filling: `[side]`."""
+        return a * self.side + jnp.arange(self.side) < self.total
+
+    def fold(self, within: Callable[..., Any], between: Callable[..., Any], carry: Any) -> Any:
+        """Visits every tile: `within(carry, a)` and, for a < b, `between(carry, a, b)`."""
+        own = jnp.arange(self.blocks)[:, None]
+        carry = self._fold(within, carry, own)
+        pairs = jnp.stack(jnp.triu_indices(self.blocks, k=1), axis=1)
+        return self._fold(between, carry, pairs) if self.blocks > 1 else carry
+
+    def _fold(self, visit: Callable[..., Any], carry: Any, tiles: Array) -> Any:
+        together = min(TILES_AT_ONCE, len(tiles))
+        # The last group is filled up with a block that does not exist: what is read for it does
+        # not matter, since JAX drops what is added to it.
+        rest = ((0, -len(tiles) % together), (0, 0))
+        filled = jnp.pad(tiles.astype(jnp.int32), rest, constant_values=self.blocks)
+        groups = filled.reshape(-1, together, tiles.shape[1])
+
+        def group(carry: Any, blocks: Array) -> tuple[Any, None]:
+            for k in range(together):
+                carry = visit(carry, *blocks[k])
+            return carry, None
+
+        return jax.lax.scan(group, carry, groups)[0]
+
+
+class _Rows(NamedTuple):
+    """What a tile needs of its rows beside their embeddings: `[side]`, or `[blocks, side]`."""
+
+    d_pos: Array
+    shift: Array
+
+    def block(self, index: Array) -> "_Rows":
+        return _Rows(self.d_pos[index], self.shift[index])
+
+    def add(self, index: Array, rows: "_Rows") -> "_Rows":
+        return _Rows(self.d_pos.at[index].add(rows.d_pos), self.shift.at[index].add(rows.shift))
+
+
+def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile: int) -> Array:
+    """The losses of all anchors, each with all the anchors of other samples as negatives.
+
+    Args:
+      sums: the loss.
+      anchors: `[anchors, dim]`: the n samples' first views, and with `views=2` then their second.
+      d_pos: `[anchors]`, d_i².
+      views: 1 or 2 embeddings per sample, which are no negatives of each other.
+      tile: at most this many anchors a side, but at least two samples.
+
+    Returns:
+      `[anchors]`, float32 (float64 for float64 input).
+    """
+    total, dim = anchors.shape
+    blocks = -(-total // max(tile, 2 * views))
+    side = -(-total // (blocks * views)) * views
+    # Embeddings of a sample next to each other: what is excluded then lies in diagonal tiles.
+    dtype = compute_dtype(anchors)
+    x = anchors.astype(dtype).reshape(views, -1, dim).swapaxes(0, 1).reshape(total, dim)
+    d = d_pos.reshape(views, -1).swapaxes(0, 1).reshape(total)
+    # Filled up with copies of the last row, whose distances are as good as any.
+    x = jnp.pad(x, ((0, blocks * side - total), (0, 0)), mode="edge").reshape(blocks, side, dim)
+    d = jnp.pad(d, (0, blocks * side - total), mode="edge").reshape(blocks, side)
+    tiling = _Tiling(views, total, blocks, side)
+    shift = jnp.zeros_like(d) if sums.logits is None else _shift(sums.logits, tiling, x, d)
+    found = _pair_sums(sums, tiling, x, d, shift)
+    rows = [part.reshape(-1)[:total] for part in (d, shift, *found)]
+    values = sums.finish(rows[0], rows[1], rows[2:]).astype(dtype)
+    return values.reshape(-1, views).swapaxes(0, 1).reshape(total)
+
+
+def _shift(
+    logits: Callable[[Array, Array], Array], tiling: _Tiling, x: Array, d_pos: Array
+) -> Array:
+    """What keeps the exponentials of each row in range: `[blocks, side]`, without a gradient.
+
+    The logit at distance 0, where the farthest pair that these norms allow is still in range of
+    it; else the logit of the row's nearest negative, which takes one more visit of all pairs.
+    """
+    x, d_pos = jax.lax.stop_gradient((x, d_pos))
+    norms = jnp.sqrt(jnp.sum(x * x, axis=2))
+    farthest = 0.5 * jnp.square(norms + jnp.max(norms))
+    highest = logits(d_pos, jnp.zeros_like(d_pos)).astype(x.dtype)
+    lowest = logits(d_pos, farthest).astype(x.dtype)
+    # Half of the exponents that the type has: the squares of the sums must be in range too.
+    room = 0.45 * math.log(float(jnp.finfo(x.dtype).max))
+
+    def of_nearest() -> Array:
+        nearest = _nearest(tiling, x)
+        return logits(d_pos, jnp.where(jnp.isfinite(nearest), nearest, 0.0)).astype(x.dtype)
+
+    shift = jax.lax.cond(jnp.all(highest - lowest < room), lambda: highest, of_nearest)
+    return jax.lax.stop_gradient(shift)
+
+
+def _nearest(tiling: _Tiling, x: Array) -> Array:
+    """The distance of each row's nearest negative: `[blocks, side]`."""
+    half = half_squares(x)
+
+    def within(least: Array, a: Array) -> Array:
+        d_neg = distances_by_products(x[a], x[a], half[a], half[a])
+        return least.at[a].min(jnp.min(jnp.where(tiling.within(a), d_neg, jnp.inf), axis=1))
+
+    def between(least: Array, a: Array, b: Array) -> Array:
+        d_neg = distances_by_products(x[a], x[b], half[a], half[b])
+        rows = jnp.where(tiling.real(b)[None, :], d_neg, jnp.inf)
+        columns = jnp.where(tiling.real(a)[:, None], d_neg, jnp.inf)
+        return least.at[a].min(jnp.min(rows, axis=1)).at[b].min(jnp.min(columns, axis=0))
+
+    start = jnp.full(x.shape[:2], jnp.inf, x.dtype)
+    return tiling.fold(within, between, _varying_like(start, x))
+
+
+def _pair_sums(
+    sums: PairSums, tiling: _Tiling, x: Array, d_pos: Array, shift: Array
+) -> list[Array]:
+    """The sums of `PairSums` over each row's negatives, a list of `[blocks, side]`."""
+
+    def elementwise(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
+        logits = () if sums.logits is None else (sums.logits(d_pos, d_neg),)
+        # A parameter of a wider type does not widen the loss.
+        return tuple(v.astype(x.dtype) for v in (*logits, *sums.values(d_pos, d_neg)))
+
+    tile = _varying_like(jnp.zeros((tiling.side, tiling.side), x.dtype), x)
+    # Traced temperatures become arguments, since they may be differentiated too.
+    terms, constants = jax.closure_convert(elementwise, tile, tile)
+    count = len(sums.values(tile, tile)) + 1
+    filled = tiling.total < tiling.blocks * tiling.side
+
+    def side(
+        d_neg: Array, rows: _Rows, mask: Array | None, axis: int, constants: Any
+    ) -> list[Array]:
+        """The rows' (axis=1) or the columns' (axis=0) sums over one tile: a list of `[side]`."""
+        d_pos, shift = (jnp.expand_dims(v, axis) for v in rows)
+        values = terms(jnp.broadcast_to(d_pos, d_neg.shape), d_neg, *constants)
+        weights = jnp.ones_like(d_neg)
+        if sums.logits is not None:
+            weights, values = jnp.exp(values[0] - shift), values[1:]
+        if mask is not None:
+            weights = jnp.where(mask, weights, 0.0)
+        return [jnp.sum(v, axis=axis) for v in (weights, *(weights * v for v in values))]
+
+    def within(a: Array, d_neg: Array, rows: _Rows, constants: Any) -> list[Array]:
+        mask = tiling.within(a)
+        # Pairs that do not count are replaced before the functions see them, not after: one may
+        # have no finite derivative there, and 0 · inf is NaN. The row's nearest does instead.
+        nearest = jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1, keepdims=True)
+        stand_in = jnp.where(jnp.isfinite(nearest), nearest, rows.d_pos[:, None] + 1.0)
+        d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(stand_in))
+        return side(d_neg, rows, mask, 1, constants)
+
+    def between(
+        a: Array, b: Array, d_neg: Array, rows: _Rows, columns: _Rows, constants: Any
+    ) -> tuple[list[Array], list[Array]]:
+        of_rows = side(d_neg, rows, tiling.real(b)[None, :] if filled else None, 1, constants)
+        of_columns = side(d_neg, columns, tiling.real(a)[:, None] if filled else None, 0, constants)
+        return of_rows, of_columns
+
+    def forward(x: Array, rows: _Rows, constants: Any) -> list[Array]:
+        half = half_squares(x)
+
+        def add_within(total: list[Array], a: Array) -> list[Array]:
+            d_neg = distances_by_products(x[a], x[a], half[a], half[a])
+            return _add(total, a, within(a, d_neg, rows.block(a), constants))
+
+        def add_between(total: list[Array], a: Array, b: Array) -> list[Array]:
+            d_neg = distances_by_products(x[a], x[b], half[a], half[b])
+            of_a, of_b = between(a, b, d_neg, rows.block(a), rows.block(b), constants)
+            return _add(_add(total, a, of_a), b, of_b)
+
+        start = [jnp.zeros(x.shape[:2], x.dtype) for _ in range(count)]
+        return tiling.fold(add_within, add_between, _varying_like(start, x))
+
+    def backward(saved: Any, gradients: list[Array]) -> Any:
+        x, rows, constants = saved
+        half = half_squares(x)
+
+        def of(block: Array) -> list[Array]:
+            # Nothing flows back from the block that does not exist.
+            return [g.at[block].get(mode="fill", fill_value=0.0) for g in gradients]
+
+        def add_within(total: Any, a: Array) -> Any:
+            of_x, weight, of_rows, of_constants = total
+            d_neg = distances_by_products(x[a], x[a], half[a], half[a])
+            _, pull = jax.vjp(lambda *v: within(a, *v), d_neg, rows.block(a), constants)
+            of_d_neg, of_a, more = pull(of(a))
+            of_d_neg = jnp.where(d_neg > 0, of_d_neg, 0.0)
+            x_a = precise_matmul(of_d_neg, x[a]) + precise_matmul(of_d_neg.T, x[a])
+            return (
+                of_x.at[a].add(-x_a),
+                weight.at[a].add(jnp.sum(of_d_neg, axis=1) + jnp.sum(of_d_neg, axis=0)),
+                of_rows.add(a, of_a),
+                jax.tree.map(jnp.add, of_constants, more),
+            )
+
+        def add_between(total: Any, a: Array, b: Array) -> Any:
+            of_x, weight, of_rows, of_constants = total
+            d_neg = distances_by_products(x[a], x[b], half[a], half[b])
+            arguments = (d_neg, rows.block(a), rows.block(b), constants)
+            _, pull = jax.vjp(lambda *v: between(a, b, *v), *arguments)
+            of_d_neg, of_a, of_b, more = pull((of(a), of(b)))
+            of_d_neg = jnp.where(d_neg > 0, of_d_neg, 0.0)
+            x_a, x_b = precise_matmul(of_d_neg, x[b]), precise_matmul(of_d_neg.T, x[a])
+            return (
+                of_x.at[a].add(-x_a).at[b].add(-x_b),
+                weight.at[a].add(jnp.sum(of_d_neg, axis=1)).at[b].add(jnp.sum(of_d_neg, axis=0)),
+                of_rows.add(a, of_a).add(b, of_b),
+                jax.tree.map(jnp.add, of_constants, more),
+            )
+
+        start = jax.tree.map(jnp.zeros_like, (x, half, rows))
+        # These may be the same on all devices, and their gradients then sums over devices.
+        none = [_varying_like(jnp.zeros_like(c), c) for c in constants]
+        of_x, weight, of_rows, of_constants = tiling.fold(
+            add_within, add_between, (*_varying_like(start, x), none)
+        )
+        return of_x + weight[:, :, None] * x, of_rows, of_constants
+
+    summed = jax.custom_vjp(forward)
+    summed.defvjp(lambda *v: (forward(*v), v), backward)
+    return summed(x, _Rows(d_pos, shift), constants)
+
+
+def _add(total: list[Array], index: Array, rows: list[Array]) -> list[Array]:
+    return [t.at[index].add(r) for t, r in zip(total, rows, strict=True)]
+
+
+def _varying_like(tree: Any, x: Array) -> Any:
+    """Marks arrays as varying over the devices that x varies over, as shard_map asks of a loop."""
+    either = jnp.ravel(x)[0] > 0
+    return jax.tree.map(lambda value: jnp.where(either, value, value), tree)
