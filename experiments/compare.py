@@ -15,10 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
-from alphacl_jax.evaluation.report import format_table
+from alphacl_jax.evaluation.report import format_table, over_seeds
 from alphacl_jax.training.checkpoint import write_json_atomically
 from experiments.main import run_main
 from experiments.objectives import LOSSES
@@ -46,19 +45,6 @@ def _train(name: str, seed: int, folder: Path, arguments: Sequence[str]) -> dict
     return evaluation
 
 
-def over_seeds(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean over runs of each accuracy, and its standard deviation over runs (n − 1)."""
-    table: dict[str, float] = {}
-    for name in figures[0]:
-        if name.endswith("_std"):
-            continue  # the spread over draws of labels, within a run
-        values = np.array([run[name] for run in figures])
-        table[name] = float(values.mean())
-        if len(values) > 1:
-            table[f"{name}_std"] = float(values.std(ddof=1))
-    return table
-
-
 def main(argv: Sequence[str]) -> None:
     values = flags.FLAGS
     unknown = [name for name in values.losses if name not in (*LOSSES, *_NAMED)]
@@ -71,6 +57,8 @@ def main(argv: Sequence[str]) -> None:
         seeds = [int(seed) for seed in values.seeds]
     except ValueError as error:
         raise RunError(f"--seeds={','.join(values.seeds)} must be whole numbers") from error
+    if any(argument.lstrip("-").startswith("num_seeds") for argument in argv[1:]):
+        raise RunError("--num_seeds is not for the runs of a comparison; give --seeds before --")
     if not seeds:
         raise RunError("--seeds is empty; give whole numbers such as 0,1,2")
     output = Path(values.output).expanduser()

@@ -119,6 +119,11 @@ def restore_run(workdir: Path) -> tuple[Run, TrainState, TrainState]:
       RunError: where the folder holds no run, or no checkpoint that can be read.
     """
     values = read_run(workdir)
+    if values.num_seeds > 1:
+        raise RunError(
+            f"{workdir} holds {values.num_seeds} runs, one per seed: give one of them, such as "
+            f"--workdir={workdir / f'seed-{values.seed}'}"
+        )
     with plain_errors(values):
         run = open_run(values)
         untrained, total = untrained_state(run)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from absl import app, flags, logging
 
 from alphacl_jax.training.checkpoint import UnusableCheckpointsError
+from alphacl_jax.training.hosts import HostsError
 from alphacl_jax.training.loop import NonFiniteLossError
 from experiments.run_flags import RunError
 
@@ -23,7 +24,13 @@ def plain_errors(values: flags.FlagValues) -> Iterator[None]:
 
     try:
         yield
-    except (ValueError, OSError, NonFiniteLossError, UnusableCheckpointsError) as error:
+    except (
+        ValueError,
+        OSError,
+        HostsError,
+        NonFiniteLossError,
+        UnusableCheckpointsError,
+    ) as error:
         argument = r"(?<![-\w./])(\w+(?==)|[a-z]+_\w+)"
         raise RunError(re.sub(argument, as_flag, str(error))) from error
 

@@ -10,11 +10,23 @@ from typing import Any
 from absl import flags
 
 from alphacl_jax.training.checkpoint import write_text_atomically
+from alphacl_jax.training.hosts import Cluster
 from alphacl_jax.training.optim import OPTIMIZERS
 from experiments.objectives import LOSSES
 
-# Where a run lies and what it shows do not change what it computes.
-_NOT_PART_OF_A_RUN = ("workdir", "preview")
+_CLUSTER = ("coordinator_address", "num_processes", "process_id")
+# Where a run lies, where it runs and what it shows do not change what it computes.
+_NOT_PART_OF_A_RUN = (
+    "workdir",
+    "preview",
+    "seeds_as",
+    "distributed",
+    *_CLUSTER,
+    "join_timeout",
+    "heartbeat_timeout",
+)
+
+LARGEST_SEED = 2**31 - 1
 
 
 class RunError(Exception):
@@ -28,7 +40,7 @@ def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         flags.DEFINE_string(name, default, text, flag_values=values)
 
     def integer(name: str, default: int | None, text: str, lower: int = 0) -> None:
-        flags.DEFINE_integer(name, default, text, lower, 2**31 - 1, flag_values=values)
+        flags.DEFINE_integer(name, default, text, lower, LARGEST_SEED, flag_values=values)
 
     def number(name: str, default: float | None, text: str) -> None:
         flags.DEFINE_float(name, default, text, flag_values=values)
@@ -41,6 +53,20 @@ def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     )
     string("preview", None, "Write a grid of augmented pairs to this PNG file, and stop.")
     integer("seed", 0, "Of the initial weights, the order of the data and the augmentation.")
+    integer(
+        "num_seeds",
+        1,
+        "Train this many runs, of --seed and the seeds after it, each in WORKDIR/seed-K, and "
+        "report the mean and standard deviation over them.",
+        1,
+    )
+    choice(
+        "seeds_as",
+        "auto",
+        ("auto", "vmap", "sequential"),
+        "How --num_seeds runs train: as one vmapped program, which takes the memory of all of "
+        "them, or one after the other. auto: vmap on accelerators, sequential on a CPU.",
+    )
 
     string(
         "dataset",
@@ -132,6 +158,25 @@ def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     number("weight_decay", 1e-4, "On weights alone: norms and biases are spared.")
     number("momentum", 0.9, "Of sgd and lars.")
     number("clip_norm", None, "Clip the gradient at this global norm. Default: no clipping.")
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "Train on several hosts: start the same command on each. Where JAX does not detect the "
+        "cluster (it knows SLURM, Open MPI, Kubernetes and TPU pods), --coordinator_address, "
+        "--num_processes and --process_id say who takes part.",
+        flag_values=values,
+    )
+    string("coordinator_address", None, "host:port at which process 0 listens for the others.")
+    integer("num_processes", None, "Of the run; --batch_size is over all of them.", 1)
+    integer("process_id", None, "Of this process, from 0; process 0 writes records and evaluates.")
+    integer("join_timeout", 120, "Seconds that --distributed waits for all processes to start.", 1)
+    integer(
+        "heartbeat_timeout",
+        15,
+        "Seconds without a sign of life after which a process of --distributed counts as lost and "
+        "the others stop.",
+        2,
+    )
     integer("log_every", 10, "Steps between records in metrics.jsonl and TensorBoard.", 1)
     integer("save_every", 100, "Steps between checkpoints.", 1)
 
@@ -143,6 +188,52 @@ def settings(values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
     return {
         name: values[name].value for name in sorted(reference) if name not in _NOT_PART_OF_A_RUN
     }
+
+
+def cluster_of(values: flags.FlagValues = flags.FLAGS) -> Cluster | None:
+    """Who takes part in a run on several hosts, or None for a run of this process alone.
+
+    Raises:
+      RunError: for flags that are incomplete, contradict each other, or would have no effect.
+    """
+    if not values.distributed:
+        for name in (*_CLUSTER, "join_timeout", "heartbeat_timeout"):
+            if values[name].value != values[name].default:
+                raise RunError(f"--{name} is set, and only --distributed reads it")
+        return None
+    missing = [f"--{name}" for name in _CLUSTER if values[name].value is None]
+    if 0 < len(missing) < len(_CLUSTER):
+        raise RunError(
+            f"--distributed needs {', '.join(missing)} too: give all of "
+            f"{', '.join(f'--{name}' for name in _CLUSTER)}, or none where JAX detects the cluster"
+        )
+    if not missing and values.process_id >= values.num_processes:
+        raise RunError(
+            f"--process_id={values.process_id} must be less than "
+            f"--num_processes={values.num_processes}"
+        )
+    if values.num_seeds > 1:
+        raise RunError(
+            f"--num_seeds={values.num_seeds} is for one process. With --distributed, start a run "
+            "for each --seed"
+        )
+    return Cluster(
+        values.coordinator_address,
+        values.num_processes,
+        values.process_id,
+        values.join_timeout,
+        values.heartbeat_timeout,
+    )
+
+
+def with_flags(values: flags.FlagValues, **changes: Any) -> flags.FlagValues:
+    """A copy of a run's flags, with some of them changed."""
+    changed = flags.FlagValues()
+    define_run_flags(changed)
+    for name in list(changed):
+        changed[name].value = changes.get(name, values[name].value)
+    changed.mark_as_parsed()
+    return changed
 
 
 def flag_file(values: flags.FlagValues = flags.FLAGS) -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +19,7 @@ from alphacl_jax.training.contrastive import contrastive_method
 from alphacl_jax.training.loop import Schedule, TrainStep
 from alphacl_jax.training.optim import make_optimizer, warmup_cosine
 from alphacl_jax.training.state import Method, TrainState
-from alphacl_jax.training.step import data_mesh, init_state, make_train_step
+from alphacl_jax.training.step import data_mesh, make_init, make_train_step
 from experiments.objectives import make_objective
 
 _LARGE_STEM_ABOVE = 64
@@ -31,10 +30,12 @@ class Run:
     """What the flags of a run stand for.
 
     Attributes:
+      values: the flags.
       dataset: opened, not yet decoded.
       policy: the augmentation.
       mesh: the devices.
       method: what is trained.
+      features: compiled `(params, method_state, uint8 images) -> [batch, dim]`, for evaluation.
     """
 
     values: flags.FlagValues
@@ -42,6 +43,7 @@ class Run:
     policy: policies.Policy
     mesh: Mesh
     method: Method
+    features: Callable[[Any, Any, Any], Array]
 
     def flag(self, name: str) -> Any:
         return self.values[name].value
@@ -54,22 +56,19 @@ class Run:
         """Two augmented views of uint8 images, `[batch, 2, height, width, channels]`."""
         return policies.two_views(key, images, self.policy, self.dataset.mean, self.dataset.std)
 
-    @cached_property
-    def features(self) -> Callable[[Any, Any, Any], Array]:
-        """Compiled `(params, method_state, uint8 images) -> [batch, dim]`, for evaluation."""
-
-        def features(params: Any, method_state: Any, images: Array) -> Array:
-            inputs = policies.normalize(images, self.dataset.mean, self.dataset.std)
-            return self.method.features(params, method_state, inputs)
-
-        return jax.jit(features)
-
 
 @dataclass(frozen=True)
 class Training:
-    """The parts that the loop is given."""
+    """The parts that the loop is given.
 
-    state: TrainState
+    Attributes:
+      optimizer: that `init` and `step` are made with.
+      init: the state before the first step, by seed.
+      batches: in the order of the run's seed.
+    """
+
+    optimizer: optax.GradientTransformation
+    init: Callable[[int], TrainState]
     step: TrainStep
     batches: Batches
     schedule: Schedule
@@ -101,11 +100,16 @@ def open_run(values: flags.FlagValues) -> Run:
         stop_gradient=values.stop_gradient,
         block_size=_block_size(values.block_size),
     )
-    return Run(values, dataset, policy, mesh, method)
+
+    def features(params: Any, method_state: Any, images: Array) -> Array:
+        inputs = policies.normalize(images, dataset.mean, dataset.std)
+        return method.features(params, method_state, inputs)
+
+    return Run(values, dataset, policy, mesh, method, jax.jit(features))
 
 
 def prepare_training(run: Run) -> Training:
-    """The state, step, batches and schedule of a run.
+    """The parts that train a run.
 
     Raises:
       ValueError: where the flags do not fit each other or the data.
@@ -120,7 +124,8 @@ def prepare_training(run: Run) -> Training:
     total = run.flag("epochs") * batches.steps_per_epoch
     optimizer, learning_rate = _optimizer(run, batches.steps_per_epoch)
     return Training(
-        state=_first_state(run, optimizer),
+        optimizer=optimizer,
+        init=_init(run, optimizer),
         step=make_train_step(run.method, optimizer, run.views, run.mesh),
         batches=batches,
         schedule=Schedule(total, run.flag("log_every"), run.flag("save_every")),
@@ -132,11 +137,11 @@ def untrained_state(run: Run) -> tuple[TrainState, int]:
     """The state that a run starts from, and its number of steps, without reading its images."""
     steps_per_epoch = len(run.dataset.pretrain.source) // run.flag("batch_size")
     optimizer, _ = _optimizer(run, steps_per_epoch)
-    return _first_state(run, optimizer), run.flag("epochs") * steps_per_epoch
+    return _init(run, optimizer)(run.flag("seed")), run.flag("epochs") * steps_per_epoch
 
 
-def _first_state(run: Run, optimizer: optax.GradientTransformation) -> TrainState:
-    return init_state(run.method, optimizer, run.dataset.image_shape, run.flag("seed"), run.mesh)
+def _init(run: Run, optimizer: optax.GradientTransformation) -> Callable[[int], TrainState]:
+    return make_init(run.method, optimizer, run.dataset.image_shape, run.mesh)
 
 
 def _optimizer(

@@ -4,6 +4,7 @@ Both iterators share one small surface (`Batches`). Their order is a function of
 each epoch has its own, and their state, which fits into JSON, restores the position exactly.
 """
 
+import copy
 import os
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,9 @@ class Batches(Protocol):
 
     Both arrays are sharded over the mesh's `data` axis; a label is -1 where there is none. An epoch
     has `steps_per_epoch` batches; the images left over, fewer than a batch, wait for another epoch.
+
+    Where the mesh spans several processes, each of them reads its own part of every batch. The
+    batches, and the states, are those of one process with the same number of images per batch.
     """
 
     steps_per_epoch: int
@@ -38,6 +42,9 @@ class Batches(Protocol):
     def get_state(self) -> State: ...
 
     def set_state(self, state: State) -> None: ...
+
+    def with_seed(self, seed: int) -> Self:
+        """Batches of the same images in another order, from the start; images are held once."""
 
 
 def open_batches(
@@ -65,6 +72,8 @@ def resident_batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh, seed: int
 ) -> Batches:
     """Batches of images that every device holds whole; a step moves only indices to the devices.
+
+    Each process holds them on its own devices, and gathers its own part of a batch there.
 
     Args:
       images: uint8 [n, h, w, c].
@@ -110,6 +119,13 @@ def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def _own_rows(sharding: NamedSharding, batch_size: int) -> slice:
+    """The part of a batch that this process's devices hold: they lie side by side in the mesh."""
+    parts = sharding.addressable_devices_indices_map((batch_size,)).values()
+    rows = [part[0].indices(batch_size) for part in parts if part is not None]
+    return slice(min(row[0] for row in rows), max(row[1] for row in rows))
+
+
 def _require_same(expected: State, state: State) -> None:
     """A position means something only in the same order of the same data."""
     differing = [
@@ -126,7 +142,10 @@ class _Resident:
         self, images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh, seed: int
     ) -> None:
         self._sharding = _check(len(images), batch_size, mesh)
-        self._data = jax.device_put((images, labels), NamedSharding(mesh, PartitionSpec()))
+        self._rows = _own_rows(self._sharding, batch_size)
+        own = mesh.local_mesh
+        self._own_sharding = NamedSharding(own, PartitionSpec("data"))
+        self._data = jax.device_put((images, labels), NamedSharding(own, PartitionSpec()))
         self._identity = {
             "kind": "resident",
             "seed": seed,
@@ -140,7 +159,7 @@ class _Resident:
         def gather(data: tuple[jax.Array, jax.Array], indices: jax.Array) -> Batch:
             return {"images": data[0][indices], "labels": data[1][indices]}
 
-        self._gather = jax.jit(gather, out_shardings=self._sharding)
+        self._gather = jax.jit(gather, out_shardings=self._own_sharding)
 
     def __iter__(self) -> Self:
         return self
@@ -151,9 +170,18 @@ class _Resident:
             shuffle = np.random.default_rng((self._seed, epoch))
             self._order = shuffle.permutation(self._images).astype(np.int32)
             self._epoch = epoch
-        indices = self._order[step * self._batch_size : (step + 1) * self._batch_size]
+        indices = self._order[step * self._batch_size : (step + 1) * self._batch_size][self._rows]
         self._step += 1
-        return self._gather(self._data, jax.device_put(indices, self._sharding))
+        own = self._gather(self._data, jax.device_put(indices, self._own_sharding))
+        return {name: self._whole(array) for name, array in own.items()}
+
+    def _whole(self, own: jax.Array) -> jax.Array:
+        """The batch of all processes, of which `own` is this one's part."""
+        return jax.make_array_from_single_device_arrays(
+            (self._batch_size, *own.shape[1:]),
+            self._sharding,
+            [shard.data for shard in own.addressable_shards],
+        )
 
     def get_state(self) -> State:
         return {**self._identity, "step": self._step}
@@ -162,9 +190,16 @@ class _Resident:
         _require_same(self._identity, state)
         self._step = state["step"]
 
+    def with_seed(self, seed: int) -> Self:
+        other = copy.copy(self)
+        other._identity = {**self._identity, "seed": seed}
+        other._seed, other._step, other._epoch = seed, 0, -1
+        return other
+
 
 class _Streamed:
     def __init__(self, source: Source, batch_size: int, mesh: Mesh, seed: int) -> None:
+        self._source, self._mesh = source, mesh
         self._sharding = _check(len(source), batch_size, mesh)
         self._identity = {
             "kind": "streamed",
@@ -179,21 +214,26 @@ class _Streamed:
 
         # Cut to whole batches before repeating, so that none straddles two epochs; each thread
         # reads a whole batch, since handing over single images costs more than decoding small ones.
-        # For several hosts, a slice per process goes before the batching.
+        # Each process decodes its own rows of every batch, and counts batches as the others do.
+        rows = _own_rows(self._sharding, batch_size)
         threads = min(os.cpu_count() or 1, 16)
         dataset = (
             grain.MapDataset.range(len(source))
             .seed(seed)
             .shuffle()
             .slice(slice(0, self.steps_per_epoch * batch_size))
-            .map(lambda index: self._read(source, index))
             .repeat()
             .batch(batch_size, drop_remainder=True)
+            .map(lambda indices: self._read_all(source, indices[rows]))
             .to_iter_dataset(
                 grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
             )
         )
         self._reader = iter(dataset)
+
+    def _read_all(self, source: Source, indices: np.ndarray) -> dict[str, np.ndarray]:
+        examples = [self._read(source, int(index)) for index in indices]
+        return {name: np.stack([example[name] for example in examples]) for name in examples[0]}
 
     def _read(self, source: Source, index: int) -> dict[str, Any]:
         """The image at `index`, or in place of a damaged one the next that can be read.
@@ -231,7 +271,9 @@ class _Streamed:
     def __next__(self) -> Batch:
         batch = next(self._reader)
         return {
-            name: jax.make_array_from_process_local_data(self._sharding, array)
+            name: jax.make_array_from_process_local_data(
+                self._sharding, array, (self._batch_size, *array.shape[1:])
+            )
             for name, array in batch.items()
         }
 
@@ -241,3 +283,6 @@ class _Streamed:
     def set_state(self, state: State) -> None:
         _require_same(self._identity, state)
         self._reader.set_state(state["reader"])
+
+    def with_seed(self, seed: int) -> Self:
+        return type(self)(self._source, self._batch_size, self._mesh, seed)

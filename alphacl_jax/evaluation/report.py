@@ -53,6 +53,27 @@ def evaluate_features(
     return figures
 
 
+def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean over runs of each figure, and its standard deviation over runs.
+
+    Args:
+        runs: the figures of each run, such as those of `evaluate_features`. A figure that not all
+            of them have is left out, and so is "NAME_std", the spread over draws within a run.
+
+    Returns:
+        "NAME" and, of two runs and more, "NAME_std" (with n − 1), for `format_table`.
+    """
+    table: dict[str, float] = {}
+    for name in runs[0]:
+        if name.endswith("_std") or not all(name in run for run in runs):
+            continue
+        values = np.array([run[name] for run in runs])
+        table[name] = float(values.mean())
+        if len(values) > 1:
+            table[f"{name}_std"] = float(values.std(ddof=1))
+    return table
+
+
 def format_table(rows: Mapping[str, Mapping[str, float]]) -> str:
     """A plain aligned table in percent, one row of `evaluate_features` figures per name.
 

@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from alphacl_jax.training.hosts import all_agree, is_writer
 from alphacl_jax.training.state import TrainState
 
 
@@ -24,6 +25,8 @@ class Checkpoints:
     Each holds the train state (parameters, optimiser, BatchNorm, step, random key), the reader's
     position in the data, and a checksum of every array. Orbax writes to a temporary folder and
     renames it, so a save that was cut off leaves no checkpoint behind.
+
+    Where several processes train, all of them save and restore together, in a folder that all see.
     """
 
     def __init__(self, directory: Path, *, keep: int = 3, read_only: bool = False):
@@ -42,7 +45,21 @@ class Checkpoints:
             # The state's memory is donated to the next step: a save must be done before that.
             enable_async_checkpointing=False,
         )
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = self._reader = ocp.CheckpointManager(self._directory, options=options)
+        if jax.process_count() > 1:
+            # Reads without the others: one that finds damage must not leave them waiting for it.
+            alone = ocp.options.MultiprocessingOptions(
+                primary_host=jax.process_index(), active_processes={jax.process_index()}
+            )
+            self._reader = ocp.CheckpointManager(
+                self._directory,
+                options=ocp.CheckpointManagerOptions(
+                    create=False,
+                    cleanup_tmp_directories=False,
+                    enable_async_checkpointing=False,
+                    multiprocessing_options=alone,
+                ),
+            )
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, in rising order."""
@@ -79,22 +96,8 @@ class Checkpoints:
         """
         steps = self.steps()
         for step in reversed(steps):
-            try:
-                return self._read(step, like)
-            except Exception as error:  # what orbax raises depends on which byte is wrong
-                if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
-                    raise  # the memory is short, not the checkpoint damaged
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-                logging.warning(
-                    "The checkpoint of step %d is damaged (%s: %.80s); it %s and the one before "
-                    "it is tried.",
-                    step,
-                    type(error).__name__,
-                    reason,
-                    "is passed over"
-                    if self._read_only
-                    else f"was moved to {self._set_aside(step)}",
-                )
+            if (found := self.read(step, like)) is not None:
+                return found
         if steps:
             moved = (
                 ""
@@ -107,9 +110,43 @@ class Checkpoints:
             )
         return None
 
+    def read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The checkpoint of one step, or None where it is damaged; see `restore`.
+
+        One that any process finds damaged is damaged for all.
+        """
+        found, problem = None, "another process: see its log"
+        try:
+            found = self._read(step, like)
+        except Exception as error:  # what orbax raises depends on which byte is wrong
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+                raise  # the memory is short, not the checkpoint damaged
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            problem = f"{type(error).__name__}: {reason:.80}"
+        if all_agree(found is not None):
+            return found
+        logging.warning(
+            "The checkpoint of step %d is damaged (%s); it %s and the one before it is tried.",
+            step,
+            problem,
+            "is passed over" if self._read_only else f"was moved to {self._set_aside(step)}",
+        )
+        return None
+
+    def forget_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps, so that these can be taken anew."""
+        for later in [saved for saved in self.steps() if saved > step]:
+            logging.warning(
+                "The run of %s goes back to step %d; its checkpoint of step %d is deleted.",
+                self._directory.parent,
+                step,
+                later,
+            )
+            self._manager.delete(later)
+
     def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like._asdict())
-        restored = self._manager.restore(
+        restored = self._reader.restore(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardRestore(target), extra=ocp.args.JsonRestore()
@@ -124,15 +161,18 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> Path:
         target = self._directory / "damaged" / str(step)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        shutil.move(self._directory / str(step), target)
+        if is_writer():
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(exist_ok=True)
+            shutil.move(self._directory / str(step), target)
+        all_agree(True)
         self._manager.reload()
         return target
 
     def close(self) -> None:
         """Releases what the manager holds."""
-        self._manager.close()
+        for manager in {self._manager, self._reader}:
+            manager.close()
 
 
 def _checksums(tree: Any, position: dict[str, Any]) -> dict[str, int]:

@@ -1,11 +1,11 @@
 """The training step, and the state that it starts from."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
@@ -17,25 +17,26 @@ MakeViews = Callable[[Array, Array], Array]
 
 
 def data_mesh() -> Mesh:
-    """All local devices along one axis, "data", over which batches are spread."""
-    devices = jax.local_devices()
-    return jax.make_mesh((len(devices),), ("data",), (AxisType.Auto,), devices=devices)
+    """All devices along one axis, "data", over which batches are spread.
+
+    Those of a process lie side by side, so that each process has one piece of every batch.
+    """
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
 
 
-def init_state(
+def make_init(
     method: Method,
     optimizer: optax.GradientTransformation,
     view_shape: tuple[int, ...],
-    seed: int,
     mesh: Mesh,
-) -> TrainState:
-    """The state before the first step, the same on each device of the mesh.
+) -> Callable[[int], TrainState]:
+    """Compiles `seed -> state before the first step`, the same on each device of the mesh.
 
     Args:
       method: what is trained.
       optimizer: whose state it holds.
       view_shape: the shape of one view of one sample, such as (height, width, channels).
-      seed: of the run's random key.
       mesh: the devices.
     """
 
@@ -56,32 +57,20 @@ def init_state(
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
     compiled = jax.jit(init, out_shardings=NamedSharding(mesh, P()), compiler_options=options)
-    return compiled(jax.random.key(seed))
+    return lambda seed: compiled(jax.random.key(seed))
 
 
-def make_train_step(
-    method: Method,
-    optimizer: optax.GradientTransformation,
-    make_views: MakeViews,
-    mesh: Mesh,
+def step_of(
+    method: Method, optimizer: optax.GradientTransformation, make_views: MakeViews
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Compiles `(state, batch) -> (state, metrics)`; the state's memory is reused.
+    """The step `(state, batch) -> (state, metrics)`, not compiled.
 
     Args:
       method: what is trained.
       optimizer: from `make_optimizer`.
       make_views: `(key, images [batch, ...]) -> views [batch, 2, ...]`, run on the device.
-      mesh: the devices. The batch is spread over its "data" axis, the state is on each device;
-        the step is written for the whole batch, and the compiler places it.
     """
-    replicated, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
 
-    @partial(
-        jax.jit,
-        donate_argnums=0,
-        in_shardings=(replicated, spread),
-        out_shardings=(replicated, replicated),
-    )
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         view_key, loss_key = jax.random.split(step_key(state))
         views = make_views(view_key, batch["images"])
@@ -109,3 +98,25 @@ def make_train_step(
         }
 
     return train_step
+
+
+def make_train_step(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    make_views: MakeViews,
+    mesh: Mesh,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compiles `(state, batch) -> (state, metrics)`; the state's memory is reused.
+
+    Args:
+      method, optimizer, make_views: as in `step_of`.
+      mesh: the devices. The batch is spread over its "data" axis, the state is on each device;
+        the step is written for the whole batch, and the compiler places it.
+    """
+    replicated, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
+    return jax.jit(
+        step_of(method, optimizer, make_views),
+        donate_argnums=0,
+        in_shardings=(replicated, spread),
+        out_shardings=(replicated, replicated),
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from alphacl_jax.evaluation.knn import knn_accuracy
 from alphacl_jax.evaluation.linear import few_label_probe, linear_probe
-from alphacl_jax.evaluation.report import evaluate_features, format_table
+from alphacl_jax.evaluation.report import evaluate_features, format_table, over_seeds
 
 
 def test_figures_are_those_of_the_probes_and_impossible_ones_are_left_out():
@@ -49,3 +49,17 @@ def test_nothing_to_show():
     for rows in ({}, {"raw pixels": {"other": 1.0}}):
         with pytest.raises(ValueError, match="nothing to show"):
             format_table(rows)
+
+
+def test_over_seeds_is_the_mean_and_the_sample_deviation():
+    runs = [
+        {"knn": 0.1, "few": 0.5, "few_std": 9.0, "of_one": 0.2},
+        {"knn": 0.3, "few": 0.5, "few_std": 9.0},
+    ]
+    table = over_seeds(runs)
+    assert table.keys() == {"knn", "knn_std", "few", "few_std"}
+    # The spread over draws, within a run, is not that over seeds.
+    assert table["few_std"] == 0
+    np.testing.assert_allclose(table["knn"], 0.2)
+    np.testing.assert_allclose(table["knn_std"], np.std([0.1, 0.3], ddof=1))
+    assert over_seeds(runs[:1]) == {"knn": 0.1, "few": 0.5, "of_one": 0.2}

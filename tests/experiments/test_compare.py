@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from absl import flags
 
-from experiments import benchmark_conv, compare
+from experiments import compare
 from experiments.run_flags import RunError
 
 
@@ -53,13 +53,6 @@ def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_p
     assert len(written["runs"]["raw pixels"]) == 2
 
 
-def test_the_spread_over_draws_is_not_averaged_into_that_over_seeds():
-    runs = [{"knn": 0.1, "few": 0.5, "few_std": 9.0}, {"knn": 0.3, "few": 0.5, "few_std": 9.0}]
-    table = compare.over_seeds(runs)
-    assert table["few_std"] == 0
-    np.testing.assert_allclose(table["knn_std"], np.std([0.1, 0.3], ddof=1))
-
-
 @pytest.mark.parametrize(
     ("losses", "seeds", "message"),
     [
@@ -75,21 +68,15 @@ def test_what_is_refused(monkeypatch, tmp_path, losses, seeds, message):
         compare.main(["compare"])
 
 
+def test_runs_of_several_seeds_are_refused(monkeypatch, tmp_path):
+    _flags(monkeypatch, tmp_path, "linear", "0")
+    with pytest.raises(RunError, match="--num_seeds is not for the runs of a comparison"):
+        compare.main(["compare", "--epochs=1", "--num_seeds=2"])
+
+
 def test_a_run_that_fails_is_named(monkeypatch, tmp_path):
     failed = type("Result", (), {"returncode": 3})
     monkeypatch.setattr(compare.subprocess, "run", lambda *a, **k: failed)
     _flags(monkeypatch, tmp_path, "linear", "5")
     with pytest.raises(RunError, match="the run of linear, seed 5, ended with status 3"):
         compare.main(["compare"])
-
-
-def test_the_convolution_benchmark_times_both_forms(monkeypatch, capsys):
-    monkeypatch.setattr(benchmark_conv, "_CASES", (((2, 2), (4, 4, 4, 1)),))
-    own = flags.FlagValues()
-    flags.DEFINE_integer("repeats", 1, "", flag_values=own)
-    own(["benchmark"])
-    monkeypatch.setattr(flags, "FLAGS", own)
-    benchmark_conv.main(["benchmark"])
-    row = capsys.readouterr().out.splitlines()[-1].split()
-    assert row[:2] == ["2-2", "4x4x4x1"]
-    assert all(float(cell) >= 0 for cell in row[2:])

@@ -33,6 +33,15 @@ UNUSUAL = [
     "--margin=-0.25",
     "--block_size=64",
 ]
+# They say where a run runs, and on how many hosts.
+WHERE = (
+    "distributed",
+    "coordinator_address",
+    "num_processes",
+    "process_id",
+    "join_timeout",
+    "heartbeat_timeout",
+)
 
 
 @pytest.mark.parametrize("arguments", [[], UNUSUAL, ["--widths="]], ids=["none", "many", "empty"])
@@ -50,7 +59,7 @@ def test_a_run_is_repeated_by_its_flag_file(tmp_path, arguments):
 
 def test_settings_hold_every_flag_but_where_the_run_lies_and_what_it_shows():
     values = make_values()
-    assert set(values) - set(settings(values)) == {"workdir", "preview"}
+    assert set(values) - set(settings(values)) == {"workdir", "preview", "seeds_as", *WHERE}
     changed = settings(make_values(*UNUSUAL))
     same = [name for name, value in settings(values).items() if changed[name] == value]
     assert len(same) == len(settings(values)) - len(UNUSUAL)

@@ -16,7 +16,7 @@ from alphacl_jax.models.heads import Projector
 from alphacl_jax.models.resnet import small_resnet
 from alphacl_jax.training.contrastive import contrastive_method
 from alphacl_jax.training.state import Method, TrainState, step_key
-from alphacl_jax.training.step import data_mesh, init_state, make_train_step
+from alphacl_jax.training.step import data_mesh, make_init, make_train_step
 
 STEPS, BATCH, SHAPE = 3, 16, (6, 6, 1)
 
@@ -74,7 +74,7 @@ def runs():
             mesh = _mesh(devices)
             method = contrastive_method(encoder, Projector(8, 2, 4, "affine"), objective, mesh)
             step = make_train_step(method, _optimizer(), _make_views, mesh)
-            state = init_state(method, _optimizer(), SHAPE, 0, mesh)
+            state = make_init(method, _optimizer(), SHAPE, mesh)(0)
             # Copies: memory that NumPy looks at cannot be donated.
             history = [jax.tree.map(np.array, state)]
             for batch in _batches(mesh):
@@ -141,7 +141,7 @@ def test_seeds_decide_the_initial_weights_and_the_run_key():
         loss=lambda params, state, batch, key: (jnp.float32(0), (state, {})),
         features=lambda params, state, inputs: inputs,
     )
-    a, b, other = (init_state(method, _optimizer(), (3,), seed, _mesh(8)) for seed in (0, 0, 1))
+    a, b, other = map(make_init(method, _optimizer(), (3,), _mesh(8)), (0, 0, 1))
     jax.tree.map(np.testing.assert_array_equal, a, b)
     assert not np.array_equal(a.params, other.params)
     assert not np.array_equal(a.key, other.key)
@@ -175,7 +175,7 @@ def test_a_method_is_given_views_labels_and_two_different_keys():
 
     optimizer = optax.sgd(1.0)
     step = make_train_step(method, optimizer, make_views, mesh)
-    state = init_state(method, optimizer, (1,), 0, mesh)
+    state = make_init(method, optimizer, (1,), mesh)(0)
     draws = []
     for batch in _batches(mesh, 2):
         state, metrics = step(state, batch)

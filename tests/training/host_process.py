@@ -1,0 +1,144 @@
+"""One of two processes that tests/training/test_hosts.py starts; says what it found as JSON.
+
+python host_process.py FOLDER PORT PROCESS
+"""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from alphacl_jax.data import batches
+from alphacl_jax.training import hosts
+from alphacl_jax.training.checkpoint import Checkpoints
+from alphacl_jax.training.state import TrainState
+from alphacl_jax.training.step import data_mesh
+
+IMAGES, BATCH, STEPS = 37, 16, 5
+
+
+class Numbered:
+    """Image i is filled with i and has label 100 + i; remembers what was read."""
+
+    image_shape = (2, 2, 3)
+
+    def __init__(self):
+        self.read = []
+
+    def __len__(self):
+        return IMAGES
+
+    def __getitem__(self, index):
+        self.read.append(int(index))
+        return {"image": np.full((2, 2, 3), index, np.uint8), "label": 100 + index}
+
+
+def _iterators(mesh):
+    source = Numbered()
+    images, labels = (np.stack([source[i][k] for i in range(IMAGES)]) for k in ("image", "label"))
+    source.read.clear()
+    resident = batches.resident_batches(images, labels.astype(np.int32), BATCH, mesh, seed=3)
+    return source, {
+        "resident": resident,
+        "streamed": batches.streamed_batches(source, BATCH, mesh, seed=3),
+    }
+
+
+def check_batches():
+    """Each shard of this process is the same rows of the batch that one process alone makes."""
+    mesh = data_mesh()
+    alone = Mesh(np.array(jax.local_devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
+    source, mine = _iterators(mesh)
+    _, whole = _iterators(alone)
+    rows = set()
+    for kind in mine:
+        for _ in range(STEPS):
+            part, expected = next(mine[kind]), next(whole[kind])
+            for name, array in part.items():
+                assert array.shape == expected[name].shape
+                assert array.sharding.is_equivalent_to(NamedSharding(mesh, P("data")), array.ndim)
+                for shard in array.addressable_shards:
+                    np.testing.assert_array_equal(shard.data, expected[name][shard.index])
+                    rows.add((shard.index[0].start, shard.index[0].stop))
+        assert mine[kind].get_state() == whole[kind].get_state()
+    return {"rows": sorted(rows), "read": len(source.read)}
+
+
+def _state(step):
+    """The same on all devices, made by all processes."""
+    everywhere = NamedSharding(data_mesh(), P())
+    make = jax.jit(
+        lambda: TrainState(
+            step=jnp.int32(step),
+            params={"w": jax.random.normal(jax.random.key(step), (64, 65))},
+            method_state={},
+            opt_state=(),
+            key=jax.random.key_data(jax.random.key(step)),
+        ),
+        out_shardings=everywhere,
+    )
+    return jax.block_until_ready(make())
+
+
+def check_checkpoints(folder):
+    """Damage that one process alone meets is damage for both, which restore the same step."""
+    checkpoints = Checkpoints(folder)
+    for step in (1, 2, 3):
+        checkpoints.save(_state(step), {"at": step})
+    first = checkpoints.restore(_state(0))
+    if jax.process_index() == 1:
+        restore = checkpoints._reader.restore
+
+        def broken(step, **options):
+            if step == 3:
+                raise OSError("this host cannot read it")
+            return restore(step, **options)
+
+        checkpoints._reader.restore = broken
+    second = checkpoints.restore(_state(0))
+    np.testing.assert_array_equal(second[0].params["w"], _state(2).params["w"])
+    assert second[0].params["w"].sharding.is_equivalent_to(NamedSharding(data_mesh(), P()), 2)
+    left = checkpoints.steps()
+    checkpoints.close()
+    return {
+        "restored": [int(first[0].step), first[1], int(second[0].step), second[1]],
+        "left": left,
+    }
+
+
+def check_votes():
+    """The second process is told to stop at step 3 of 5."""
+    vote, answers = hosts.StopVote(), []
+    for step in range(1, 6):
+        told = signal.SIGTERM if step >= 3 and jax.process_index() == 1 else None
+        answers.append(vote(told, {}))
+    return [None if answer is None else answer.name for answer in answers]
+
+
+def main():
+    folder, port, process = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    jax.config.update("jax_num_cpu_devices", 4)
+    cluster = hosts.Cluster(f"127.0.0.1:{port}", 2, process, 60, 20)
+    with hosts.joined(cluster):
+        found = {
+            "devices": [jax.local_device_count(), jax.device_count()],
+            "writer": hosts.is_writer(),
+            "agree": [hosts.all_agree(True), hosts.all_agree(process == 0)],
+            "batches": check_batches(),
+            "checkpoints": check_checkpoints(folder),
+            "votes": check_votes(),
+        }
+        kept = hosts.own_copy(_state(4))
+    # By itself again, each process computes on its own device.
+    found["alone"] = float(jax.jit(jnp.sum)(kept.step + 1))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
