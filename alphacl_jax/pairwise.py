@@ -233,10 +233,24 @@ def masked_logsumexp(logits: Array, mask: Array) -> Array:
     A row without negatives gives 0, with gradient 0; callers overwrite it.
     """
     highest = _row_maximum(logits, mask)
-    shifted = jnp.where(mask, logits - highest, -jnp.inf)
-    total = jnp.sum(jnp.exp(shifted), axis=1)
-    some = total != 0  # true of NaN
-    return jnp.where(some, jnp.log(jnp.where(some, total, 1.0)) + highest[:, 0], 0.0)
+    shifted = jnp.where(mask, at_most_zero(logits - highest), -jnp.inf)
+    total = _at_least_one(jnp.sum(jnp.exp(shifted), axis=1))
+    some = jnp.any(mask, axis=1)
+    return jnp.where(some, jnp.log(total) + highest[:, 0], 0.0)
+
+
+def at_most_zero(x: Array) -> Array:
+    """x, but 0 where x > 0, with the slope of x everywhere.
+
+    A difference to a maximum can come out positive: where the compiler computes logits twice, in
+    different programs, they differ by rounding, which at logits of 1e11 is thousands.
+    """
+    return x - jax.lax.stop_gradient(jnp.maximum(x, 0.0))
+
+
+def _at_least_one(total: Array) -> Array:
+    """A sum of exponentials whose largest is e^0, which only rounding can hide; slope as given."""
+    return total + jax.lax.stop_gradient(jnp.maximum(1.0 - total, 0.0))
 
 
 def masked_softmax(logits: Array, mask: Array) -> Array:
@@ -244,7 +258,6 @@ def masked_softmax(logits: Array, mask: Array) -> Array:
 
     A row without negatives gives 0.
     """
-    shifted = jnp.where(mask, logits - _row_maximum(logits, mask), -jnp.inf)
+    shifted = jnp.where(mask, at_most_zero(logits - _row_maximum(logits, mask)), -jnp.inf)
     weights = jnp.exp(shifted)
-    total = jnp.sum(weights, axis=1, keepdims=True)
-    return weights / jnp.where(total > 0, total, 1.0)
+    return weights / _at_least_one(jnp.sum(weights, axis=1, keepdims=True))

@@ -14,9 +14,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.pairwise import (
+    at_most_zero,
     compute_dtype,
     distances_by_products,
     half_squares,
+    paired_squared_distances,
     precise_matmul,
 )
 from alphacl_jax.sums import PairSums
@@ -70,12 +72,13 @@ class _Rows(NamedTuple):
 
     d_pos: Array
     shift: Array
+    stand_in: Array  # the distance of one of the row's negatives
 
     def block(self, index: Array) -> "_Rows":
-        return _Rows(self.d_pos[index], self.shift[index])
+        return _Rows(*(v[index] for v in self))
 
     def add(self, index: Array, rows: "_Rows") -> "_Rows":
-        return _Rows(self.d_pos.at[index].add(rows.d_pos), self.shift.at[index].add(rows.shift))
+        return _Rows(*(v.at[index].add(r) for v, r in zip(self, rows, strict=True)))
 
 
 def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile: int) -> Array:
@@ -104,8 +107,12 @@ def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile:
     tiling = _Tiling(views, total, blocks, side)
     shift = jnp.zeros_like(d) if sums.logits is None else _shift(sums.logits, tiling, x, d)
     found = _pair_sums(sums, tiling, x, d, shift)
-    rows = [part.reshape(-1)[:total] for part in (d, shift, *found)]
-    values = sums.finish(rows[0], rows[1], rows[2:]).astype(dtype)
+    d, shift, weight, *others = (part.reshape(-1)[:total] for part in (d, shift, *found))
+    if sums.logits is not None:
+        # A shift by the nearest negative has a weight of 1 there, which only rounding can hide.
+        hidden = weight < 0.5 * math.exp(-_room(dtype))
+        weight = weight + jax.lax.stop_gradient(jnp.where(hidden, 1.0 - weight, 0.0))
+    values = sums.finish(d, shift, [weight, *others]).astype(dtype)
     return values.reshape(-1, views).swapaxes(0, 1).reshape(total)
 
 
@@ -122,15 +129,18 @@ def _shift(
     farthest = 0.5 * jnp.square(norms + jnp.max(norms))
     highest = logits(d_pos, jnp.zeros_like(d_pos)).astype(x.dtype)
     lowest = logits(d_pos, farthest).astype(x.dtype)
-    # Half of the exponents that the type has: the squares of the sums must be in range too.
-    room = 0.45 * math.log(float(jnp.finfo(x.dtype).max))
 
     def of_nearest() -> Array:
         nearest = _nearest(tiling, x)
         return logits(d_pos, jnp.where(jnp.isfinite(nearest), nearest, 0.0)).astype(x.dtype)
 
-    shift = jax.lax.cond(jnp.all(highest - lowest < room), lambda: highest, of_nearest)
+    shift = jax.lax.cond(jnp.all(highest - lowest < _room(x.dtype)), lambda: highest, of_nearest)
     return jax.lax.stop_gradient(shift)
+
+
+def _room(dtype: Any) -> float:
+    """Half of the exponents that the type has: the squares of sums must be in range too."""
+    return 0.45 * math.log(float(jnp.finfo(dtype).max))
 
 
 def _nearest(tiling: _Tiling, x: Array) -> Array:
@@ -171,30 +181,28 @@ def _pair_sums(
         d_neg: Array, rows: _Rows, mask: Array | None, axis: int, constants: Any
     ) -> list[Array]:
         """The rows' (axis=1) or the columns' (axis=0) sums over one tile: a list of `[side]`."""
-        d_pos, shift = (jnp.expand_dims(v, axis) for v in rows)
+        d_pos, shift, stand_in = (jnp.expand_dims(v, axis) for v in rows)
+        # Pairs that do not count are replaced before the functions see them, not after: these may
+        # have no finite value or derivative there, and 0 · inf is NaN.
+        if mask is not None:
+            d_neg = jnp.where(mask, d_neg, stand_in)
         values = terms(jnp.broadcast_to(d_pos, d_neg.shape), d_neg, *constants)
         weights = jnp.ones_like(d_neg)
         if sums.logits is not None:
-            weights, values = jnp.exp(values[0] - shift), values[1:]
+            weights, values = jnp.exp(at_most_zero(values[0] - shift)), values[1:]
         if mask is not None:
             weights = jnp.where(mask, weights, 0.0)
         return [jnp.sum(v, axis=axis) for v in (weights, *(weights * v for v in values))]
 
     def within(a: Array, d_neg: Array, rows: _Rows, constants: Any) -> list[Array]:
-        mask = tiling.within(a)
-        # Pairs that do not count are replaced before the functions see them, not after: one may
-        # have no finite derivative there, and 0 · inf is NaN. The row's nearest does instead.
-        nearest = jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1, keepdims=True)
-        stand_in = jnp.where(jnp.isfinite(nearest), nearest, rows.d_pos[:, None] + 1.0)
-        d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(stand_in))
+        mask = tiling.within(a) & tiling.real(a)[:, None]
         return side(d_neg, rows, mask, 1, constants)
 
     def between(
         a: Array, b: Array, d_neg: Array, rows: _Rows, columns: _Rows, constants: Any
     ) -> tuple[list[Array], list[Array]]:
-        of_rows = side(d_neg, rows, tiling.real(b)[None, :] if filled else None, 1, constants)
-        of_columns = side(d_neg, columns, tiling.real(a)[:, None] if filled else None, 0, constants)
-        return of_rows, of_columns
+        mask = tiling.real(a)[:, None] & tiling.real(b)[None, :] if filled else None
+        return side(d_neg, rows, mask, 1, constants), side(d_neg, columns, mask, 0, constants)
 
     def forward(x: Array, rows: _Rows, constants: Any) -> list[Array]:
         half = half_squares(x)
@@ -214,51 +222,65 @@ def _pair_sums(
     def backward(saved: Any, gradients: list[Array]) -> Any:
         x, rows, constants = saved
         half = half_squares(x)
+        # Both ways round: on a CPU a product with the transpose of a tile takes twice the time.
+        x_t = x.swapaxes(1, 2)
 
         def of(block: Array) -> list[Array]:
+            return [g[block] for g in gradients]
+
+        def add_constants(total: Any, more: Any, block: Array) -> Any:
             # Nothing flows back from the block that does not exist.
-            return [g.at[block].get(mode="fill", fill_value=0.0) for g in gradients]
+            exists = block < tiling.blocks
+            return jax.tree.map(lambda t, m: t + jnp.where(exists, m, 0.0), total, more)
 
         def add_within(total: Any, a: Array) -> Any:
-            of_x, weight, of_rows, of_constants = total
+            of_x, of_x_t, weight, of_rows, of_constants = total
             d_neg = distances_by_products(x[a], x[a], half[a], half[a])
             _, pull = jax.vjp(lambda *v: within(a, *v), d_neg, rows.block(a), constants)
             of_d_neg, of_a, more = pull(of(a))
-            of_d_neg = jnp.where(d_neg > 0, of_d_neg, 0.0)
-            x_a = precise_matmul(of_d_neg, x[a]) + precise_matmul(of_d_neg.T, x[a])
+            of_d_neg = jnp.where(~(d_neg <= 0), of_d_neg, 0.0)
             return (
-                of_x.at[a].add(-x_a),
+                of_x.at[a].add(-precise_matmul(of_d_neg, x[a])),
+                of_x_t.at[a].add(-precise_matmul(x_t[a], of_d_neg)),
                 weight.at[a].add(jnp.sum(of_d_neg, axis=1) + jnp.sum(of_d_neg, axis=0)),
                 of_rows.add(a, of_a),
-                jax.tree.map(jnp.add, of_constants, more),
+                add_constants(of_constants, more, a),
             )
 
         def add_between(total: Any, a: Array, b: Array) -> Any:
-            of_x, weight, of_rows, of_constants = total
+            of_x, of_x_t, weight, of_rows, of_constants = total
             d_neg = distances_by_products(x[a], x[b], half[a], half[b])
             arguments = (d_neg, rows.block(a), rows.block(b), constants)
             _, pull = jax.vjp(lambda *v: between(a, b, *v), *arguments)
             of_d_neg, of_a, of_b, more = pull((of(a), of(b)))
-            of_d_neg = jnp.where(d_neg > 0, of_d_neg, 0.0)
-            x_a, x_b = precise_matmul(of_d_neg, x[b]), precise_matmul(of_d_neg.T, x[a])
+            of_d_neg = jnp.where(~(d_neg <= 0), of_d_neg, 0.0)
             return (
-                of_x.at[a].add(-x_a).at[b].add(-x_b),
+                of_x.at[a].add(-precise_matmul(of_d_neg, x[b])),
+                of_x_t.at[b].add(-precise_matmul(x_t[a], of_d_neg)),
                 weight.at[a].add(jnp.sum(of_d_neg, axis=1)).at[b].add(jnp.sum(of_d_neg, axis=0)),
                 of_rows.add(a, of_a).add(b, of_b),
-                jax.tree.map(jnp.add, of_constants, more),
+                add_constants(of_constants, more, a),
             )
 
-        start = jax.tree.map(jnp.zeros_like, (x, half, rows))
+        start = jax.tree.map(jnp.zeros_like, (x, x_t, half, rows))
         # These may be the same on all devices, and their gradients then sums over devices.
         none = [_varying_like(jnp.zeros_like(c), c) for c in constants]
-        of_x, weight, of_rows, of_constants = tiling.fold(
+        of_x, of_x_t, weight, of_rows, of_constants = tiling.fold(
             add_within, add_between, (*_varying_like(start, x), none)
         )
-        return of_x + weight[:, :, None] * x, of_rows, of_constants
+        return of_x + of_x_t.swapaxes(1, 2) + weight[:, :, None] * x, of_rows, of_constants
 
     summed = jax.custom_vjp(forward)
     summed.defvjp(lambda *v: (forward(*v), v), backward)
-    return summed(x, _Rows(d_pos, shift), constants)
+    return summed(x, _Rows(d_pos, shift, _some_negative(tiling, x)), constants)
+
+
+def _some_negative(tiling: _Tiling, x: Array) -> Array:
+    """The distance of each row to the first one or, within its sample, to the last."""
+    rows = jax.lax.stop_gradient(x).reshape(-1, x.shape[2])
+    of_first_sample = jnp.arange(rows.shape[0])[:, None] < tiling.views
+    other = jnp.where(of_first_sample, rows[tiling.total - 1][None, :], rows[0][None, :])
+    return paired_squared_distances(rows, other).reshape(x.shape[:2])
 
 
 def _add(total: list[Array], index: Array, rows: list[Array]) -> list[Array]:

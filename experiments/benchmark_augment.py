@@ -11,37 +11,42 @@ are CPU seconds of the process, over all its threads: they count per core even w
 cannot be kept to one (macOS), and leave out the time that other programs took.
 """
 
-import concurrent.futures
 import functools
-import importlib.metadata
-import json
-import multiprocessing
 import os
-import pathlib
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 from PIL import Image
 
-_SIZES = flags.DEFINE_list("sizes", ["32", "96"], "Image sides in pixels.")
-_BATCH = flags.DEFINE_integer(
-    "batch", 0, "Images per call of ours, two views each; 0: 256 at 32 px, fewer at larger sizes."
-)
-_SECONDS = flags.DEFINE_float("seconds", 3.0, "How long each pipeline is timed.", lower_bound=0.1)
-_JSON = flags.DEFINE_string("json", "", "Also write the results to this file.")
+from experiments import benchmarking
+from experiments.benchmarking import Aim, example_images
+from experiments.run_flags import RunError
+
+_PACKAGES = ("jax", "jaxlib", "torch", "torchvision", "pillow", "numpy")
+_AIM = {32: 10.0}  # times torchvision's speed, by image side
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.25, 0.24, 0.26)
 
 
-def example_images(count: int, size: int) -> np.ndarray:
-    """uint8 `[count, size, size, 3]`: smooth random colours, as the work depends on the values."""
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
-    return np.stack([np.asarray(Image.fromarray(c).resize((size, size))) for c in coarse])
+Speed = tuple[float, int | None]  # views/s, peak memory of a call
+
+
+def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines this script's flags on `values`."""
+    flags.DEFINE_list("sizes", ["32", "96"], "Image sides in pixels.", flag_values=values)
+    flags.DEFINE_integer(
+        "batch",
+        0,
+        "Images per call of ours, two views each; 0: 256 at 32 px, fewer at larger sizes.",
+        0,
+        flag_values=values,
+    )
+    flags.DEFINE_float("seconds", 3.0, "Timed per pipeline.", 0.001, flag_values=values)
+    flags.DEFINE_list("peers", ["torchvision"], "torchvision, or empty.", flag_values=values)
+    flags.DEFINE_string("json", "", "Write the results to this file.", flag_values=values)
 
 
 def keep_to_one_core() -> None:
@@ -62,7 +67,7 @@ def rate(call: Callable[[int], Any], views_per_call: int, seconds: float) -> flo
     return float(np.median(rates))
 
 
-def time_ours(size: int, batch: int, seconds: float) -> dict[str, float]:
+def time_ours(size: int, batch: int, seconds: float) -> Speed:
     """Views/s of `policies.two_views`; runs in a process of its own."""
     keep_to_one_core()
     import jax  # after the affinity is set: its thread pool counts the cores when it starts
@@ -79,14 +84,15 @@ def time_ours(size: int, batch: int, seconds: float) -> dict[str, float]:
         views(jax.random.fold_in(key, step)).block_until_ready()
 
     call(0)
-    return {"ours": rate(call, 2 * batch, seconds)}
+    peak = benchmarking.peak_bytes(functools.partial(call, 0))
+    return rate(call, 2 * batch, seconds), peak
 
 
 def apply_in_turn(transform: Callable[[Any], Any], data: list[Any], step: int) -> Any:
     return transform(data[step % len(data)])
 
 
-def time_torchvision(size: int, seconds: float) -> dict[str, float]:
+def time_torchvision(size: int, seconds: float) -> dict[str, Speed]:
     """Views/s of each form of torchvision's pipeline; runs in a process of its own."""
     keep_to_one_core()
     import torch
@@ -123,74 +129,67 @@ def time_torchvision(size: int, seconds: float) -> dict[str, float]:
     for name, (transform, data) in forms.items():
         for picture in data[:20]:
             transform(picture)
-        results[name] = rate(functools.partial(apply_in_turn, transform, data), 1, seconds)
+        call = functools.partial(apply_in_turn, transform, data)
+        peak = benchmarking.peak_bytes(functools.partial(call, 0))
+        results[name] = rate(call, 1, seconds), peak
     return results
 
 
-def alone(function: Callable[..., dict[str, float]], *arguments: Any) -> dict[str, float]:
-    """Runs `function` in a fresh process: its core and threads are its own."""
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(function, *arguments).result()
+def run(values: flags.FlagValues) -> None:
+    """Measures and shows every size.
+
+    Raises:
+      RunError: for flags or packages that cannot be used.
+    """
+    if not all(text.isdecimal() and int(text) >= 1 for text in values.sizes):
+        raise RunError(f"--sizes={','.join(values.sizes)}: whole numbers >= 1 needed")
+    if unknown := sorted(set(values.peers) - {"torchvision"}):
+        raise RunError(f"--peers={unknown[0]} is unknown; use torchvision, or none")
+    benchmarking.require_installed(["torch", "torchvision"] if values.peers else [])
+    report = {"unit": "views per CPU second", **benchmarking.describe(_PACKAGES)}
+    print(benchmarking.heading(report), flush=True)
+    rows, aims = [], []
+    for size in map(int, values.sizes):
+        row = _measure_size(size, values)
+        print(_table(row), flush=True)
+        if "ratio" in row and size in _AIM:
+            aim = Aim(f"{size} px: ours / torchvision", row["ratio"], _AIM[size], False)
+            print(aim)
+            aims.append(aim.as_json())
+        rows.append(row)
+    if values.json:
+        benchmarking.write_report(values.json, {**report, "results": rows, "aims": aims})
 
 
-def cpu_model() -> str:
-    listing = pathlib.Path("/proc/cpuinfo")
-    if listing.exists():
-        for line in listing.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _measure_size(size: int, values: flags.FlagValues) -> dict[str, Any]:
+    batch = values.batch or max(16, 256 * 32**2 // size**2)
+    peers: dict[str, Speed] = {}
+    if values.peers:
+        peers = benchmarking.alone(time_torchvision, size, values.seconds)
+    ours, peak = benchmarking.alone(time_ours, size, batch, values.seconds)
+    row: dict[str, Any] = {"size": size, "batch": batch, "ours": ours, "peak_bytes": peak}
+    if peers:
+        row["torchvision"] = {name: speed for name, (speed, _) in peers.items()}
+        row["torchvision_peak_bytes"] = {name: bytes_ for name, (_, bytes_) in peers.items()}
+        row["peer"] = max(peers, key=lambda name: peers[name][0])
+        row["ratio"] = ours / peers[row["peer"]][0]
+    return row
 
 
-def version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise app.UsageError(
-            f"{package} is not installed, and this benchmark compares with torchvision: "
-            "pip install -e '.[bench]'"
-        ) from error
-
-
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}: settings are flags, see --help")
-    try:
-        sizes = [int(size) for size in _SIZES.value]
-    except ValueError as error:
-        raise app.UsageError(f"--sizes={','.join(_SIZES.value)}: whole numbers needed") from error
-    versions = {name: version(name) for name in ("torchvision", "torch", "jax", "pillow")}
-    machine = {"cpu": cpu_model(), "cores": os.cpu_count(), "python": platform.python_version()}
-    print(f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, ", end="")
-    print(", ".join(f"{name} {number}" for name, number in versions.items()))
-    print(f"\n{'pixels':>6}  {'pipeline':<24}{'views/s per core':>18}{'ours is faster by':>20}")
-    rows = []
-    for size in sizes:
-        batch = _BATCH.value or max(16, 256 * 32**2 // size**2)
-        speeds = alone(time_torchvision, size, _SECONDS.value)
-        ours = alone(time_ours, size, batch, _SECONDS.value)["ours"]
-        fastest = max(speeds, key=lambda name: speeds[name])
-        print(f"{size:>6}  {f'ours, batch {batch}':<24}{ours:>18,.0f}")
-        for name, speed in speeds.items():
-            mark = " (peer)" if name == fastest else ""
-            print(
-                f"{size:>6}  {'torchvision ' + name:<24}{speed:>18,.0f}{ours / speed:>19.1f}x{mark}"
-            )
-        rows.append(
-            {
-                "size": size,
-                "batch": batch,
-                "ours": ours,
-                "torchvision": speeds,
-                "peer": fastest,
-                "ratio": ours / speeds[fastest],
-            }
-        )
-    if _JSON.value:
-        report = {"unit": "views per CPU second", "machine": machine, "versions": versions}
-        pathlib.Path(_JSON.value).write_text(json.dumps({**report, "results": rows}, indent=2))
+def _table(row: dict[str, Any]) -> str:
+    titles = [f"{row['size']} px", "views/s per core", "ours is faster by", "peak, MB"]
+    ours = f"{row['ours']:,.0f}", "", benchmarking.megabytes(row["peak_bytes"])
+    lines = [[f"ours, batch {row['batch']}", *ours]]
+    for name, speed in row.get("torchvision", {}).items():
+        mark = " (the peer)" if name == row["peer"] else ""
+        peak = benchmarking.megabytes(row["torchvision_peak_bytes"][name])
+        faster = f"{row['ours'] / speed:.1f}x"
+        lines.append([f"torchvision {name}{mark}", f"{speed:,.0f}", faster, peak])
+    return "\n" + benchmarking.format_rows(titles, lines)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    from experiments.main import run_main
+
+    define_flags()
+    run_main(lambda argv: run(flags.FLAGS), __doc__)

@@ -78,10 +78,10 @@ def single(names):
     return jax.device_get(jax.jit(value_and_grad(losses_of(names)))(*views(0, N, DIM)))
 
 
-def check_against_one_device(names, kind):
+def check_against_one_device(names, kind, block_size=None):
     z, z_pos = views(0, N, DIM)
     (_, want), want_gradients = single(names)
-    local = functools.partial(losses_of(names), axis_name=AXIS)
+    local = functools.partial(losses_of(names), axis_name=AXIS, block_size=block_size)
     (_, values), gradients = jax.jit(value_and_grad(over_devices(local, kind)))(z, z_pos)
     for name, value, target in zip(names, values, want, strict=True):
         np.testing.assert_allclose(value, target, rtol=1e-10, err_msg=name)
@@ -99,10 +99,58 @@ def test_each_kind_of_loss_and_rule(kind, x64):
     check_against_one_device(KINDS, kind)
 
 
+def test_each_kind_of_loss_and_rule_in_blocks(x64):
+    check_against_one_device(KINDS, "shard_map", block_size=3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pmap", "vmap"])
 def test_every_loss_and_rule_in_the_other_maps(kind, x64):
     check_against_one_device(tuple(LOSSES), kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MAPS)
+def test_every_loss_and_rule_in_blocks_in_every_map(kind, x64):
+    check_against_one_device(tuple(LOSSES), kind, block_size=3)
+
+
+def chosen_losses(z, z_pos, **options):
+    return losses_of(("info_nce", "alpha_direct"))(z, z_pos, **options)
+
+
+def test_several_seeds_around_a_shard_map_in_blocks(x64):
+    seeds = [jnp.stack(v) for v in zip(views(20, N, DIM), views(21, N, DIM), strict=True)]
+    mapped = over_devices(
+        functools.partial(chosen_losses, axis_name=AXIS, block_size=3), "shard_map"
+    )
+    got = jax.jit(jax.vmap(value_and_grad(mapped)))(*seeds)
+    want = jax.jit(jax.vmap(value_and_grad(chosen_losses)))(*seeds)
+    chex.assert_trees_all_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "kind", ["shard_map", *(pytest.param(k, marks=pytest.mark.slow) for k in ("pmap", "vmap"))]
+)
+def test_an_axis_of_one_device_in_blocks(kind, x64):
+    """All candidates are local then, so that each pair is visited once."""
+    z, z_pos = views(22, 5, DIM)
+    local = functools.partial(chosen_losses, axis_name=AXIS, block_size=1)
+    if kind == "shard_map":
+        one = jax.make_mesh(
+            (1,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:1]
+        )
+        mapped = jax.shard_map(local, mesh=one, in_specs=(P(AXIS), P(AXIS)), out_specs=P())
+    else:
+        mapped = jax.pmap if kind == "pmap" else jax.vmap
+        mapped = functools.partial(
+            lambda f, z, p: f(z[None], p[None])[0], mapped(local, axis_name=AXIS)
+        )
+    got = jax.jit(value_and_grad(mapped))(z, z_pos)
+    want = jax.jit(value_and_grad(chosen_losses))(z, z_pos)
+    chex.assert_trees_all_close(
+        jax.tree.map(np.asarray, got), jax.tree.map(np.asarray, want), rtol=1e-9, atol=1e-12
+    )
 
 
 def other_layouts(z, z_pos, array, mask, **options):
@@ -239,12 +287,28 @@ def test_two_mapped_axes(x64):
     chex.assert_trees_all_close(got, want, rtol=1e-9, atol=1e-12)
 
 
-def test_one_sample_on_each_device_has_the_other_devices_as_negatives():
-    z, z_pos = views(8, DEVICES, DIM, np.float32)
-    loss = functools.partial(acl.contrastive_loss, family=family("info_nce"))
-    want = jax.jit(loss)(z, z_pos)
-    got = over_devices(functools.partial(loss, axis_name=AXIS), "vmap")(z, z_pos)
-    np.testing.assert_allclose(got, want, rtol=1e-5)
+def test_one_sample_on_each_device_has_the_other_devices_as_negatives(x64):
+    z, z_pos = views(8, DEVICES, DIM)
+    want = jax.jit(value_and_grad(chosen_losses))(z, z_pos)
+    for block_size in (None, 1):
+        local = functools.partial(chosen_losses, axis_name=AXIS, block_size=block_size)
+        got = jax.jit(value_and_grad(over_devices(local, "vmap")))(z, z_pos)
+        chex.assert_trees_all_close(got, want, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("block_size", [None, 1])
+@pytest.mark.parametrize("function", [acl.contrastive_loss, acl.alpha_cl_loss, acl.statistics])
+def test_an_axis_that_does_not_exist_is_named(function, block_size):
+    chosen = rule("direct") if function is acl.alpha_cl_loss else family("mine")
+    z, z_pos = views(8, 3, DIM, np.float32)
+    with pytest.raises(NameError, match="devices"):
+        function(z, z_pos, chosen, axis_name="devices", block_size=block_size)
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused_with_the_numbers():
+    local = functools.partial(chosen_losses, axis_name=AXIS, block_size=1)
+    with pytest.raises(ValueError, match=r"(?s)15.*evenly divisible.*8|8.*evenly.*15"):
+        over_devices(local, "shard_map")(*views(8, 15, DIM, np.float32))
 
 
 def test_views_that_differ_in_shape_are_named():

@@ -1,6 +1,7 @@
 """In blocks, value and gradient are those of the dense form, in less memory."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -74,28 +75,32 @@ def test_explicit_negatives_statistics_and_local_values_in_blocks(x64):
 
 
 @pytest.mark.parametrize(
-    "loss",
-    [
-        functools.partial(acl.contrastive_loss, family=family("info_nce")),
-        functools.partial(acl.alpha_cl_loss, rule=rule("direct"), stop_gradient=False),
-    ],
-    ids=["contrastive_loss", "alpha_cl_loss"],
+    ("name", "negatives"),
+    [("inverse", "same_view"), ("square", "same_view"), ("direct", "cross_view")],
 )
-def test_memory_grows_with_the_block_and_not_with_the_square(loss):
+def test_memory_grows_with_the_block_and_not_with_the_square(name, negatives):
+    """Whole rows in blocks: O(block · candidates)."""
     n, block_size = 2048, 64
     view = jax.ShapeDtypeStruct((n, 8), jnp.float32)
 
     def temporary_bytes(block_size):
         gradient = jax.value_and_grad(
-            lambda z, z_pos: loss(z, z_pos, negatives="same_view", block_size=block_size)
+            lambda z, z_pos: acl.alpha_cl_loss(
+                z,
+                z_pos,
+                rule(name),
+                stop_gradient=False,
+                negatives=negatives,
+                block_size=block_size,
+            )
         )
         compiled = jax.jit(gradient).lower(view, view).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     square = 4 * n * n
     assert temporary_bytes(None) > square
-    # About a dozen arrays of [block, n].
-    assert temporary_bytes(block_size) < 12 * (4 * n * block_size) < square / 2
+    # Those of a dense form, of which a solved rule keeps ten, and a few of [block, n] beside them.
+    assert temporary_bytes(block_size) < 15 * (4 * n * block_size) < square / 2
 
 
 def test_automatic_size():
@@ -114,8 +119,27 @@ def test_size_in_anchors(block_size, want):
     assert streaming.resolve_block_size(block_size, 6, 8) == want
 
 
-@pytest.mark.parametrize("block_size", [0, -1, 2.0, 0.5, True, "all", "4"])
-def test_sizes_that_are_refused(block_size):
+REFUSED = (0, -1, 2.0, 0.5, float("inf"), True, "all", "4", np.float32(2))
+
+
+@pytest.mark.parametrize("block_size", REFUSED, ids=repr)
+@pytest.mark.parametrize("function", [acl.contrastive_loss, acl.alpha_cl_loss, acl.statistics])
+def test_sizes_that_are_refused(function, block_size):
     z = np.ones((3, 2), np.float32)
-    with pytest.raises(ValueError, match=rf"block_size={block_size!r} must be a whole number >= 1"):
-        acl.contrastive_loss(z, z, family("mine"), block_size=block_size)
+    chosen = rule("direct") if function is acl.alpha_cl_loss else family("mine")
+    message = re.escape(f"block_size={block_size!r} must be a whole number >= 1")
+    for negatives in ("both_views", "same_view", "cross_view", z):
+        with pytest.raises(ValueError, match=message):
+            function(z, z, chosen, negatives=negatives, block_size=block_size)
+
+
+def test_side_of_tiles():
+    resolve = streaming.resolve_tile
+    for anchors, block_size in ((4096, 16), (1000, 999), (65536, 64), (7, 1)):
+        side = resolve(block_size, anchors)
+        # Together the tiles at work hold no more than the rows would.
+        assert 1 <= side < anchors
+        assert streaming.TILES_AT_ONCE * side**2 <= max(block_size * anchors, 4)
+    assert resolve(None, 10**6) == 10**6
+    assert resolve(7, 7) == resolve(8, 7) == resolve("auto", 7) == 7
+    assert resolve("auto", 2**16) < 2**13

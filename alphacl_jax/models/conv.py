@@ -1,25 +1,46 @@
 """Two-dimensional convolution, with the forms that XLA's CPU backend runs fast.
 
-On CPU, XLA's convolution over very small outputs (2×2) is more than ten times slower than the
-same sum as one matrix product, and its weight gradient over large outputs several times slower
-than the sum of those of parts of the batch. Both forms here compute the same numbers up to
-rounding; other backends get the plain convolution.
+XLA's CPU backend has two libraries for a convolution, and hands most of them to YNNPACK, which is
+up to three times slower than its other, Eigen: `compiler_options` keeps it to Eigen. Gradients have
+no forms made for them there; those here compute the same numbers up to rounding. Other backends
+get the plain convolution.
 """
 
-from functools import partial
-from typing import Any
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-# Measured on two cores: outputs of up to this many positions are faster as a matrix product, and
-# parts of the batch with about this many positions each give the fastest weight gradient.
+# An output of few positions is fastest as one matrix product.
 _MATMUL_POSITIONS = 4
+# Parts of about this many positions, in the sum that makes the kernel gradient. On two cores with
+# AVX-512, value and gradient of an encoder of widths 32-64-128 (256×32²×3) took 2.05 s with the
+# compiler options alone, 1.77 s with the forms here too.
 _PART_POSITIONS = 4096
 _MOST_PARTS = 16
 
+# YNNPACK for matrix products and sums, and so not for convolutions.
+_YNNPACK = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+}
+
 Padding = tuple[tuple[int, int], tuple[int, int]]
+
+
+def compiler_options() -> dict[str, str] | None:
+    """What `jax.jit` compiles with a program of convolutions; None where nothing helps."""
+    return _YNNPACK if jax.default_backend() == "cpu" and _is_known_to_xla() else None
+
+
+@cache
+def _is_known_to_xla() -> bool:
+    """Whether the option, which XLA calls experimental, is one of the XLA in use."""
+    try:
+        jax.jit(jnp.negative, compiler_options=_YNNPACK).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
 
 
 def conv2d(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
@@ -39,7 +60,7 @@ def conv2d(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) 
     height, width = _output_size(x, kernel, strides, padding)
     if height * width <= _MATMUL_POSITIONS:
         return _as_matmul(x, kernel, strides, padding)
-    return _in_parts(strides, padding, x, kernel)
+    return _with_fast_gradient(strides, padding, x, kernel)
 
 
 def plain_conv2d(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:
@@ -76,34 +97,87 @@ def _as_matmul(x: Array, kernel: Array, strides: tuple[int, int], padding: Paddi
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _in_parts(strides: tuple[int, int], padding: Padding, x: Array, kernel: Array) -> Array:
-    """The plain convolution, whose weight gradient is summed over parts of the batch."""
+def _with_fast_gradient(
+    strides: tuple[int, int], padding: Padding, x: Array, kernel: Array
+) -> Array:
     return plain_conv2d(x, kernel, strides, padding)
 
 
-def _in_parts_forward(
+def _forward(
     strides: tuple[int, int], padding: Padding, x: Array, kernel: Array
 ) -> tuple[Array, tuple[Array, Array]]:
     return plain_conv2d(x, kernel, strides, padding), (x, kernel)
 
 
-def _in_parts_backward(
+def _backward(
     strides: tuple[int, int], padding: Padding, saved: tuple[Array, Array], gradient: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    _, of_input = jax.vjp(lambda x: plain_conv2d(x, kernel, strides, padding), x)
+    return (
+        _input_gradient(x.shape, kernel, gradient, strides, padding),
+        _kernel_gradient(x, kernel, gradient, strides, padding),
+    )
 
-    def of_kernel(x: Array, gradient: Array) -> Any:
+
+_with_fast_gradient.defvjp(_forward, _backward)
+
+
+def _input_gradient(
+    shape: tuple[int, ...],
+    kernel: Array,
+    gradient: Array,
+    strides: tuple[int, int],
+    padding: Padding,
+) -> Array:
+    """The transposed convolution, as one of stride 1 that makes the s·s phases as channels.
+
+    In one dimension, padded x at s·m + u meets the gradient at m − t through the kernel at
+    u + s·t: phase u is a convolution of the gradient with every s-th entry of the kernel. XLA's
+    own form convolves a gradient spread out with zeros, which is s·s times the work.
+    """
+    size = kernel.shape[:2]
+    if strides == (1, 1):
+        flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
+        (top, bottom), (left, right) = (
+            (size[i] - 1 - padding[i][0], size[i] - 1 - padding[i][1]) for i in range(2)
+        )
+        return plain_conv2d(gradient, flipped, (1, 1), ((top, bottom), (left, right)))
+    # Phases beyond a kernel smaller than the stride are 0, and made by padding.
+    phases = [min(strides[i], size[i]) for i in range(2)]
+    taps = [-(-size[i] // strides[i]) for i in range(2)]
+    missing = [(0, taps[i] * phases[i] - size[i]) for i in range(2)]
+    c_in, c_out = kernel.shape[2:]
+    by_phase = jnp.pad(kernel, (*missing, (0, 0), (0, 0)))
+    by_phase = by_phase.reshape(taps[0], phases[0], taps[1], phases[1], c_in, c_out)
+    by_phase = by_phase[::-1, :, ::-1].transpose(0, 2, 5, 1, 3, 4).reshape(*taps, c_out, -1)
+    halo = (taps[0] - 1, taps[0] - 1), (taps[1] - 1, taps[1] - 1)
+    y = plain_conv2d(gradient, by_phase, (1, 1), halo)
+    batch, height, width, _ = y.shape
+    y = y.reshape(batch, height, width, *phases, c_in).transpose(0, 1, 3, 2, 4, 5)
+    beyond = [(0, strides[i] - phases[i]) for i in range(2)]
+    y = jnp.pad(y, ((0, 0), (0, 0), beyond[0], (0, 0), beyond[1], (0, 0)))
+    y = y.reshape(batch, height * strides[0], width * strides[1], c_in)
+    crop = [(-padding[i][0], shape[1 + i] + padding[i][0] - y.shape[1 + i], 0) for i in range(2)]
+    return lax.pad(y, jnp.zeros((), y.dtype), ((0, 0, 0), *crop, (0, 0, 0)))
+
+
+def _kernel_gradient(
+    x: Array, kernel: Array, gradient: Array, strides: tuple[int, int], padding: Padding
+) -> Array:
+    """Sum over parts of the batch, whose working set stays in the cache."""
+    total_type = jnp.promote_types(kernel.dtype, jnp.float32)
+    batch, height, width, _ = gradient.shape
+
+    def of_part(x: Array, gradient: Array) -> Array:
         _, pull = jax.vjp(lambda kernel: plain_conv2d(x, kernel, strides, padding), kernel)
-        return pull(gradient)[0].astype(jnp.promote_types(kernel.dtype, jnp.float32))
+        return pull(gradient)[0].astype(total_type)
 
-    parts = _parts(x.shape[0], gradient.shape[1] * gradient.shape[2])
-    pieces = zip(jnp.split(x, parts), jnp.split(gradient, parts), strict=True)
-    total = sum(of_kernel(*piece) for piece in pieces)
-    return of_input(gradient)[0], total.astype(kernel.dtype)
-
-
-_in_parts.defvjp(_in_parts_forward, _in_parts_backward)
+    parts = _parts(batch, height * width)
+    # Every parts-th image: unlike a run of images, such a part leaves none of the devices idle
+    # that a batch is sharded over.
+    x, gradient = (a.reshape(batch // parts, parts, *a.shape[1:]) for a in (x, gradient))
+    pieces = [of_part(x[:, i], gradient[:, i]) for i in range(parts)]
+    return sum(pieces[1:], start=pieces[0]).astype(kernel.dtype)
 
 
 def _parts(batch: int, positions: int) -> int:

@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.data.batches import Batches, State
+from alphacl_jax.models.conv import compiler_options
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.records import Recorder
 from alphacl_jax.training.state import Batch, Method, Metrics, TrainState
@@ -62,6 +63,7 @@ def make_seeds_step(
         donate_argnums=0,
         in_shardings=(replicated, spread),
         out_shardings=(replicated, replicated),
+        compiler_options=compiler_options(),
     )
     def train_step(state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
         return jax.vmap(one)(state, jax.tree.map(lambda *x: jnp.stack(x), *batches))

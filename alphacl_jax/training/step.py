@@ -11,6 +11,7 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from alphacl_jax.models.conv import compiler_options
 from alphacl_jax.training.state import Batch, Method, Metrics, TrainState, step_key
 
 MakeViews = Callable[[Array, Array], Array]
@@ -119,4 +120,5 @@ def make_train_step(
         donate_argnums=0,
         in_shardings=(replicated, spread),
         out_shardings=(replicated, replicated),
+        compiler_options=compiler_options(),
     )

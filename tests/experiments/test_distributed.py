@@ -130,6 +130,7 @@ def test_a_signal_to_one_process_stops_both_after_the_same_step(flat_folder, tmp
         assert _saved(tmp_path) == int(said[1])
 
 
+@pytest.mark.slow
 def test_after_a_lost_process_the_other_stops_and_the_run_goes_on(
     flat_folder, tmp_path, monkeypatch
 ):

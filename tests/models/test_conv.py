@@ -1,5 +1,6 @@
 """The fast forms of the convolution against the plain one, value and gradient."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import jax
@@ -7,28 +8,42 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from alphacl_jax.models import conv
 
-# Output 2×2 (matrix product), 4×4 in one part, 32×32 in several parts, and a strided 1×1 kernel.
-SHAPES = [
-    ((6, 2, 2, 3), (3, 3, 3, 5), 1),
-    ((6, 4, 4, 3), (3, 3, 3, 5), 2),
-    ((6, 4, 4, 3), (3, 3, 3, 5), 1),
-    ((12, 32, 32, 2), (3, 3, 2, 3), 1),
-    ((12, 32, 32, 2), (3, 3, 2, 3), 2),
-    ((6, 8, 8, 3), (1, 1, 3, 4), 2),
-]
+HALF = ((1, 1), (1, 1))
+NONE = ((0, 0), (0, 0))
+SHAPES = {
+    "2×2 as a matrix product": ((6, 2, 2, 3), (3, 3, 3, 5), (1, 1), HALF),
+    "2×2 with a stride": ((6, 4, 4, 3), (3, 3, 3, 5), (2, 2), HALF),
+    "4×4 in one part": ((6, 4, 4, 3), (3, 3, 3, 5), (1, 1), HALF),
+    "several parts": ((12, 32, 32, 2), (3, 3, 2, 3), (1, 1), HALF),
+    "several parts with a stride": ((12, 32, 32, 2), (3, 3, 2, 3), (2, 2), HALF),
+    "batch without divisors": ((7, 32, 32, 2), (3, 3, 2, 3), (1, 1), HALF),
+    "one image": ((1, 9, 9, 2), (3, 3, 2, 3), (1, 1), HALF),
+    "padding of one side": ((4, 9, 8, 3), (3, 2, 3, 4), (1, 1), ((0, 2), (1, 0))),
+    "1×1": ((6, 8, 8, 64), (1, 1, 64, 64), (1, 1), NONE),
+    "1×1 with a stride": ((6, 8, 9, 3), (1, 1, 3, 4), (2, 2), NONE),
+    "odd sizes with a stride": ((3, 9, 11, 3), (3, 3, 3, 4), (2, 2), HALF),
+    "rows that the stride leaves out": ((3, 10, 12, 3), (3, 3, 3, 4), (2, 2), NONE),
+    "7×7 with a stride": ((2, 16, 15, 3), (7, 7, 3, 4), (2, 2), ((3, 3), (3, 3))),
+    "strides that differ": ((2, 13, 12, 2), (4, 3, 2, 3), (3, 2), ((2, 1), (0, 1))),
+}
 
 
-@pytest.mark.parametrize(("x_shape", "kernel_shape", "stride"), SHAPES)
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "strides", "padding"), SHAPES.values(), ids=SHAPES
+)
 def test_value_and_gradients_equal_those_of_the_plain_convolution(
-    x64: None, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], stride: int
+    x64: None,
+    x_shape: tuple[int, ...],
+    kernel_shape: tuple[int, ...],
+    strides: tuple[int, int],
+    padding: conv.Padding,
 ) -> None:
     rng = np.random.default_rng(0)
     x, kernel = jnp.asarray(rng.normal(size=x_shape)), jnp.asarray(rng.normal(size=kernel_shape))
-    half = kernel_shape[0] // 2
-    strides, padding = (stride, stride), ((half, half), (half, half))
     plain = partial(
         lax.conv_general_dilated,
         window_strides=strides,
@@ -39,12 +54,71 @@ def test_value_and_gradients_equal_those_of_the_plain_convolution(
     def ours(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return conv.conv2d(x, kernel, strides, padding)
 
-    value, pull = jax.vjp(ours, x, kernel)
-    wanted, wanted_pull = jax.vjp(plain, x, kernel)
-    np.testing.assert_allclose(value, wanted, rtol=1e-12, atol=1e-12)
+    wanted, pull = jax.vjp(plain, x, kernel)
     gradient = jnp.asarray(rng.normal(size=wanted.shape))
-    for got, want in zip(pull(gradient), wanted_pull(gradient), strict=True):
-        np.testing.assert_allclose(got, want, rtol=1e-11, atol=1e-11)
+    value, of_x, of_kernel = jax.jit(partial(_value_and_gradients, ours))(x, kernel, gradient)
+    np.testing.assert_allclose(value, wanted, rtol=1e-12, atol=1e-11)
+    for got, want in zip((of_x, of_kernel), pull(gradient), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def _value_and_gradients(
+    convolution: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, gradient: jax.Array
+) -> tuple[jax.Array, ...]:
+    value, pull = jax.vjp(convolution, x, kernel)
+    return value, *pull(gradient)
+
+
+@pytest.mark.parametrize(("side", "channels", "stride"), [(8, 64, 1), (16, 3, 2)])
+def test_float32_is_as_exact_as_the_plain_convolution(
+    side: int, channels: int, stride: int
+) -> None:
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        jnp.asarray(rng.normal(size=shape), jnp.float32)
+        for shape in ((128, side, side, channels), (3, 3, channels, channels))
+    )
+    strides = (stride, stride)
+    gradient = jax.random.normal(jax.random.key(0), (128, 8, 8, channels))
+    forms = (partial(f, strides=strides, padding=HALF) for f in (conv.conv2d, conv.plain_conv2d))
+    got, want = (
+        jax.jit(partial(_value_and_gradients, form))(x, kernel, gradient) for form in forms
+    )
+    for ours, plain in zip(got, want, strict=True):
+        np.testing.assert_allclose(ours, plain, rtol=0, atol=3e-6 * float(jnp.abs(plain).max()))
+
+
+def test_members_of_a_vmap_are_single_convolutions(x64: None) -> None:
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 2, 8, 8, 16)))
+    kernel = jnp.asarray(rng.normal(size=(2, 3, 3, 16, 17)))
+    gradient = jnp.asarray(rng.normal(size=(2, 2, 8, 8, 17)))
+    one = partial(_value_and_gradients, lambda x, k: conv.conv2d(x, k, (1, 1), HALF))
+    together = jax.jit(jax.vmap(one))(x, kernel, gradient)
+    for i in range(2):
+        single = jax.jit(one)(x[i], kernel[i], gradient[i])
+        for got, want in zip(together, single, strict=True):
+            np.testing.assert_allclose(got[i], want, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("side", "channels", "stride"), [(8, 64, 1), (16, 4, 2)])
+def test_a_sharded_batch_stays_where_it_is(side: int, channels: int, stride: int) -> None:
+    mesh = Mesh(np.array(jax.devices()), ("data",), axis_types=(AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    shapes = [(128, side, side, channels), (3, 3, channels, channels), (128, 8, 8, channels)]
+    assert conv._parts(128, 8 * 8) > 1
+    rng = np.random.default_rng(0)
+    arguments = [jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes]
+    function = jax.jit(
+        partial(_value_and_gradients, lambda x, k: conv.conv2d(x, k, (stride, stride), HALF))
+    )
+    shardings = (rows, NamedSharding(mesh, PartitionSpec()), rows)
+    sharded = [jax.device_put(*pair) for pair in zip(arguments, shardings, strict=True)]
+    compiled = function.lower(*sharded).compile()
+    for moved in ("all-gather", "all-to-all", "collective-permute"):
+        assert f"{moved}(" not in compiled.as_text()
+    for got, want in zip(compiled(*sharded), function(*arguments), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=3e-6 * float(jnp.abs(want).max()))
 
 
 @pytest.mark.parametrize(
@@ -75,3 +149,41 @@ def test_other_backends_get_the_plain_convolution(monkeypatch: pytest.MonkeyPatc
     )
     assert "conv_general_dilated" in jaxpr
     assert "custom_vjp" not in jaxpr
+
+
+@pytest.fixture
+def asked_anew() -> Iterator[None]:
+    """Without what earlier calls found out, and leaving nothing behind."""
+    conv._is_known_to_xla.cache_clear()
+    yield
+    conv._is_known_to_xla.cache_clear()
+
+
+def _negate_sum(x: jax.Array) -> jax.Array:
+    return -x.sum()
+
+
+def test_options_are_such_as_compile() -> None:
+    compiled = jax.jit(_negate_sum, compiler_options=conv.compiler_options())
+    assert compiled(jnp.ones(3)) == -3
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [{"xla_no_such_option": "1"}, {"xla_cpu_experimental_ynn_fusion_type": "NO_SUCH_TYPE"}],
+    ids=["name", "value"],
+)
+def test_an_xla_that_lacks_the_option_goes_without(
+    monkeypatch: pytest.MonkeyPatch, asked_anew: None, unknown: dict[str, str]
+) -> None:
+    known = {"xla_backend_optimization_level": "1"}
+    monkeypatch.setattr(conv, "_YNNPACK", known)
+    assert conv.compiler_options() == known
+    conv._is_known_to_xla.cache_clear()
+    monkeypatch.setattr(conv, "_YNNPACK", unknown)
+    assert conv.compiler_options() is None
+
+
+def test_other_backends_have_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert conv.compiler_options() is None
