@@ -89,7 +89,7 @@ def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile:
       anchors: `[anchors, dim]`: the n samples' first views, and with `views=2` then their second.
       d_pos: `[anchors]`, d_i².
       views: 1 or 2 embeddings per sample, which are no negatives of each other.
-      tile: at most this many anchors a side, but at least two samples.
+      tile: how many anchors a side, to within a sample, and at least two samples.
 
     Returns:
       `[anchors]`, float32 (float64 for float64 input).
@@ -101,7 +101,7 @@ def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile:
     dtype = compute_dtype(anchors)
     x = anchors.astype(dtype).reshape(views, -1, dim).swapaxes(0, 1).reshape(total, dim)
     d = d_pos.reshape(views, -1).swapaxes(0, 1).reshape(total)
-    # Filled up with copies of the last row, whose distances are as good as any.
+    # Filled up with copies of the last row, which never count.
     x = jnp.pad(x, ((0, blocks * side - total), (0, 0)), mode="edge").reshape(blocks, side, dim)
     d = jnp.pad(d, (0, blocks * side - total), mode="edge").reshape(blocks, side)
     tiling = _Tiling(views, total, blocks, side)

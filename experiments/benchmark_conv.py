@@ -45,7 +45,7 @@ def _encoder(widths: Sequence[int]) -> Any:
     return resnet.small_resnet(widths)
 
 
-def _form(form: str) -> tuple[Any, dict[str, str] | None]:
+def _form(form: str) -> tuple[Any, dict[str, str | bool] | None]:
     """A form's convolution and what it is compiled with."""
     from alphacl_jax.models import conv
 
@@ -117,7 +117,7 @@ def show_layers(widths: Sequence[int], shape: tuple[int, ...], rounds: int) -> l
 
 
 def _compiled_parts(
-    function: Any, x: Any, kernel: Any, options: dict[str, str] | None
+    function: Any, x: Any, kernel: Any, options: dict[str, str | bool] | None
 ) -> dict[str, Call]:
     """The convolution, its input gradient and its kernel gradient."""
     import jax

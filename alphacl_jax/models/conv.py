@@ -21,14 +21,14 @@ _PART_POSITIONS = 4096
 _MOST_PARTS = 16
 
 # YNNPACK for matrix products and sums, and so not for convolutions.
-_YNNPACK = {
+_YNNPACK: dict[str, str | bool] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 }
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
-def compiler_options() -> dict[str, str] | None:
+def compiler_options() -> dict[str, str | bool] | None:
     """What `jax.jit` compiles with a program of convolutions; None where nothing helps."""
     return _YNNPACK if jax.default_backend() == "cpu" and _is_known_to_xla() else None
 
