@@ -234,7 +234,7 @@ def masked_logsumexp(logits: Array, mask: Array) -> Array:
     """
     highest = _row_maximum(logits, mask)
     shifted = jnp.where(mask, at_most_zero(logits - highest), -jnp.inf)
-    total = _at_least_one(jnp.sum(jnp.exp(shifted), axis=1))
+    total = _with_maximum(jnp.sum(jnp.exp(shifted), axis=1))
     some = jnp.any(mask, axis=1)
     return jnp.where(some, jnp.log(total) + highest[:, 0], 0.0)
 
@@ -248,9 +248,10 @@ def at_most_zero(x: Array) -> Array:
     return x - jax.lax.stop_gradient(jnp.maximum(x, 0.0))
 
 
-def _at_least_one(total: Array) -> Array:
-    """A sum of exponentials whose largest is e^0, which only rounding can hide; slope as given."""
-    return total + jax.lax.stop_gradient(jnp.maximum(1.0 - total, 0.0))
+def _with_maximum(total: Array) -> Array:
+    """A sum of exponentials whose largest is e^0: 1 where rounding hid it, with the same slope."""
+    hidden = total < 1e-9
+    return total + jax.lax.stop_gradient(jnp.where(hidden, 1.0 - total, 0.0))
 
 
 def masked_softmax(logits: Array, mask: Array) -> Array:
@@ -260,4 +261,4 @@ def masked_softmax(logits: Array, mask: Array) -> Array:
     """
     shifted = jnp.where(mask, at_most_zero(logits - _row_maximum(logits, mask)), -jnp.inf)
     weights = jnp.exp(shifted)
-    return weights / _at_least_one(jnp.sum(weights, axis=1, keepdims=True))
+    return weights / _with_maximum(jnp.sum(weights, axis=1, keepdims=True))

@@ -203,7 +203,7 @@ SETTINGS = {
 }
 
 
-@hypothesis.settings(max_examples=10, **SETTINGS)
+@hypothesis.settings(max_examples=6, **SETTINGS)
 @hypothesis.given(case=draws())
 def fuzz(case):
     check(case)

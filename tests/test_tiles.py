@@ -242,7 +242,7 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_precision_at_any_temperature_and_scale(dtype, x64):
     """Tiles in float32 against the dense float64 form, within what rounding explains."""
     eps, count = float(jnp.finfo(jnp.float32).eps), 4

@@ -26,6 +26,7 @@ class TinyCase(Case):
         return [*arguments, "--augmentation=none", "--projector_hidden=4", "--projector_dim=2"]
 
 
+@pytest.mark.slow
 def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tmp_path, capsys):
     case = TinyCase("small", (1,), (2,), 4, 1.3)
     monkeypatch.setitem(benchmark_train.CASES, "tiny", case)
@@ -125,6 +126,7 @@ def test_what_augmentation_refuses(argument, message):
         benchmark_augment.run(values_of(benchmark_augment, argument))
 
 
+@pytest.mark.slow
 def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
     path = tmp_path / "conv.json"

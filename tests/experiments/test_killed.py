@@ -131,6 +131,7 @@ def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
     assert_same_end(whole, stopped)
 
 
+@pytest.mark.slow
 def test_a_terminal_is_shown_a_bar(flat_folder, tmp_path):
     terminal, other_end = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
