@@ -185,7 +185,7 @@ def _pair_sums(
         # Pairs that do not count are replaced before the functions see them, not after: these may
         # have no finite value or derivative there, and 0 · inf is NaN.
         if mask is not None:
-            d_neg = jnp.where(mask, d_neg, stand_in)
+            d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(stand_in))
         values = terms(jnp.broadcast_to(d_pos, d_neg.shape), d_neg, *constants)
         weights = jnp.ones_like(d_neg)
         if sums.logits is not None:
