@@ -20,14 +20,21 @@ from absl import flags
 from jax import Array
 
 import alphacl_jax as acl
-from alphacl_jax.models import resnet
 from alphacl_jax.training.loop import Schedule, train
 from alphacl_jax.training.records import read_records
 from experiments import benchmarking
 from experiments.benchmarking import Call
 from experiments.objectives import make_objective
 from experiments.run_flags import define_run_flags
-from experiments.runs import Run, Training, make_projector, open_run, prepare_training
+from experiments.runs import (
+    Run,
+    Training,
+    make_encoder,
+    make_projector,
+    open_run,
+    parse_block_size,
+    prepare_training,
+)
 
 
 def parse(arguments: Sequence[str]) -> flags.FlagValues:
@@ -109,13 +116,10 @@ def parts(arguments: Sequence[str], rounds: int) -> dict[str, float]:
 
 def _trivial_loss(run: Run) -> Callable[[Any, Any, Array], Array]:
     """Mean square of the projector's output over both views: the model and next to nothing else."""
-    values = run.values
-    encoder = (
-        resnet.small_resnet(tuple(map(int, values.widths)))
-        if values.encoder == "small"
-        else resnet.resnet18(small_stem=True)
-    )
-    modules = {"encoder": encoder, "projector": make_projector(values)}
+    modules = {
+        "encoder": make_encoder(run.values, run.dataset.image_shape),
+        "projector": make_projector(run.values),
+    }
 
     def loss(params: Any, state: Any, views: Array) -> Array:
         x = views.reshape(-1, *views.shape[2:])
@@ -136,8 +140,7 @@ def _loss(run: Run) -> Callable[[Array], tuple[Array, Any]]:
     """Loss and statistics as the trainer's method has them, of embeddings `[2, batch, dim]`."""
     objective = make_objective(run.values)
     function: Any = acl.alpha_cl_loss if isinstance(objective, acl.Rule) else acl.contrastive_loss
-    text = run.flag("block_size")
-    block_size = text if text == "auto" else int(text)
+    block_size = parse_block_size(run.flag("block_size"))
 
     def loss(z: Array) -> tuple[Array, Any]:
         value = function(z[0], z[1], objective, block_size=block_size)

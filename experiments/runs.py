@@ -92,13 +92,13 @@ def open_run(values: flags.FlagValues) -> Run:
     policy = policies.override(policy, values.augmentation_overrides)
     mesh = data_mesh()
     method = contrastive_method(
-        _encoder(values, dataset.image_shape),
+        make_encoder(values, dataset.image_shape),
         make_projector(values),
         objective,
         mesh,
         negatives=values.negatives,
         stop_gradient=values.stop_gradient,
-        block_size=_block_size(values.block_size),
+        block_size=parse_block_size(values.block_size),
     )
 
     def features(params: Any, method_state: Any, images: Array) -> Array:
@@ -175,7 +175,12 @@ def _require_default(values: flags.FlagValues, name: str, readers: str) -> None:
         raise ValueError(f"--{name} is set, and only {readers} read it")
 
 
-def _block_size(text: str) -> int | str:
+def parse_block_size(text: str) -> int | str:
+    """The number of --block_size, or "auto".
+
+    Raises:
+      ValueError: for anything else.
+    """
     if text == "auto":
         return text
     try:
@@ -187,7 +192,12 @@ def _block_size(text: str) -> int | str:
     return number
 
 
-def _encoder(values: flags.FlagValues, image_shape: tuple[int, int, int]) -> nn.Module:
+def make_encoder(values: flags.FlagValues, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The encoder that the flags describe.
+
+    Raises:
+      ValueError: for widths or a stem that it does not have.
+    """
     dtype = jnp.dtype(values.dtype)
     name, stem = values.encoder, values.stem
     if name == "small":

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from counting import Counting
 
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, Schedule, train
@@ -17,30 +18,6 @@ from alphacl_jax.training.records import read_records
 from alphacl_jax.training.state import TrainState, step_key
 
 SCHEDULE = Schedule(total_steps=20, log_every=4, save_every=6)
-
-
-class Counting:
-    """Batches that hold their own number, and may do something before one of them."""
-
-    steps_per_epoch = 5
-
-    def __init__(self, at: int | None = None, act=None):
-        self.position, self._at, self._act = 0, at, act
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        self.position += 1
-        if self.position == self._at:
-            self._act()
-        return {"images": jnp.float32(self.position), "labels": jnp.int32(-1)}
-
-    def get_state(self):
-        return {"position": self.position}
-
-    def set_state(self, state):
-        self.position = state["position"]
 
 
 def _state() -> TrainState:

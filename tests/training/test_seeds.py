@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from counting import Counting
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -197,27 +198,6 @@ def _seeds_step(state, batches, bad=None):
     return state, metrics
 
 
-class Counting:
-    """Batches that hold their own number, and may do something before one of them."""
-
-    steps_per_epoch = 4
-
-    def __init__(self, at=None, act=None):
-        self.position, self._at, self._act = 0, at, act
-
-    def __next__(self):
-        self.position += 1
-        if self.position == self._at:
-            self._act()
-        return {"images": jnp.float32(self.position), "labels": jnp.int32(-1)}
-
-    def get_state(self):
-        return {"position": self.position}
-
-    def set_state(self, state):
-        self.position = state["position"]
-
-
 def _state(seed) -> TrainState:
     key = jax.random.key_data(jax.random.key(seed))
     state = TrainState(jnp.int32(0), jnp.full((3,), seed / 10), {}, (), key)
@@ -235,7 +215,13 @@ def _train(root, at=None, act=None, bad=None):
     return train(
         stack_states([_state(seed) for seed in SEEDS]),
         partial(_seeds_step, bad=bad),
-        SeedsBatches([Counting(), Counting(at, act), Counting()]),
+        SeedsBatches(
+            [
+                Counting(steps_per_epoch=4),
+                Counting(at, act, steps_per_epoch=4),
+                Counting(steps_per_epoch=4),
+            ]
+        ),
         SCHEDULE,
         _folders(root),
         batch_size=2,
@@ -268,14 +254,16 @@ def test_each_member_has_the_records_and_checkpoints_of_its_own_run(whole, tmp_p
         alone = tmp_path / str(seed)
         alone.mkdir()
         common = {"batch_size": 2, "learning_rate": lambda step: 0.1 * step}
-        state = train(_state(seed), jax.jit(_one), Counting(), SCHEDULE, alone, **common)
+        state = train(
+            _state(seed), jax.jit(_one), Counting(steps_per_epoch=4), SCHEDULE, alone, **common
+        )
         np.testing.assert_allclose(last.params[i], state.params, rtol=1e-6)
         assert _saved(folder) == _saved(alone) == [3, 6, 8]
         for ours, theirs in zip(_records(folder), _records(alone), strict=True):
             assert ours == pytest.approx(theirs, rel=1e-5)
         assert list((folder / "tensorboard").iterdir())
         # The ordinary loop takes the member over, finds nothing to do, and gives its state back.
-        again = train(_state(seed), None, Counting(), SCHEDULE, folder, **common)
+        again = train(_state(seed), None, Counting(steps_per_epoch=4), SCHEDULE, folder, **common)
         np.testing.assert_array_equal(again.params, last.params[i])
 
 
