@@ -8,7 +8,7 @@ from tiny_runs import ROOT, make_values
 
 from alphacl_jax.data import policies
 from experiments.objectives import make_objective
-from experiments.runs import _encoder, make_projector
+from experiments.runs import make_encoder, make_projector
 
 PRESETS = sorted((ROOT / "experiments" / "presets").glob("*.flags"))
 
@@ -18,7 +18,7 @@ def test_a_preset(path: Path):
     values = make_values(f"--flagfile={path}")
     make_objective(values)
     make_projector(values)
-    _encoder(values, (96, 96, 3))
+    make_encoder(values, (96, 96, 3))
     policies.override(
         policies.default_policy("cifar10", (32, 32, 3)), values.augmentation_overrides
     )
