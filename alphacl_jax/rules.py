@@ -180,6 +180,8 @@ def _direct_log_weight(d_neg: Array, temperature: Scalar, power: Scalar) -> Arra
     # Saturated, not infinite: the difference of two infinities is NaN.
     limit = math.sqrt(float(jnp.finfo(d_neg.dtype).max))
     bounded = jnp.minimum(d_neg, limit ** (2 / power))
+    if not isinstance(power, jax.core.Tracer) and power >= 2:
+        return -(bounded ** (power / 2)) / temperature
     # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
     apart = bounded > 0
     powers = jnp.where(apart, jnp.where(apart, bounded, 1.0) ** (power / 2), 0.0)

@@ -71,14 +71,14 @@ class _Rows(NamedTuple):
     """What a tile needs of its rows beside their embeddings: `[side]`, or `[blocks, side]`."""
 
     d_pos: Array
-    shift: Array
     stand_in: Array  # the distance of one of the row's negatives
+    shift: Array | None  # None where the logits need none
 
     def block(self, index: Array) -> "_Rows":
-        return _Rows(*(v[index] for v in self))
+        return jax.tree.map(lambda v: v[index], self)
 
     def add(self, index: Array, rows: "_Rows") -> "_Rows":
-        return _Rows(*(v.at[index].add(r) for v, r in zip(self, rows, strict=True)))
+        return jax.tree.map(lambda v, r: v.at[index].add(r), self, rows)
 
 
 def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile: int) -> Array:
@@ -105,37 +105,55 @@ def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile:
     x = jnp.pad(x, ((0, blocks * side - total), (0, 0)), mode="edge").reshape(blocks, side, dim)
     d = jnp.pad(d, (0, blocks * side - total), mode="edge").reshape(blocks, side)
     tiling = _Tiling(views, total, blocks, side)
-    shift = jnp.zeros_like(d) if sums.logits is None else _shift(sums.logits, tiling, x, d)
-    found = _pair_sums(sums, tiling, x, d, shift)
-    d, shift, weight, *others = (part.reshape(-1)[:total] for part in (d, shift, *found))
-    if sums.logits is not None:
-        # A shift by the nearest negative has a weight of 1 there, which only rounding can hide.
-        hidden = weight < 0.5 * math.exp(-_room(dtype))
-        weight = weight + jax.lax.stop_gradient(jnp.where(hidden, 1.0 - weight, 0.0))
-    values = sums.finish(d, shift, [weight, *others]).astype(dtype)
+    if sums.logits is None:
+        shift, found = jnp.zeros_like(d), _pair_sums(sums, tiling, x, d)
+    else:
+        shift, found = _exponential_sums(sums, sums.logits, tiling, x, d)
+    d, shift, *totals = (part.reshape(-1)[:total] for part in (d, shift, *found))
+    values = sums.finish(d, shift, totals).astype(dtype)
     return values.reshape(-1, views).swapaxes(0, 1).reshape(total)
 
 
-def _shift(
-    logits: Callable[[Array, Array], Array], tiling: _Tiling, x: Array, d_pos: Array
-) -> Array:
-    """What keeps the exponentials of each row in range: `[blocks, side]`, without a gradient.
+def _exponential_sums(
+    sums: PairSums,
+    logits: Callable[[Array, Array], Array],
+    tiling: _Tiling,
+    x: Array,
+    d_pos: Array,
+) -> tuple[Array, list[Array]]:
+    """The shifts that keep the exponentials in range, `[blocks, side]`, and `_pair_sums`.
 
-    The logit at distance 0, where the farthest pair that these norms allow is still in range of
-    it; else the logit of the row's nearest negative, which takes one more visit of all pairs.
+    Where the farthest pair that these norms allow is in range of a pair at distance 0, that is one
+    shift for all rows, and a pair's exponential serves both of its rows; else each row is shifted
+    by the logit of its nearest negative, which takes one more visit of all pairs.
     """
-    x, d_pos = jax.lax.stop_gradient((x, d_pos))
-    norms = jnp.sqrt(jnp.sum(x * x, axis=2))
+    fixed_x, fixed_d = jax.lax.stop_gradient((x, d_pos))
+    norms = jnp.sqrt(jnp.sum(fixed_x * fixed_x, axis=2))
     farthest = 0.5 * jnp.square(norms + jnp.max(norms))
-    highest = logits(d_pos, jnp.zeros_like(d_pos)).astype(x.dtype)
-    lowest = logits(d_pos, farthest).astype(x.dtype)
+    highest = logits(fixed_d, jnp.zeros_like(fixed_d)).astype(x.dtype)
+    lowest = logits(fixed_d, farthest).astype(x.dtype)
+    top = jax.lax.stop_gradient(jnp.max(highest))
+    room = _room(x.dtype)
+    # Where logits are so large that rounding moves them by more than a little, none is in range.
+    exact = jnp.abs(top) * float(jnp.finfo(x.dtype).eps) < 1e-3
 
-    def of_nearest() -> Array:
-        nearest = _nearest(tiling, x)
-        return logits(d_pos, jnp.where(jnp.isfinite(nearest), nearest, 0.0)).astype(x.dtype)
+    def near() -> tuple[Array, list[Array]]:
+        # Left out of the gradient once more, so that its share of it is not summed up for nothing.
+        shifted = sums._replace(logits=lambda *d: logits(*d) - jax.lax.stop_gradient(top))
+        shifts = _varying_like(jnp.broadcast_to(top, d_pos.shape), x)
+        return shifts, _pair_sums(shifted, tiling, x, d_pos)
 
-    shift = jax.lax.cond(jnp.all(highest - lowest < _room(x.dtype)), lambda: highest, of_nearest)
-    return jax.lax.stop_gradient(shift)
+    def far() -> tuple[Array, list[Array]]:
+        nearest = _nearest(tiling, fixed_x)
+        at = jnp.where(jnp.isfinite(nearest), nearest, 0.0)
+        shifts = jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype))
+        weight, *others = _pair_sums(sums, tiling, x, d_pos, shifts)
+        # The nearest negative has a weight of 1, which only rounding can hide.
+        hidden = weight < 0.5 * math.exp(-room)
+        weight = weight + jax.lax.stop_gradient(jnp.where(hidden, 1.0 - weight, 0.0))
+        return shifts, [weight, *others]
+
+    return jax.lax.cond(exact & jnp.all(top - lowest < room), near, far)
 
 
 def _room(dtype: Any) -> float:
@@ -162,9 +180,12 @@ def _nearest(tiling: _Tiling, x: Array) -> Array:
 
 
 def _pair_sums(
-    sums: PairSums, tiling: _Tiling, x: Array, d_pos: Array, shift: Array
+    sums: PairSums, tiling: _Tiling, x: Array, d_pos: Array, shift: Array | None = None
 ) -> list[Array]:
-    """The sums of `PairSums` over each row's negatives, a list of `[blocks, side]`."""
+    """The sums of `PairSums` over each row's negatives, a list of `[blocks, side]`.
+
+    Without shifts `[blocks, side]`, the logits are taken to be in the range of the exponential.
+    """
 
     def elementwise(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
         logits = () if sums.logits is None else (sums.logits(d_pos, d_neg),)
@@ -181,15 +202,18 @@ def _pair_sums(
         d_neg: Array, rows: _Rows, mask: Array | None, axis: int, constants: Any
     ) -> list[Array]:
         """The rows' (axis=1) or the columns' (axis=0) sums over one tile: a list of `[side]`."""
-        d_pos, shift, stand_in = (jnp.expand_dims(v, axis) for v in rows)
+        rows = jax.tree.map(lambda v: jnp.expand_dims(v, axis), rows)
         # Pairs that do not count are replaced before the functions see them, not after: these may
         # have no finite value or derivative there, and 0 · inf is NaN.
         if mask is not None:
-            d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(stand_in))
-        values = terms(jnp.broadcast_to(d_pos, d_neg.shape), d_neg, *constants)
+            d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(rows.stand_in))
+        values = terms(jnp.broadcast_to(rows.d_pos, d_neg.shape), d_neg, *constants)
         weights = jnp.ones_like(d_neg)
         if sums.logits is not None:
-            weights, values = jnp.exp(at_most_zero(values[0] - shift)), values[1:]
+            logit, *values = values
+            if rows.shift is not None:
+                logit = at_most_zero(logit - rows.shift)
+            weights = jnp.exp(logit)
         if mask is not None:
             weights = jnp.where(mask, weights, 0.0)
         return [jnp.sum(v, axis=axis) for v in (weights, *(weights * v for v in values))]
@@ -272,7 +296,7 @@ def _pair_sums(
 
     summed = jax.custom_vjp(forward)
     summed.defvjp(lambda *v: (forward(*v), v), backward)
-    return summed(x, _Rows(d_pos, shift, _some_negative(tiling, x)), constants)
+    return summed(x, _Rows(d_pos, _some_negative(tiling, x), shift), constants)
 
 
 def _some_negative(tiling: _Tiling, x: Array) -> Array:
