@@ -133,7 +133,6 @@ def _exponential_sums(
     highest = logits(fixed_d, jnp.zeros_like(fixed_d)).astype(x.dtype)
     lowest = logits(fixed_d, farthest).astype(x.dtype)
     top = jax.lax.stop_gradient(jnp.max(highest))
-    room = _room(x.dtype)
     # Where logits are so large that rounding moves them by more than a little, none is in range.
     exact = jnp.abs(top) * float(jnp.finfo(x.dtype).eps) < 1e-3
 
@@ -147,13 +146,29 @@ def _exponential_sums(
         nearest = _nearest(tiling, fixed_x)
         at = jnp.where(jnp.isfinite(nearest), nearest, 0.0)
         shifts = jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype))
-        weight, *others = _pair_sums(sums, tiling, x, d_pos, shifts)
-        # The nearest negative has a weight of 1, which only rounding can hide.
-        hidden = weight < 0.5 * math.exp(-room)
-        weight = weight + jax.lax.stop_gradient(jnp.where(hidden, 1.0 - weight, 0.0))
-        return shifts, [weight, *others]
+        return shifts, _with_nearest(_pair_sums(sums, tiling, x, d_pos, shifts))
 
-    return jax.lax.cond(exact & jnp.all(top - lowest < room), near, far)
+    return jax.lax.cond(exact & jnp.all(top - lowest < _room(x.dtype)), near, far)
+
+
+def _with_nearest(totals: list[Array]) -> list[Array]:
+    """Sums of exponentials shifted by that of the nearest negative, which is 1.
+
+    A total below that is rounding's, which at logits of 1e11 is of thousands. Where nothing is
+    left the total is 1. Elsewhere the sums agree with each other, but a backward pass in which
+    rounding goes the other way meets exponentials of 1 and cotangents of 1/total: these are scaled
+    by the total.
+    """
+    weight = jax.lax.stop_gradient(totals[0])
+    lost = weight < 0.5 * math.exp(-_room(weight.dtype))
+    scale = jnp.where(lost, 1.0, jnp.minimum(weight, 1.0))
+
+    def damped(total: Array) -> Array:
+        value = jax.lax.stop_gradient(total)
+        return jnp.where(weight < 0.5, value + (total - value) * scale, total)
+
+    found, *others = (damped(total) for total in totals)
+    return [found + jnp.where(lost, 1.0 - weight, 0.0), *others]
 
 
 def _room(dtype: Any) -> float:
