@@ -90,11 +90,7 @@ def check_against_one_device(names, kind, block_size=None):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-def test_every_loss_and_rule(x64):
-    check_against_one_device(tuple(LOSSES), "shard_map")
-
-
-@pytest.mark.parametrize("kind", ["pmap", "vmap"])
+@pytest.mark.parametrize("kind", MAPS)
 def test_each_kind_of_loss_and_rule(kind, x64):
     check_against_one_device(KINDS, kind)
 
@@ -104,8 +100,8 @@ def test_each_kind_of_loss_and_rule_in_blocks(x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["pmap", "vmap"])
-def test_every_loss_and_rule_in_the_other_maps(kind, x64):
+@pytest.mark.parametrize("kind", MAPS)
+def test_every_loss_and_rule_in_every_map(kind, x64):
     check_against_one_device(tuple(LOSSES), kind)
 
 

@@ -49,7 +49,11 @@ def test_every_loss_and_rule_in_blocks_that_do_not_divide(x64):
 
 @pytest.mark.parametrize(
     ("negatives", "block_sizes"),
-    [("both_views", [5, 9, 999]), ("same_view", [1, "auto"]), ("cross_view", [3])],
+    [
+        ("cross_view", [3]),
+        pytest.param("both_views", [5, 9, 999], marks=pytest.mark.slow),
+        pytest.param("same_view", [1, "auto"], marks=pytest.mark.slow),
+    ],
 )
 def test_blocks_of_any_size(negatives, block_sizes, x64):
     check_blocks(("backprop_direct",), block_sizes, negatives)

@@ -120,10 +120,7 @@ def check_tiles(names, negatives, n, sides):
 
 def test_losses_in_tiles(x64):
     """Two blocks, the last of them filled up."""
-    same_code = ("mine", "n_plus_one_tuplet", "soft_triplet", "linear", "backprop_of_log_family")
-    stopped = tuple(n for n in LOSSES if n.startswith("alpha_") and "user" not in n)
-    slow = (*same_code, *stopped, "backprop_entropy", "backprop_uniform")
-    check_tiles(tuple(n for n in LOSSES if n not in slow), "both_views", 7, [8])
+    check_tiles(KINDS, "both_views", 7, [8])
 
 
 # Five blocks: neither they nor their pairs come in whole groups. The last one is filled up (both

@@ -68,6 +68,7 @@ def _train_to_the_end(arguments: list[str], workdir: Path, steps: int) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment_digits_end_bitwise_the_same(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     delay = _kill_at_random(DIGITS, killed, 0.7)

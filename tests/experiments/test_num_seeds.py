@@ -57,6 +57,7 @@ def _folder(path: Path) -> list[str]:
     return ["--dataset=folder", f"--data_dir={path}"]
 
 
+@pytest.mark.slow
 def test_a_member_equals_the_single_run_with_its_seed(
     tmp_path, quick_evaluation, trained_together, capsys
 ):
