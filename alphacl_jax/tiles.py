@@ -52,9 +52,10 @@ class _Tiling(NamedTuple):
         return self._fold(between, carry, pairs) if self.blocks > 1 else carry
 
     def _fold(self, visit: Callable[..., Any], carry: Any, tiles: Array) -> Any:
-        together = min(TILES_AT_ONCE, len(tiles))
-        # The last group is filled up with a block that does not exist: what is read for it does
+        # Groups of at most TILES_AT_ONCE, as even as they can be. The last one is filled up with a block that does not exist: what is read for it does
         # not matter, since JAX drops what is added to it.
+        count = -(-len(tiles) // TILES_AT_ONCE)
+        together = -(-len(tiles) // count)
         rest = ((0, -len(tiles) % together), (0, 0))
         filled = jnp.pad(tiles.astype(jnp.int32), rest, constant_values=self.blocks)
         groups = filled.reshape(-1, together, tiles.shape[1])

@@ -21,13 +21,13 @@ from alphacl_jax.evaluation.spectrum import effective_rank
 
 # Ten colours told apart with any colour vision (Petroff 2021, arXiv:2107.02270); markers double
 # them, and carry on where there are more classes.
-_COLOURS = (
+COLOURS = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
-_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p")
 _MAX_POINTS = 2000
-_MAX_LEGEND = len(_COLOURS) * len(_MARKERS)
+_MAX_LEGEND = len(COLOURS) * len(MARKERS)
 
 
 def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
@@ -52,14 +52,14 @@ def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, An
         )
     figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (label, curve), colour in zip(axes, panels.items(), _COLOURS[::2], strict=False):
+    for ax, (label, curve), colour in zip(axes, panels.items(), COLOURS[::2], strict=False):
         # A line of one point would not be seen.
         ax.plot(*curve.T, color=colour, marker="o" if len(curve) < 20 else None, markersize=4)
         ax.set(xlabel="training step", ylabel=label)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.grid(alpha=0.3)
     figure.suptitle("Training history")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_spectrum(path: str | os.PathLike[str], spectra: Mapping[str, ArrayLike]) -> None:
@@ -84,8 +84,8 @@ def plot_spectrum(path: str | os.PathLike[str], spectra: Mapping[str, ArrayLike]
         ax.plot(
             np.arange(1, len(sigma) + 1),
             np.where(sigma > 0, sigma, np.nan),  # a log scale has no 0
-            color=_COLOURS[2 * i % 10],
-            marker=_MARKERS[i % 10],
+            color=COLOURS[2 * i % 10],
+            marker=MARKERS[i % 10],
             markersize=3,
             linewidth=1,
             label=label,
@@ -99,7 +99,7 @@ def plot_spectrum(path: str | os.PathLike[str], spectra: Mapping[str, ArrayLike]
     ax.set_title("Spectrum of the centred covariance")
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_map(
@@ -154,7 +154,7 @@ def plot_map(
     figure = Figure(figsize=(6.5, 5.4), layout="constrained")
     ax = figure.subplots()
     if labels is None or class_names is None:
-        ax.scatter(points[:, 0], points[:, 1], s=10, color=_COLOURS[0], linewidths=0)
+        ax.scatter(points[:, 0], points[:, 1], s=10, color=COLOURS[0], linewidths=0)
     else:
         y = np.asarray(labels)[chosen]
         present = np.unique(y)
@@ -163,8 +163,8 @@ def plot_map(
                 points[y == c, 0],
                 points[y == c, 1],
                 s=14,
-                color=_COLOURS[c % 10],
-                marker=_MARKERS[c // 10 % 10 if len(class_names) > 10 else c],
+                color=COLOURS[c % 10],
+                marker=MARKERS[c // 10 % 10 if len(class_names) > 10 else c],
                 linewidths=0,
                 label=str(class_names[c]),
             )
@@ -184,11 +184,11 @@ def plot_map(
     ax.set_title(f"t-SNE map of the features ({counted})")
     ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
     ax.set_aspect("equal", adjustable="datalim")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes beside the target, then renames: a reader never sees half a file."""
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
+    """Writes a figure as PNG beside the target, then renames: nobody reads half a file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}.tmp")

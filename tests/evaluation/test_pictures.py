@@ -15,7 +15,7 @@ from alphacl_jax.evaluation.pictures import plot_history, plot_map, plot_spectru
 def figures(monkeypatch):
     """Every figure that is saved, to look inside."""
     seen: list[Figure] = []
-    save = pictures._save
+    save = pictures.save_figure
     monkeypatch.setattr(pictures, "_save", lambda figure, path: (seen.append(figure),
                                                                  save(figure, path)))  # fmt: skip
     return seen
