@@ -52,8 +52,9 @@ class _Tiling(NamedTuple):
         return self._fold(between, carry, pairs) if self.blocks > 1 else carry
 
     def _fold(self, visit: Callable[..., Any], carry: Any, tiles: Array) -> Any:
-        # Groups of at most TILES_AT_ONCE, as even as they can be. The last one is filled up with a block that does not exist: what is read for it does
-        # not matter, since JAX drops what is added to it.
+        # Groups of at most TILES_AT_ONCE, as even as they can be. The last one is filled up with a
+        # block that does not exist: what is read for it does not matter, since JAX drops what is
+        # added to it.
         count = -(-len(tiles) // TILES_AT_ONCE)
         together = -(-len(tiles) // count)
         rest = ((0, -len(tiles) % together), (0, 0))

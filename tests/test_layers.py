@@ -68,6 +68,12 @@ def test_models_data_and_evaluation_know_nothing_of_losses_or_training():
             assert own(path) <= {folder}, path
 
 
+def test_theory_builds_on_the_kernels_alone():
+    for path in files("theory"):
+        assert own(path) <= {*KERNELS, "theory"}, path
+        assert not {n for n in imports(path) if n.split(".")[0] in {"matplotlib", "flax"}}, path
+
+
 def test_only_experiments_have_flags_and_nothing_imports_experiments():
     for path in PACKAGE.rglob("*.py"):
         names = imports(path)

@@ -1,0 +1,1 @@
+"""What the papers analyse: token data, one-layer networks, linear networks, dual deep networks."""

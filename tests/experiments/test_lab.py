@@ -1,0 +1,106 @@
+"""Checks, tables, progress and files of the theory lab's experiments."""
+
+import json
+
+import numpy as np
+import pytest
+from absl import flags
+from matplotlib.figure import Figure
+from tiny_runs import assert_picture
+
+from experiments import lab
+from experiments.lab import Check, Lab, define_lab_flags, format_checks, progress, published_cell
+from experiments.run_flags import RunError
+
+
+def make_values(*arguments):
+    values = flags.FlagValues()
+    define_lab_flags("some", values)
+    values(["script", *arguments])
+    return values
+
+
+@pytest.mark.parametrize(
+    ("check", "agrees"),
+    [
+        (Check("near", 1.0, 1.1, 0.1 + 1e-12), True),
+        (Check("far", 1.0, 1.2, 0.1), False),
+        (Check("above", 1.0, 1.1, relation=">"), True),
+        (Check("not above", 1.0, 1.0, relation=">"), False),
+        (Check("below", 1.0, 0.9, relation="<"), True),
+        (Check("not below", 1.0, 1.1, relation="<"), False),
+        (Check("nan", 1.0, float("nan"), 10.0), False),
+        (Check("nan", 1.0, float("nan"), relation=">"), False),
+    ],
+)
+def test_what_agrees(check, agrees):
+    assert check.agrees is agrees
+    assert check.as_json()["agrees"] is agrees
+
+
+def test_a_published_cell_agrees_within_two_deviations_or_three_hundredths():
+    values = [0.5, 0.7]
+    cell = published_cell("P=1", (0.7, 0.05), values)
+    assert (cell.ours, cell.ours_std) == (pytest.approx(0.6), pytest.approx(0.1))
+    assert cell.agrees
+    assert not published_cell("P=1", (0.7, 0.049), values).agrees
+    assert published_cell("P=1", (0.63, 0.0), values).agrees
+    assert not published_cell("P=1", (0.631, 0.0), np.asarray(values)).agrees
+
+
+def test_the_table_has_verdicts_and_counts_them():
+    checks = [
+        Check("one", 0.5, 0.52, 0.03, expected_std=0.01, ours_std=0.002),
+        Check("two", 3.0, 2.5, relation=">"),
+    ]
+    lines = format_checks("cell", checks, expected="theory").splitlines()
+    assert lines[0].split() == ["cell", "theory", "ours", "difference", "verdict"]
+    assert lines[1].split() == ["one", "0.500±0.010", "0.520±0.002", "+0.02", "agrees"]
+    assert lines[2].split() == ["two", ">", "3", "2.5", "-0.5", "DIFFERS"]
+    assert lines[3] == "1 of 2 agree"
+
+
+def test_all_numbers_are_kept(tmp_path, capsys):
+    experiment = Lab(make_values(f"--workdir={tmp_path / 'a' / 'b'}", "--seed=7"))
+    figure = Figure()
+    figure.subplots().plot([0, 1])
+    experiment.picture("line.png", figure)
+    experiment.finish({"curve": [1, 2]}, {"table": [Check("one", 1.0, 1.0)]})
+    assert_picture(tmp_path / "a" / "b" / "line.png")
+    found = json.loads((tmp_path / "a" / "b" / "results.json").read_text())
+    assert found["results"] == {"curve": [1, 2]}
+    assert found["settings"]["seed"] == 7
+    assert found["checks"]["table"][0]["agrees"] is True
+    assert found["machine"]["cores"] >= 1
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "a" / "b" / "line.png") in shown
+    assert str(tmp_path / "a" / "b" / "results.json") in shown
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"--workdir=.*file/inside cannot be made"):
+        Lab(make_values(f"--workdir={tmp_path / 'file' / 'inside'}"))
+
+
+def test_progress_outside_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(lab.time, "monotonic", lambda: next(clock))
+    assert list(progress(["a", "b", "c", "d"], str.upper)) == ["a", "b", "c", "d"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["1 of 4: A (6 s so far)", "4 of 4: D (24 s so far)"]
+
+
+def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, capsys):
+    values = flags.FlagValues()
+    define_lab_flags("some", values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    values(["script"])
+
+    def run(given):
+        assert given is values
+        raise ValueError("seed=3 is a bad one")
+
+    monkeypatch.setattr(lab, "run_main", lambda function, text: function([]))
+    with pytest.raises(RunError, match="--seed=3 is a bad one"):
+        lab.main(run, "text")
