@@ -39,7 +39,7 @@ def check_blocks(names, block_sizes, negatives="both_views"):
 
 
 def test_each_kind_of_loss_and_rule_in_blocks_that_do_not_divide(x64):
-    check_blocks(("info_nce", "triplet", "backprop_square", "backprop_inverse"), [3])
+    check_blocks(("info_nce", "backprop_square"), [3])
 
 
 @pytest.mark.slow

@@ -52,6 +52,7 @@ def compiled_on_eight_devices(policy: Policy):
     )
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives_without_moving_images(images):
     compiled, everywhere, rows = compiled_on_eight_devices(EVERYTHING)
     key = jax.random.key(7)

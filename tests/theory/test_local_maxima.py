@@ -109,7 +109,8 @@ def test_linear_ascents_all_reach_the_top_eigenvector(x64):
     np.testing.assert_allclose(abs(found.weights[0] @ vectors[:, -1]), 1, rtol=1e-9)
 
 
-@pytest.mark.parametrize("activation", [RELU, pytest.param(monomial(2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", [RELU, monomial(2)])
 def test_nonlinear_maxima_are_the_patterns(activation, x64):
     patterns, data = easy_data()
     found = find_local_maxima(jax.random.key(1), data, activation, num_starts=8)

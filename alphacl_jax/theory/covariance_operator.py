@@ -1,0 +1,295 @@
+"""SimCLR's covariance operator: what one step of a contrastive loss does to a layer of a ReLU net.
+
+A ReLU network without biases or normalisation is linear in the weights of any one layer along its
+own Jacobian, `f_o(x) = ⟨∂f_o/∂W_l(x), W_l⟩`, so that for every loss of the family, summed over
+anchors, exactly
+
+    −∇_{W_l} L = Σ_o C_α[∂f_o/∂W_l] vec(W_l)
+
+(`−∇L = ½∇ tr C_α[f, f]` at fixed α, and the quadratic form gives the 2 back: the constant is 1).
+With uniform α and many samples, `C_α/Σα → 2 V_{x₀}E[·|x₀]`: twice the variance between samples of
+the average over augmentations (Tian et al., "Understanding Self-supervised Learning with Dual Deep
+Networks", 2020).
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+import alphacl_jax as acl
+
+Weights = tuple[Array, ...]
+Network = Callable[[Weights, Array], Array]
+
+# The inputs of `block_views`, in order.
+BLOCKS = ("signal", "nuisance", "constant")
+
+
+def init_relu_network(key: Array, sizes: tuple[int, ...]) -> Weights:
+    """Weights `[in, out]` of each layer, normal with variance 2/in (He initialisation).
+
+    Args:
+      key: a PRNG key.
+      sizes: of the input, the hidden layers and the output, at least two, each at least 1.
+
+    Raises:
+      ValueError: for fewer sizes or a size below 1.
+    """
+    if len(sizes) < 2 or min(sizes) < 1:
+        raise ValueError(f"sizes={sizes} must be two or more sizes of layers, each at least 1")
+    keys = jax.random.split(key, len(sizes) - 1)
+    return tuple(
+        jax.random.normal(k, (a, b)) * jnp.sqrt(2 / a)
+        for k, (a, b) in zip(keys, itertools.pairwise(sizes), strict=True)
+    )
+
+
+def relu_network(weights: Weights, x: Array) -> Array:
+    """`W_Lᵀ ReLU(… ReLU(W_1ᵀ x))`, a linear last layer, no biases: `[n, in]` to `[n, out]`."""
+    for w in weights[:-1]:
+        x = jax.nn.relu(x @ w)
+    return x @ weights[-1]
+
+
+def layer_jacobians(network: Network, weights: Weights, layer: int, x: Array) -> Array:
+    """`∂f_o/∂W_l` of each sample.
+
+    Args:
+      network: maps weights and inputs `[n, ...]` to outputs `[n, outputs]`, each sample on its own.
+      weights: one array a layer.
+      layer: l, from 0.
+      x: inputs `[n, ...]`.
+
+    Returns:
+      `[n, outputs, weights of the layer]`.
+
+    Raises:
+      ValueError: for a layer that there is not.
+    """
+    if not 0 <= layer < len(weights):
+        raise ValueError(f"layer={layer} must be from 0 to {len(weights) - 1}")
+
+    def of_one(sample: Array) -> Array:
+        def outputs(w: Array) -> Array:
+            return network((*weights[:layer], w, *weights[layer + 1 :]), sample[None])[0]
+
+        return jax.jacrev(outputs)(weights[layer])
+
+    jacobians = jax.vmap(of_one)(x)
+    return jacobians.reshape(*jacobians.shape[:2], -1)
+
+
+def covariance_operator(jacobians: Array, jacobians_pos: Array, alpha: Array) -> Array:
+    """`Σ_o C_α[∂f_o/∂W_l]`, a symmetric matrix on the flattened weights of the layer.
+
+    Args:
+      jacobians: of the first views, `[n, outputs, w]` (`layer_jacobians`).
+      jacobians_pos: of the second views, `[n, outputs, w]`.
+      alpha: `[n, n]` or `[2n, 2n]`, as in `alphacl_jax.contrastive_covariance`.
+
+    Returns:
+      `[w, w]`.
+
+    Raises:
+      AssertionError: from chex, for wrong ranks and shapes.
+      ValueError: for an alpha of another shape.
+    """
+    chex.assert_rank(jacobians, 3)
+    chex.assert_equal_shape([jacobians, jacobians_pos])
+    per_output = jax.vmap(acl.contrastive_covariance, in_axes=(1, 1, None))
+    return jnp.sum(per_output(jacobians, jacobians_pos, alpha), axis=0)
+
+
+def operator_of_loss(
+    network: Network, weights: Weights, layer: int, x: Array, x_pos: Array, family: acl.Family
+) -> Array:
+    """The covariance operator of one layer for a loss of the family, both views as anchors.
+
+    Times `vec(W_l)` it is the negative gradient of `contrastive_loss(..., reduction="sum")`.
+
+    Returns:
+      `[w, w]` for a layer of w weights.
+    """
+    alpha = acl.pairwise_importance(network(weights, x), network(weights, x_pos), family)
+    jacobians, jacobians_pos = (layer_jacobians(network, weights, layer, v) for v in (x, x_pos))
+    return covariance_operator(jacobians, jacobians_pos, alpha)
+
+
+def block_views(key: Array, n: int, bits: int) -> tuple[Array, Array]:
+    """Two views of inputs whose coordinates do three different things, all of mean square 1.
+
+    A view is `[signal, nuisance, constant]`: `bits` signs ±1 that make the sample x₀ and that both
+    views share, `bits` signs that augmentation draws afresh for each view, and `bits` ones.
+
+    Returns:
+      Two arrays `[n, 3·bits]`.
+
+    Raises:
+      ValueError: for n or bits below 1.
+    """
+    if n < 1 or bits < 1:
+        raise ValueError(f"n={n} and bits={bits} must be at least 1")
+    # Flat, then reshaped: under a vmap over keys a draw of rank 3 compiles 20 times as long.
+    signs = jax.random.rademacher(key, (3 * n * bits,), float).reshape(3, n, bits)
+    signal, *nuisance = signs
+    ones = jnp.ones((n, bits))
+    first, second = (jnp.concatenate([signal, noise, ones], axis=1) for noise in nuisance)
+    return first, second
+
+
+def between_sample_variance(network: Network, weights: Weights, layer: int, bits: int) -> Array:
+    """`Σ_o V_{x₀}E[∂f_o/∂W_l | x₀]` over the inputs of `block_views`, exact, by enumeration.
+
+    Args:
+      network: as in `layer_jacobians`, on 3·bits inputs.
+      weights: of the network.
+      layer: l, from 0.
+      bits: of signal and of nuisance; all 4^bits inputs are visited.
+
+    Returns:
+      `[w, w]`.
+    """
+    signs = jnp.array(list(itertools.product((-1.0, 1.0), repeat=bits)))
+    count = len(signs)
+    signal, nuisance = jnp.repeat(signs, count, axis=0), jnp.tile(signs, (count, 1))
+    x = jnp.concatenate([signal, nuisance, jnp.ones_like(signal)], axis=1)
+    jacobians = layer_jacobians(network, weights, layer, x)
+    averages = jnp.mean(jacobians.reshape(count, count, *jacobians.shape[1:]), axis=1)
+    centred = averages - jnp.mean(averages, axis=0, keepdims=True)
+    return jnp.einsum("xov,xow->vw", centred, centred) / count
+
+
+def block_mass(vectors: Array, bits: int) -> Array:
+    """How much of the squared norm of first-layer weights is on each block of the input.
+
+    Args:
+      vectors: `[..., 3·bits·hidden]`, flattened weights `[3·bits, hidden]`.
+      bits: of each block.
+
+    Returns:
+      `[..., 3]` in the order of `BLOCKS`, summing to 1 (0 for a vector of zeros).
+    """
+    blocks = vectors.reshape(*vectors.shape[:-1], len(BLOCKS), -1)
+    mass = jnp.sum(blocks**2, axis=-1)
+    total = jnp.sum(mass, axis=-1, keepdims=True)
+    return mass / jnp.where(total > 0, total, 1.0)
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    """Of a small SimCLR run whose operator is watched.
+
+    Attributes:
+      bits: signs per block of the input, at least 1.
+      hidden: widths of the hidden layers.
+      outputs: of the network.
+      batch: fresh pairs of views per step, at least 2.
+      steps: of SGD, at least 1.
+      learning_rate: positive, for the mean of the loss over anchors.
+      temperature: τ of InfoNCE on the outputs as they are (no normalisation).
+      every: steps between looks at the operator; divides steps.
+    """
+
+    bits: int = 4
+    hidden: tuple[int, ...] = (12,)
+    outputs: int = 4
+    batch: int = 64
+    steps: int = 400
+    learning_rate: float = 0.05
+    temperature: float = 0.5
+    every: int = 10
+
+    def __post_init__(self) -> None:
+        for name, least in (("bits", 1), ("outputs", 1), ("batch", 2), ("steps", 1), ("every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
+        if self.steps % self.every:
+            raise ValueError(f"steps={self.steps} must be a multiple of every={self.every}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate={self.learning_rate} must be positive")
+
+
+class OperatorHistory(NamedTuple):
+    """What a run saw at each look, before the step: arrays `[looks]` and `[looks, 3]`."""
+
+    norm: Array  # the largest |eigenvalue| of the operator / number of anchors
+    top_mass: Array  # of the eigenvector of its largest eigenvalue, by block
+    bottom_mass: Array  # of its lowest (most negative) eigenvalue, by block
+    weight_mass: Array  # of the first layer's weights
+    loss: Array  # InfoNCE, mean over anchors
+
+
+def watch_operator(key: Array, settings: OperatorSettings) -> OperatorHistory:
+    """Trains a ReLU network with InfoNCE on `block_views` and follows layer 0's operator.
+
+    Args:
+      key: of the weights and the data; `jax.vmap` over keys gives several seeds.
+      settings: of the run.
+    """
+    family = acl.families.info_nce(settings.temperature)
+    sizes = (3 * settings.bits, *settings.hidden, settings.outputs)
+    optimizer = optax.sgd(settings.learning_rate)
+    key_weights, key_data = jax.random.split(key)
+    weights = init_relu_network(key_weights, sizes)
+
+    def loss_of(weights: Weights, x: Array, x_pos: Array) -> Array:
+        return acl.contrastive_loss(relu_network(weights, x), relu_network(weights, x_pos), family)
+
+    def step(weights: Weights, key: Array) -> tuple[Weights, Array]:
+        x, x_pos = block_views(key, settings.batch, settings.bits)
+        loss, gradient = jax.value_and_grad(loss_of)(weights, x, x_pos)
+        updates, _ = optimizer.update(gradient, optimizer.init(weights))
+        return optax.apply_updates(weights, updates), loss
+
+    def look(weights: Weights, key: Array) -> tuple[Weights, OperatorHistory]:
+        key_look, key_steps = jax.random.split(key)
+        x, x_pos = block_views(key_look, settings.batch, settings.bits)
+        operator = operator_of_loss(relu_network, weights, 0, x, x_pos, family)
+        values, vectors = jnp.linalg.eigh(operator / (2 * settings.batch))
+        top, bottom, of_weights = (
+            block_mass(v, settings.bits)
+            for v in (vectors[:, -1], vectors[:, 0], weights[0].reshape(-1))
+        )
+        after, losses = jax.lax.scan(step, weights, jax.random.split(key_steps, settings.every))
+        norm = jnp.maximum(jnp.abs(values[0]), jnp.abs(values[-1]))
+        return after, OperatorHistory(norm, top, bottom, of_weights, losses[0])
+
+    looks = settings.steps // settings.every
+    return jax.lax.scan(look, weights, jax.random.split(key_data, looks))[1]
+
+
+def limit_errors(keys: Array, weights: Weights, layer: int, n: int, bits: int) -> Array:
+    """How far `C_α/Σα` with uniform α is from `2 V_{x₀}E[·|x₀]`, relative, in Frobenius norm.
+
+    Args:
+      keys: of the batches, `[repeats]`.
+      weights: of a `relu_network` on 3·bits inputs.
+      layer: l, from 0.
+      n: pairs of views in a batch, at least 2.
+      bits: of each block of the input.
+
+    Returns:
+      `[repeats]`; it falls like 1/√n.
+
+    Raises:
+      ValueError: for n below 2.
+    """
+    if n < 2:
+        raise ValueError(f"n={n} must be at least 2: a batch of one has no negatives")
+    limit = 2 * between_sample_variance(relu_network, weights, layer, bits)
+    alpha = (1 - jnp.eye(n)) / (n - 1)
+
+    def error(key: Array) -> Array:
+        views = block_views(key, n, bits)
+        jacobians, jacobians_pos = (layer_jacobians(relu_network, weights, layer, v) for v in views)
+        found = covariance_operator(jacobians, jacobians_pos, alpha) / jnp.sum(alpha)
+        return jnp.linalg.norm(found - limit) / jnp.linalg.norm(limit)
+
+    return jax.lax.map(error, keys)
