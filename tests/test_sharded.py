@@ -14,6 +14,8 @@ import alphacl_jax as acl
 
 DEVICES, N, DIM = 8, 16, 3
 MAPS = ("pmap", "shard_map", "vmap")
+SLOW = pytest.mark.slow
+FAST_MAPS = ("shard_map", pytest.param("pmap", marks=SLOW), pytest.param("vmap", marks=SLOW))
 AXIS = "batch"
 # Backprop α has the same collectives as the loss with α stopped: the solved rules stand for it.
 LOSSES = {
@@ -90,7 +92,7 @@ def check_against_one_device(names, kind, block_size=None):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("kind", FAST_MAPS)
 def test_each_kind_of_loss_and_rule(kind, x64):
     check_against_one_device(KINDS, kind)
 
@@ -125,6 +127,7 @@ def test_several_seeds_around_a_shard_map_in_blocks(x64):
     chex.assert_trees_all_close(got, want, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["shard_map", *(pytest.param(k, marks=pytest.mark.slow) for k in ("pmap", "vmap"))]
 )
@@ -176,7 +179,7 @@ ARRAY = views(2, 5, DIM)[0]
 MASK = np.random.default_rng(3).random((N, 5)) < 0.7
 
 
-@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("kind", FAST_MAPS)
 def test_other_layouts_sum_and_blocks(kind, x64):
     z, z_pos = views(1, N, DIM)
     (_, want), want_gradients = other_layouts_on_one_device()
@@ -192,7 +195,7 @@ def test_other_layouts_sum_and_blocks(kind, x64):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", MAPS)
+@pytest.mark.parametrize("kind", FAST_MAPS)
 def test_local_rows_and_statistics(kind, x64):
     """`"none"` and α give the local anchors, both views of them; statistics are global."""
     z, z_pos = views(4, N, DIM)

@@ -125,6 +125,7 @@ def test_losses_in_tiles(x64):
 
 # Five blocks: neither they nor their pairs come in whole groups. The last one is filled up (both
 # views), or full (same view).
+@pytest.mark.slow
 @pytest.mark.parametrize(("negatives", "n", "side"), [("both_views", 9, 4), ("same_view", 10, 2)])
 def test_each_kind_of_loss_in_many_tiles(negatives, n, side, x64):
     names = ("info_nce",) if negatives == "both_views" else ("backprop_direct",)
@@ -149,6 +150,7 @@ def check_block_sizes(names, negatives, n, block_sizes):
         check_equal(gradients_of(function, names, z, z_pos), want)
 
 
+@pytest.mark.slow
 def test_block_sizes_of_the_losses(x64):
     check_block_sizes(("user",), "both_views", 5, [1])
     check_block_sizes(("alpha_of_log_family",), "same_view", 9, [3])
@@ -332,6 +334,7 @@ def test_gradient_by_every_temperature(n, x64):
     check_temperatures(TEMPERED, n, 1)
 
 
+@pytest.mark.slow
 def test_gradient_of_a_vmap_over_temperatures(x64):
     z, z_pos = views(7, 3, DIM)
     taus = jnp.asarray([1e-3, 0.3])
@@ -353,6 +356,7 @@ def test_wide_temperature_does_not_widen_the_loss(x64):
         assert types == [jnp.float32] * 3 + [jnp.float64], name
 
 
+@pytest.mark.slow
 def test_nan_reaches_the_loss_in_tiles(x64):
     z, z_pos = views(5, 3, DIM, np.float32)
     z[2, 1] = np.nan
@@ -383,6 +387,7 @@ def test_gradient_of_the_gradient(x64):
 # --- maps ---
 
 
+@pytest.mark.slow
 def test_local_loss_in_a_checked_shard_map(x64):
     """Each device its own loss of its own samples; the temperature is the same on all of them."""
     devices, n = 4, 3
@@ -431,10 +436,10 @@ def test_memory_of_tiles(negatives):
     def all_losses(z, z_pos):
         return sum(
             public(name, z, z_pos, negatives=negatives, block_size=block_size)
-            for name in ("info_nce", "sigmoid", "alpha_direct", "backprop_direct")
+            for name in ("sigmoid", "backprop_direct")
         )
 
     compiled = jax.jit(jax.value_and_grad(all_losses)).lower(view, view).compile()
     # A dozen arrays of [block_size, anchors], and of the embeddings' size, for each of the losses.
-    bound = 4 * 12 * 4 * anchors * (block_size + dim)
+    bound = 2 * 12 * 4 * anchors * (block_size + dim)
     assert compiled.memory_analysis().temp_size_in_bytes < bound < 4 * anchors**2 / 4

@@ -16,7 +16,7 @@ def figures(monkeypatch):
     """Every figure that is saved, to look inside."""
     seen: list[Figure] = []
     save = pictures.save_figure
-    monkeypatch.setattr(pictures, "_save", lambda figure, path: (seen.append(figure),
+    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: (seen.append(figure),
                                                                  save(figure, path)))  # fmt: skip
     return seen
 

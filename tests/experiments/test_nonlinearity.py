@@ -102,6 +102,7 @@ def test_a_job_gives_the_same_whatever_it_is_trained_beside():
     assert together[jobs[0]].relevant.sum(axis=1).max() <= 2
 
 
+@pytest.mark.slow
 def test_tables_are_trained_shown_and_written(tmp_path, capsys):
     values = parsed(nonlinearity, tmp_path, "--per_location=1", "--betas=1")
     nonlinearity.run(values)

@@ -143,6 +143,7 @@ def test_what_is_done_is_not_repeated(flat_folder, tmp_path, quick_evaluation, m
     assert pretrain(tiny_values(*arguments, "--seeds_as=vmap")) == text
 
 
+@pytest.mark.slow
 def test_nan_in_turn_names_the_seed(flat_folder, tmp_path):
     wild = ["--optimizer=sgd", "--learning_rate=1e30", "--epochs=4", "--num_seeds=2", "--seed=3"]
     with pytest.raises(RunError, match=r"^seed 3: \w+ is (nan|inf) at step \d+; training stopped"):

@@ -62,6 +62,7 @@ def without_predictor():
     )
 
 
+@pytest.mark.slow
 def test_without_predictor_batch_norm_and_stop_gradient_it_collapses(without_predictor):
     assert without_predictor.variance[2] < 0.05
     assert without_predictor.initial_variance[2] > 0.1

@@ -120,6 +120,7 @@ def trained():
     return run(keys, jnp.full(4, 0.7), SHAPE, TRAINING)
 
 
+@pytest.mark.slow
 def test_training_raises_the_root_s_correlation_and_stays_below_the_bound(trained):
     assert trained.trained.shape == (4, 2)
     assert jnp.mean(trained.trained[:, 0]) > jnp.mean(trained.initial[:, 0])
@@ -127,6 +128,7 @@ def test_training_raises_the_root_s_correlation_and_stays_below_the_bound(traine
     assert jnp.mean(trained.losses[:, -10:]) < jnp.mean(trained.losses[:, :10])
 
 
+@pytest.mark.slow
 def test_the_losses_are_the_library_s(trained):
     # The first loss of a run, once more from its parts.
     key = jax.random.split(jax.random.key(0), 4)[0]

@@ -95,6 +95,7 @@ def deep(layers, x_alpha, top, per_filter, scale_free):
     return jax.vmap(one)(layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale_free", [True, False])
 @pytest.mark.parametrize("per_filter", [False, True])
 def test_deep_networks_become_rank_one_and_aligned(x64, per_filter, scale_free):
