@@ -24,6 +24,7 @@ import optax
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.theory.settings import require_at_least, require_positive, require_whole_looks
 
 Weights = tuple[Array, ...]
 Network = Callable[[Weights, Array], Array]
@@ -207,13 +208,9 @@ class OperatorSettings:
     every: int = 10
 
     def __post_init__(self) -> None:
-        for name, least in (("bits", 1), ("outputs", 1), ("batch", 2), ("steps", 1), ("every", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        if self.steps % self.every:
-            raise ValueError(f"steps={self.steps} must be a multiple of every={self.every}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be positive")
+        require_at_least(self, bits=1, outputs=1, batch=2, steps=1, every=1)
+        require_whole_looks(self)
+        require_positive(self, "learning_rate")
 
 
 class OperatorHistory(NamedTuple):

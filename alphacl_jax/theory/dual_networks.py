@@ -18,6 +18,7 @@ from jax import Array
 import alphacl_jax as acl
 from alphacl_jax.theory import latent_tree
 from alphacl_jax.theory.latent_tree import TreeShape, Weights
+from alphacl_jax.theory.settings import require_at_least, require_positive
 
 Params = tuple[Weights, Weights]  # of the online network and of its predictor
 Carry = tuple[Params, Weights, optax.OptState]
@@ -52,18 +53,8 @@ class ByolTraining:
     def __post_init__(self) -> None:
         if self.predictor not in PREDICTORS:
             raise ValueError(f"predictor={self.predictor!r} must be one of {', '.join(PREDICTORS)}")
-        for name, least in (
-            ("predictor_hidden", 1),
-            ("batch", 2),
-            ("steps", 1),
-            ("test_samples", 4),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate={self.learning_rate} must be positive")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay={self.weight_decay} must be at least 0")
+        require_at_least(self, predictor_hidden=1, batch=2, steps=1, test_samples=4, weight_decay=0)
+        require_positive(self, "learning_rate")
         if not 0 <= self.target_momentum < 1:
             raise ValueError(f"target_momentum={self.target_momentum} must be in [0, 1)")
 

@@ -28,6 +28,7 @@ import alphacl_jax as acl
 from alphacl_jax.theory import latent_tree
 from alphacl_jax.theory.covariance_operator import covariance_operator, layer_jacobians
 from alphacl_jax.theory.latent_tree import TreeShape, Weights
+from alphacl_jax.theory.settings import require_at_least, require_positive, require_whole_looks
 
 Params = tuple[Weights, Array]
 Carry = tuple[Params, optax.OptState]
@@ -126,20 +127,9 @@ class ContrastSettings:
     remove_mean: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("layer", 0),
-            ("batch", 2),
-            ("look_samples", 2),
-            ("steps", 1),
-            ("every", 1),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        if self.steps % self.every:
-            raise ValueError(f"steps={self.steps} must be a multiple of every={self.every}")
-        for name in ("learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        require_at_least(self, layer=0, batch=2, look_samples=2, steps=1, every=1)
+        require_whole_looks(self)
+        require_positive(self, "learning_rate", "temperature")
 
 
 class ContrastHistory(NamedTuple):

@@ -19,6 +19,7 @@ import optax
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.theory.settings import require_at_least, require_positive
 
 Levels = tuple[Array, ...]
 Weights = tuple[Array, ...]
@@ -47,10 +48,7 @@ class TreeShape:
     batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("depth", 1), ("children", 2), ("width", 1), ("outputs", 2)):
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+        require_at_least(self, depth=1, children=2, width=1, outputs=2)
         if self.children**self.depth > 4096:
             raise ValueError(
                 f"depth={self.depth} with children={self.children} makes "
@@ -217,12 +215,8 @@ class TreeTraining:
     test_samples: int = 2048
 
     def __post_init__(self) -> None:
-        for name, least in (("batch", 2), ("steps", 1), ("test_samples", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least {least}")
-        for name in ("temperature", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        require_at_least(self, batch=2, steps=1, test_samples=2)
+        require_positive(self, "temperature", "learning_rate")
 
 
 class TreeResult(NamedTuple):

@@ -6,8 +6,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from absl import flags
-from tiny_runs import assert_picture, measure_here
+from tiny_runs import assert_picture, measure_here, script_values
 
 import alphacl_jax as acl
 from experiments import benchmark_kernels, benchmarking, kernel_entries
@@ -21,10 +20,7 @@ ENTRIES = [
 
 
 def values_of(*arguments):
-    values = flags.FlagValues()
-    benchmark_kernels.define_flags(values)
-    values(["benchmark_kernels", *arguments])
-    return values
+    return script_values(benchmark_kernels, *arguments)
 
 
 @pytest.fixture(scope="module")

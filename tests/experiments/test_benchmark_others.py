@@ -3,19 +3,11 @@
 import json
 
 import pytest
-from absl import flags
-from tiny_runs import measure_here
+from tiny_runs import measure_here, script_values
 
 from experiments import benchmark_augment, benchmark_conv, benchmark_train, benchmarking
 from experiments.benchmark_train import Case
 from experiments.run_flags import RunError
-
-
-def values_of(script, *arguments):
-    values = flags.FlagValues()
-    script.define_flags(values)
-    values(["benchmark", *arguments])
-    return values
 
 
 class TinyCase(Case):
@@ -34,7 +26,7 @@ def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tm
     monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: function(*arguments))
     path = tmp_path / "train.json"
     arguments = ["--cases=tiny", "--peers=", f"--data_dir={flat_folder}", "--steps=6"]
-    values = values_of(
+    values = script_values(
         benchmark_train, *arguments, "--log_every=2", "--phases=1", "--profile", f"--json={path}"
     )
     benchmark_train.run(values)
@@ -73,11 +65,11 @@ def test_the_larger_figure_for_the_work_outside_the_model_counts():
 )
 def test_what_training_refuses(arguments, message):
     with pytest.raises(RunError, match=message):
-        benchmark_train.run(values_of(benchmark_train, *arguments))
+        benchmark_train.run(script_values(benchmark_train, *arguments))
 
 
 def test_steps_must_make_two_stretches(tmp_path):
-    values = values_of(benchmark_train, "--peers=", "--steps=3", "--log_every=2")
+    values = script_values(benchmark_train, "--peers=", "--steps=3", "--log_every=2")
     with pytest.raises(RunError, match="--steps=3 must be twice --log_every=2"):
         benchmark_train.measure_case(Case("small", (1,), (2,), 4, 1.3), str(tmp_path), values)
 
@@ -86,7 +78,7 @@ def test_steps_must_make_two_stretches(tmp_path):
 def test_a_missing_peer_is_named(monkeypatch, script):
     monkeypatch.setattr(benchmarking, "_version", lambda package: None)
     with pytest.raises(RunError, match=r"torch, torchvision.* not installed.*'\.\[bench\]'"):
-        script.run(values_of(script))
+        script.run(script_values(script))
 
 
 def test_augmentation_is_set_beside_the_fastest_form(monkeypatch, tmp_path, capsys):
@@ -95,7 +87,7 @@ def test_augmentation_is_set_beside_the_fastest_form(monkeypatch, tmp_path, caps
     monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: answers[function])
     monkeypatch.setattr(benchmarking, "require_installed", lambda packages: None)
     path = tmp_path / "augment.json"
-    benchmark_augment.run(values_of(benchmark_augment, "--sizes=32", f"--json={path}"))
+    benchmark_augment.run(script_values(benchmark_augment, "--sizes=32", f"--json={path}"))
     report = json.loads(path.read_text())
     assert report["results"][0]["peer"] == "v2, tensor"
     assert report["results"][0]["ratio"] == 15.0
@@ -123,14 +115,14 @@ def test_the_rate_is_that_of_views_not_of_calls():
 )
 def test_what_augmentation_refuses(argument, message):
     with pytest.raises(RunError, match=message):
-        benchmark_augment.run(values_of(benchmark_augment, argument))
+        benchmark_augment.run(script_values(benchmark_augment, argument))
 
 
 @pytest.mark.slow
 def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
     path = tmp_path / "conv.json"
-    values = values_of(benchmark_conv, "--rounds=1", "--seconds=0.01", f"--json={path}")
+    values = script_values(benchmark_conv, "--rounds=1", "--seconds=0.01", f"--json={path}")
     benchmark_conv.run(values, [((2,), (4, 4, 4, 1))])
     (found,) = json.loads(path.read_text())["results"]
     assert found["ratio"] == found["seconds"]["plain"] / found["seconds"]["ours"]

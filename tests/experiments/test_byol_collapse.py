@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from absl import flags
+from tiny_runs import script_values
 
 from alphacl_jax.theory.dual_networks import ByolResult
 from experiments import byol_collapse as script
@@ -13,8 +14,6 @@ from experiments.run_flags import RunError
 
 
 def flags_of(folder, **changes):
-    values = flags.FlagValues()
-    script.define_flags(values)
     given = {
         "workdir": folder,
         "depth": 1,
@@ -29,8 +28,7 @@ def flags_of(folder, **changes):
         "predictor": "mlp",
         **changes,
     }
-    values(["script", *(f"--{k}={v}" for k, v in given.items())])
-    return values
+    return script_values(script, *(f"--{k}={v}" for k, v in given.items()))
 
 
 @pytest.mark.slow

@@ -5,17 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
-from absl import flags
+from tiny_runs import script_values
 
 from experiments import collapse
 from experiments.run_flags import RunError
 
 
 def settings(*arguments):
-    values = flags.FlagValues()
-    collapse.define_flags(values)
-    values(["prog", *arguments])
-    return values
+    return script_values(collapse, *arguments)
 
 
 @pytest.fixture(scope="module")

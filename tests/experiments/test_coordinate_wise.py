@@ -6,18 +6,15 @@ import math
 import jax
 import numpy as np
 import pytest
-from absl import flags
+from tiny_runs import run_script
 
 from experiments import coordinate_wise
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
-    values = flags.FlagValues()
-    coordinate_wise.define_flags(values)
     folder = tmp_path_factory.mktemp("coordinate_wise")
-    values(["prog", f"--workdir={folder}", "--seeds=2", "--samples=6", "--steps=12"])
-    coordinate_wise.run(values)
+    run_script(coordinate_wise, folder, "--seeds=2", "--samples=6", "--steps=12")
     return folder
 
 

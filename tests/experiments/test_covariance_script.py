@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from absl import flags
+from tiny_runs import script_values
 
 from experiments import covariance_operator as script
 from experiments.main import plain_errors
@@ -12,11 +13,8 @@ from experiments.run_flags import RunError
 
 
 def flags_of(folder, **changes):
-    values = flags.FlagValues()
-    script.define_flags(values)
     given = {"workdir": folder, "num_seeds": 2, "bits": 2, "hidden": 4, "samples": 128, **changes}
-    values(["script", *(f"--{k}={v}" for k, v in given.items())])
-    return values
+    return script_values(script, *(f"--{k}={v}" for k, v in given.items()))
 
 
 @pytest.mark.slow

@@ -1,28 +1,20 @@
 """The script on global modulation: run tiny, its files, its refusals."""
 
-import json
-
 import pytest
 from absl import flags
+from tiny_runs import run_script, script_values
 
 from experiments import global_modulation
 from experiments import global_modulation_pictures as pictures
-from experiments.main import plain_errors
 from experiments.run_flags import RunError
 
 
 def make_values(*arguments):
-    values = flags.FlagValues()
-    global_modulation.define_flags(values)
-    values(["global_modulation", *arguments])
-    return values
+    return script_values(global_modulation, *arguments)
 
 
 def run(tmp_path, *arguments):
-    values = make_values(f"--workdir={tmp_path}", *arguments)
-    with plain_errors(values):
-        global_modulation.run(values)
-    return json.loads((tmp_path / "results.json").read_text())
+    return run_script(global_modulation, tmp_path, *arguments)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from absl import flags
+from tiny_runs import script_values
 
 from alphacl_jax.theory.latent_tree import TreeResult
 from experiments import latent_tree as script
@@ -13,8 +14,6 @@ from experiments.run_flags import RunError
 
 
 def flags_of(folder, **changes):
-    values = flags.FlagValues()
-    script.define_flags(values)
     given = {
         "workdir": folder,
         "depths": "2,1",
@@ -27,8 +26,7 @@ def flags_of(folder, **changes):
         "test_samples": 128,
         **changes,
     }
-    values(["script", *(f"--{k}={v}" for k, v in given.items())])
-    return values
+    return script_values(script, *(f"--{k}={v}" for k, v in given.items()))
 
 
 @pytest.mark.slow

@@ -5,17 +5,14 @@ import json
 import jax
 import numpy as np
 import pytest
-from absl import flags
+from tiny_runs import script_values
 
 from experiments import linear_networks
 from experiments.run_flags import RunError
 
 
 def settings(*arguments):
-    values = flags.FlagValues()
-    linear_networks.define_flags(values)
-    values(["prog", *arguments])
-    return values
+    return script_values(linear_networks, *arguments)
 
 
 @pytest.fixture(scope="module")

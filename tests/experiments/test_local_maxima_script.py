@@ -1,28 +1,20 @@
 """The script on local maxima: run tiny, its files, its refusals."""
 
-import json
-
 import numpy as np
 import pytest
 from absl import flags
+from tiny_runs import run_script, script_values
 
 from experiments import local_maxima
-from experiments.main import plain_errors
 from experiments.run_flags import RunError
 
 
 def make_values(*arguments):
-    values = flags.FlagValues()
-    local_maxima.define_flags(values)
-    values(["local_maxima", *arguments])
-    return values
+    return script_values(local_maxima, *arguments)
 
 
 def run(tmp_path, *arguments):
-    values = make_values(f"--workdir={tmp_path}", *arguments)
-    with plain_errors(values):
-        local_maxima.run(values)
-    return json.loads((tmp_path / "results.json").read_text())
+    return run_script(local_maxima, tmp_path, *arguments)
 
 
 def agreeing(found, title):

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
+from tiny_runs import script_values
 
 from experiments import nonlinearity, nonlinearity_search
 from experiments.main import plain_errors
@@ -20,10 +20,7 @@ TINY = (
 
 
 def parsed(script, tmp_path, *arguments):
-    values = flags.FlagValues()
-    script.define_flags(values)
-    values(["script", *TINY, f"--workdir={tmp_path}", *arguments])
-    return values
+    return script_values(script, *TINY, f"--workdir={tmp_path}", *arguments)
 
 
 def published_values(name):

@@ -1,8 +1,12 @@
 """Tiny runs for the tests of the scripts: flags, images, processes, what a run ended with."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import jax
 import numpy as np
@@ -11,6 +15,7 @@ from PIL import Image
 
 from experiments import benchmarking
 from experiments.evaluate import restore_run
+from experiments.main import plain_errors
 from experiments.run_flags import define_run_flags
 
 ROOT = Path(__file__).parents[2]
@@ -25,12 +30,29 @@ TINY = (
 )
 
 
+def _parsed(define: Callable[[flags.FlagValues], None], arguments: Sequence[str]):
+    values = flags.FlagValues()
+    define(values)
+    values(["script", *arguments])
+    return values
+
+
 def make_values(*arguments: str) -> flags.FlagValues:
     """The flags of a run, as its command line would set them."""
-    values = flags.FlagValues()
-    define_run_flags(values)
-    values(["run", *arguments])
-    return values
+    return _parsed(define_run_flags, arguments)
+
+
+def script_values(script: ModuleType, *arguments: str) -> flags.FlagValues:
+    """The flags that a script defines, as its command line would set them."""
+    return _parsed(script.define_flags, arguments)
+
+
+def run_script(script: ModuleType, workdir: Path, *arguments: str) -> dict[str, Any]:
+    """Runs a theory script as its command would, and returns its results.json."""
+    values = script_values(script, f"--workdir={workdir}", *arguments)
+    with plain_errors(values):
+        script.run(values)
+    return json.loads((workdir / "results.json").read_text())
 
 
 def tiny_values(*arguments: str) -> flags.FlagValues:

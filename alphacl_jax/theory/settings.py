@@ -1,0 +1,25 @@
+"""Checks that the settings of this folder's trainings share."""
+
+from typing import Any
+
+
+def require_at_least(settings: Any, **least: float) -> None:
+    """Raises ValueError where an attribute is below its bound, or NaN."""
+    for name, bound in least.items():
+        value = getattr(settings, name)
+        if not value >= bound:
+            raise ValueError(f"{name}={value} must be at least {bound}")
+
+
+def require_positive(settings: Any, *names: str) -> None:
+    """Raises ValueError where an attribute is not above 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if not value > 0:
+            raise ValueError(f"{name}={value} must be positive")
+
+
+def require_whole_looks(settings: Any) -> None:
+    """Raises ValueError where the attribute `every` does not divide `steps`."""
+    if settings.steps % settings.every:
+        raise ValueError(f"steps={settings.steps} must be a multiple of every={settings.every}")
