@@ -113,6 +113,12 @@ def paired_squared_distances(x: Array, y: Array) -> Array:
     return 0.5 * jnp.sum(jnp.square(x.astype(dtype) - y.astype(dtype)), axis=1)
 
 
+def varying_like(tree: Any, x: Array) -> Any:
+    """Marks arrays as varying over the devices that x varies over, as shard_map asks of a loop."""
+    either = jnp.ravel(x)[0] > 0
+    return jax.tree.map(lambda value: jnp.where(either, value, value), tree)
+
+
 def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
     """Both views as arrays, after checking that they are two floating `[batch, dim]` alike."""
     z, z_pos = jnp.asarray(z), jnp.asarray(z_pos)

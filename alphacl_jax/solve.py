@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.pairwise import varying_like
+
 # Newton takes about ten steps; the rest is room for the bisection that guards it.
 _MAX_STEPS = 200
 
@@ -42,9 +44,7 @@ def solve_decreasing(f: Callable[[Array], Array], low: Array, high: Array) -> Ar
 
 
 def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
-    # Under shard_map the carry must vary over devices as f does, which these say in its type.
-    positive = f(low) > 0
-    low, high = jnp.where(positive, low, low), jnp.where(positive, high, high)
+    low, high = varying_like((low, high), f(low))
     # A while loop has no reverse derivative, so whatever traced values f closes over come in
     # as constants.
     converted, constants = jax.closure_convert(f, low)

@@ -20,6 +20,7 @@ from alphacl_jax.pairwise import (
     half_squares,
     paired_squared_distances,
     precise_matmul,
+    varying_like,
 )
 from alphacl_jax.sums import PairSums
 
@@ -141,7 +142,7 @@ def _exponential_sums(
     def near() -> tuple[Array, list[Array]]:
         # Left out of the gradient once more, so that its share of it is not summed up for nothing.
         shifted = sums._replace(logits=lambda *d: logits(*d) - jax.lax.stop_gradient(top))
-        shifts = _varying_like(jnp.broadcast_to(top, d_pos.shape), x)
+        shifts = varying_like(jnp.broadcast_to(top, d_pos.shape), x)
         return shifts, _pair_sums(shifted, tiling, x, d_pos)
 
     def far() -> tuple[Array, list[Array]]:
@@ -193,7 +194,7 @@ def _nearest(tiling: _Tiling, x: Array) -> Array:
         return least.at[a].min(jnp.min(rows, axis=1)).at[b].min(jnp.min(columns, axis=0))
 
     start = jnp.full(x.shape[:2], jnp.inf, x.dtype)
-    return tiling.fold(within, between, _varying_like(start, x))
+    return tiling.fold(within, between, varying_like(start, x))
 
 
 def _pair_sums(
@@ -209,7 +210,7 @@ def _pair_sums(
         # A parameter of a wider type does not widen the loss.
         return tuple(v.astype(x.dtype) for v in (*logits, *sums.values(d_pos, d_neg)))
 
-    tile = _varying_like(jnp.zeros((tiling.side, tiling.side), x.dtype), x)
+    tile = varying_like(jnp.zeros((tiling.side, tiling.side), x.dtype), x)
     # Traced temperatures become arguments, since they may be differentiated too.
     terms, constants = jax.closure_convert(elementwise, tile, tile)
     count = len(sums.values(tile, tile)) + 1
@@ -258,7 +259,7 @@ def _pair_sums(
             return _add(_add(total, a, of_a), b, of_b)
 
         start = [jnp.zeros(x.shape[:2], x.dtype) for _ in range(count)]
-        return tiling.fold(add_within, add_between, _varying_like(start, x))
+        return tiling.fold(add_within, add_between, varying_like(start, x))
 
     def backward(saved: Any, gradients: list[Array]) -> Any:
         x, rows, constants = saved
@@ -305,9 +306,9 @@ def _pair_sums(
 
         start = jax.tree.map(jnp.zeros_like, (x, x_t, half, rows))
         # These may be the same on all devices, and their gradients then sums over devices.
-        none = [_varying_like(jnp.zeros_like(c), c) for c in constants]
+        none = [varying_like(jnp.zeros_like(c), c) for c in constants]
         of_x, of_x_t, weight, of_rows, of_constants = tiling.fold(
-            add_within, add_between, (*_varying_like(start, x), none)
+            add_within, add_between, (*varying_like(start, x), none)
         )
         return of_x + of_x_t.swapaxes(1, 2) + weight[:, :, None] * x, of_rows, of_constants
 
@@ -326,9 +327,3 @@ def _some_negative(tiling: _Tiling, x: Array) -> Array:
 
 def _add(total: list[Array], index: Array, rows: list[Array]) -> list[Array]:
     return [t.at[index].add(r) for t, r in zip(total, rows, strict=True)]
-
-
-def _varying_like(tree: Any, x: Array) -> Any:
-    """Marks arrays as varying over the devices that x varies over, as shard_map asks of a loop."""
-    either = jnp.ravel(x)[0] > 0
-    return jax.tree.map(lambda value: jnp.where(either, value, value), tree)
