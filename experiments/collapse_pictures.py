@@ -152,7 +152,7 @@ def draw_embeddings(
             )
     left.set(yscale="log", xlabel="number", ylabel=r"singular value of $W$ over the largest")
     left.set_title(f"Fixed α, X ⪰ 0, after {growth:.0f}-fold growth")
-    for (name, run), colour, marker in zip(runs.items(), COLOURS, "o^sD", strict=False):
+    for (name, run), colour, marker in zip(runs.items(), COLOURS, "o^sDv", strict=False):
         last = run["spectra"][:, -1]
         for seed, values in enumerate(last / last[:, :1]):
             label = None if seed else name

@@ -235,8 +235,8 @@ def draw_differences(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         xlabel="step",
         ylabel="largest difference of a parameter",
         yscale="log",
-        title="Descent on the loss and alternation: the same trajectory",
     )
+    figure.suptitle("Descent on the loss and alternation: the same trajectory")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
     figure.legend(loc="outside right center", frameon=False)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -191,12 +192,24 @@ def define_lab_flags(name: str, values: flags.FlagValues = flags.FLAGS) -> None:
     )
 
 
+@contextmanager
+def no_empty_folder(folder: Path) -> Iterator[None]:
+    """Removes a folder that came into being within, if an error leaves it empty."""
+    existed = folder.exists()
+    try:
+        yield
+    except BaseException:
+        if not existed and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
+
+
 def main(run: Callable[[flags.FlagValues], None], documentation: str | None) -> None:
     """Starts a script: what the library says of impossible settings ends it in one line."""
 
     def guarded(argv: Sequence[str]) -> None:
         del argv
-        with plain_errors(flags.FLAGS):
+        with plain_errors(flags.FLAGS), no_empty_folder(Path(flags.FLAGS.workdir)):
             run(flags.FLAGS)
 
     run_main(guarded, documentation)

@@ -1,5 +1,6 @@
 """How every script starts and ends: quiet libraries, plain errors, exit codes."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -69,6 +70,9 @@ def run_main(
         except flags.Error as error:
             print(f"error: {error}; --help lists the flags", file=sys.stderr)
             sys.exit(2)
+        except BrokenPipeError:  # `--help | head`: who reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+            sys.exit(0)
 
     # absl prints the main module's documentation on --help.
     sys.modules["__main__"].__doc__ = documentation

@@ -163,6 +163,8 @@ def run(values: flags.FlagValues) -> None:
     }
     torch_loop = _torch_loop() if values.compare_torch else None
     lab = Lab(values)
+    if values.quick:
+        lab.show("--quick shows how it works: most cells agree with the slides later in training")
     found: dict[str, Values] = {}
     checks: dict[str, list[Check]] = {}
     numbers: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
 import jax
@@ -26,6 +26,9 @@ from experiments.nonlinearity_tables import Cell
 
 # Of the keys that are made of a seed.
 _PATTERNS, _EMBEDDINGS, _TRAINING = range(3)
+
+# What a run takes beside the time of its filters, in units of the time of one filter a location.
+_FIXED_COST = 75
 
 
 @dataclass(frozen=True)
@@ -162,13 +165,13 @@ def train_jobs(
 
     # A step of these small networks keeps one core busy: groups go through side by side, the
     # longest first.
-    order = sorted(groups, key=lambda filters: -len(groups[filters]))
+    order = sorted(groups, key=lambda filters: -len(groups[filters]) * (_FIXED_COST + filters))
     results: dict[Job, Result] = {}
     with ThreadPoolExecutor(benchmarking.usable_cores()) as pool:
-        trained = {filters: pool.submit(train_group, groups[filters]) for filters in order}
+        done = as_completed([pool.submit(train_group, groups[filters]) for filters in order])
         try:
-            for filters in progress(order, lambda m: f"cells with {m} filters a location"):
-                results |= trained[filters].result()
+            for _ in progress(order, lambda _: "groups of networks of one size"):
+                results |= next(done).result()
         finally:
             pool.shutdown(cancel_futures=True)
     return results

@@ -31,9 +31,13 @@ def tables_figure(title: str, table: Table, values: Values) -> Figure:
     ):
         image = ax.imshow(numbers, cmap=colours, vmin=limit[0], vmax=limit[1], aspect="auto")
         for (row, column), number in np.ndenumerate(numbers):
-            dark = colours == "viridis" and number < 0.6
-            mark = "" if name != "ours − published" or agrees[row, column] else " ×"
-            text = f"{number:+.2f}{mark}" if colours == "RdBu" else f"{number:.2f}"
+            number = round(number, 2) + 0.0  # no -0.00
+            if colours == "RdBu":
+                dark = abs(number) > 0.15
+                text = f"{number:+.2f}" + ("" if agrees[row, column] else " ×")
+            else:
+                dark = number < 0.6
+                text = f"{number:.2f}"
             ax.text(
                 column,
                 row,

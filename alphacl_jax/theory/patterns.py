@@ -68,9 +68,14 @@ def pattern_data(
       noise: the root mean square length of the noise, at least 0.
 
     Raises:
-      ValueError: num_samples or noise out of range.
+      ValueError: num_samples or noise out of range, or another number of probabilities.
     """
     chex.assert_rank([patterns, probabilities], [2, 1])
+    if probabilities.shape[0] != patterns.shape[0]:
+        raise ValueError(
+            f"probabilities has {probabilities.shape[0]} entries; it needs one for each of the "
+            f"{patterns.shape[0]} patterns"
+        )
     if num_samples < 2:
         raise ValueError(f"num_samples={num_samples} is out of range; it must be at least 2")
     if noise < 0:

@@ -89,7 +89,7 @@ def embed_views(params: Params, embeddings: Array, views: Array, variant: Varian
     """
     chex.assert_rank([params.filters, params.top, embeddings, views], [3, 3, 2, 3])
     chex.assert_equal_shape_prefix([params.filters, params.top], 2)
-    chex.assert_equal_shape_suffix([params.filters, embeddings], 1)
+    chex.assert_axis_dimension(embeddings, 1, params.filters.shape[2])
     chex.assert_axis_dimension(views, 2, params.filters.shape[0])
     tokens = embeddings.shape[0]
     inputs = jnp.einsum("td,kmd->ktm", embeddings, params.filters)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_runs import script_values
 
-from experiments import collapse
+from experiments import collapse, collapse_runs
 from experiments.run_flags import RunError
 
 
@@ -35,6 +35,7 @@ def test_flows_agree_with_their_closed_forms(ran):
         "weak, 2 layers",
         "weak, 3 layers",
         "strong, 1 layer",
+        "weak, 2 layers, orthonormal start",
     }
     assert not jax.config.jax_enable_x64
 
@@ -46,14 +47,14 @@ def test_pictures_are_written(ran):
 
 def test_lost_dimensions_are_counted():
     spectra = np.array([[1.0, 0.5, 2e-3, 5e-4, 0.0], [1e-9, 1e-9, 1e-9, 1e-9, 1e-13]])
-    np.testing.assert_array_equal(collapse.lost(spectra), [2, 1])
+    np.testing.assert_array_equal(collapse_runs.lost(spectra), [2, 1])
 
 
 def test_equal_growth_is_where_the_largest_has_grown():
     product = np.stack([np.diag([2.0**t, 1.0]) for t in range(5)])[None]
-    np.testing.assert_allclose(collapse.at_growth(product, 4.0), [[1.0, 0.25]])
+    np.testing.assert_allclose(collapse_runs.at_growth(product, 4.0), [[1.0, 0.25]])
     with pytest.raises(ValueError, match=r"has not grown 100\.0-fold"):
-        collapse.at_growth(product, 100.0)
+        collapse_runs.at_growth(product, 100.0)
 
 
 def test_impossible_settings_are_refused(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from absl import flags
 from matplotlib.figure import Figure
-from tiny_runs import assert_picture
+from tiny_runs import assert_picture, start
 
 from experiments import lab
 from experiments.lab import Check, Lab, define_lab_flags, format_checks, progress, published_cell
@@ -83,6 +83,25 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         Lab(make_values(f"--workdir={tmp_path / 'file' / 'inside'}"))
 
 
+def test_a_refused_setting_leaves_no_folder_behind(tmp_path):
+    new, old, written = (tmp_path / name for name in ("new", "old", "written"))
+    old.mkdir()
+
+    def refuse(folder):
+        with lab.no_empty_folder(folder):
+            Lab(make_values(f"--workdir={folder}"))
+            if folder is written:
+                (folder / "line.png").write_text("")
+            raise ValueError("impossible")
+
+    for folder in (new, old, written):
+        with pytest.raises(ValueError, match="impossible"):
+            refuse(folder)
+    assert not new.exists()
+    assert old.exists()
+    assert (written / "line.png").exists()
+
+
 def test_progress_outside_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
     clock = iter(range(0, 1000, 6))
     monkeypatch.setattr(lab.time, "monotonic", lambda: next(clock))
@@ -91,11 +110,11 @@ def test_progress_outside_a_terminal_is_a_line_now_and_then(monkeypatch, capsys)
     assert lines == ["1 of 4: A (6 s so far)", "4 of 4: D (24 s so far)"]
 
 
-def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, capsys):
+def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, tmp_path):
     values = flags.FlagValues()
     define_lab_flags("some", values)
     monkeypatch.setattr(flags, "FLAGS", values)
-    values(["script"])
+    values(["script", f"--workdir={tmp_path / 'new'}"])
 
     def run(given):
         assert given is values
@@ -104,3 +123,10 @@ def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(lab, "run_main", lambda function, text: function([]))
     with pytest.raises(RunError, match="--seed=3 is a bad one"):
         lab.main(run, "text")
+
+
+def test_help_may_be_cut_short():
+    with start("covariance_operator", "--help") as process:
+        process.stdout.close()  # as `| head` does
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

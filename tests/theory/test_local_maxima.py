@@ -224,6 +224,12 @@ def test_pattern_data_has_alpha_of_one_half_and_noise_of_its_length(x64):
             "noise=-1.0 is out of range",
         ),
         (
+            lambda: pattern_data(
+                jax.random.key(0), jnp.eye(2), jnp.ones(3) / 3, num_samples=4, noise=0.1
+            ),
+            "probabilities has 3 entries; it needs one for each of the 2 patterns",
+        ),
+        (
             lambda: find_local_maxima(jax.random.key(0), random_data(), LINEAR, num_starts=0),
             "num_starts=0 is out of range",
         ),

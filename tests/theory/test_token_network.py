@@ -188,3 +188,9 @@ def test_refusals():
     params, embeddings, views = problem()
     with pytest.raises(AssertionError):
         embed_views(params, jnp.asarray(embeddings[:, 1:]), jnp.asarray(views), variant(0, 0, 0))
+
+
+def test_embeddings_of_another_size_are_refused():
+    params, embeddings, views = problem()
+    with pytest.raises(AssertionError, match=f"dimension equal to '{DIM}' on axis '1'"):
+        embed_views(params, jnp.asarray(embeddings[:, :-1]), views, variant(False, True, False))
