@@ -316,11 +316,16 @@ def check_temperatures(names, n, block_size):
     want = several(z, z_pos, taus, names, None)
     stacked = several(z, z_pos, taus, names, block_size)
     alone = [at_temperatures(z, z_pos, tau, names, block_size) for tau in taus]
+    # dL/dτ is a difference of numbers of the size of d⁴/τ², each of them rounded.
+    farthest = 4 * bounds.largest_square(z, z_pos) / 2
+    of_tau = float(jnp.finfo(jnp.float64).eps) * farthest**2 / np.asarray(taus) ** 2
     for got in (stacked, jax.tree.map(lambda *v: jnp.stack(v), *alone)):
         for name in names:
-            pairs = zip(jax.tree.leaves(got[name]), jax.tree.leaves(want[name]), strict=True)
-            for ours, theirs in pairs:
+            (loss, gradients), (target, targets) = got[name], want[name]
+            for ours, theirs in zip((loss, *gradients[:2]), (target, *targets[:2]), strict=True):
                 np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-10, err_msg=name)
+            excess = np.abs(gradients[2] - targets[2]) - 1e-9 * np.abs(targets[2])
+            assert (excess <= np.maximum(1e-10, of_tau)).all(), (name, excess)
 
 
 def test_gradient_by_the_temperature(x64):
