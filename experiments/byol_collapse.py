@@ -1,4 +1,4 @@
-"""What keeps BYOL from collapsing, and the contrast hidden in BatchNorm and the predictor.
+"""A predictor and BatchNorm keep BYOL from collapsing: together they hide a contrastive term.
 
 On the hierarchical latent tree: every combination of predictor, BatchNorm, stop-gradient and moving
 average, with final loss, variance of the unit embeddings, and a probe of the root. Then the
@@ -21,9 +21,11 @@ from alphacl_jax.theory import covariance_operator, dual_networks, implicit_cont
 from experiments import benchmarking
 from experiments.byol_collapse_pictures import picture_of_contrast, picture_of_grid
 from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.run_flags import RunError
 
 # Unit embeddings of a constant have variance 0; those of random directions 1.
 COLLAPSED_BELOW = 0.05
+_EVERY = 20  # steps between looks at the run whose gradient is taken apart
 
 
 class Combination(NamedTuple):
@@ -63,7 +65,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         flags.DEFINE_integer(name, default, text, lower_bound=least, flag_values=values)
     for name, number, text in (
         ("lowest_polarity", 0.8, "delta: each edge's correlation is uniform in [delta, 1]."),
-        ("learning_rate", 0.05, "Of SGD."),
+        ("learning_rate", 0.05, "Of SGD, in the table's runs."),
         ("weight_decay", 5e-4, "Added to the gradient."),
         ("target_momentum", 0.99, "Of the moving average, where there is one."),
     ):
@@ -112,6 +114,11 @@ def train_grid(values: flags.FlagValues, seeds: int, steps: int, depth: int) -> 
         lambda item: f"predictor {item[1][0]}, BatchNorm {'on' if item[1][1] else 'off'}",
     ):
         result = jax.device_get(run(keys, values.lowest_polarity, stop, average, shape, training))
+        if not np.isfinite(result.losses).all():
+            raise RunError(
+                f"--learning_rate={values.learning_rate} is too large: the loss is infinite with "
+                f"predictor {predictor}, BatchNorm {'on' if norm else 'off'}"
+            )
         for i, switch in enumerate(switches):
             cell = dual_networks.ByolResult(*(v[i] for v in result))
             grid[Combination(predictor, norm, *switch)] = cell
@@ -195,8 +202,10 @@ def run(values: flags.FlagValues) -> None:
     if values.quick:
         seeds, steps, depth = min(seeds, 2), min(steps, 200), min(depth, 3)
         contrast_steps = min(contrast_steps, 100)
+    if contrast_steps % _EVERY:
+        raise RunError(f"--contrast_steps={contrast_steps} must be a multiple of {_EVERY}")
     settings = implicit_contrast.ContrastSettings(
-        batch=values.batch_size, steps=contrast_steps, every=20
+        batch=values.batch_size, steps=contrast_steps, every=_EVERY
     )
     grid = train_grid(values, seeds, steps, depth)
     errors = closed_form_errors(values.seed, values.lowest_polarity)
@@ -207,7 +216,10 @@ def run(values: flags.FlagValues) -> None:
         jax.vmap(implicit_contrast.watch_contrast, (0, None, None, None)), static_argnums=(2, 3)
     )
     keys = jax.random.split(jax.random.key(values.seed + 1), seeds)
-    history = jax.device_get(follow(keys, values.lowest_polarity, shape, settings))
+    (history,) = [
+        jax.device_get(follow(keys, values.lowest_polarity, shape, settings))
+        for _ in progress([settings], lambda s: f"the implicit term, {s.steps} steps")
+    ]
 
     checks = {
         "collapse": collapse_checks(grid),

@@ -127,7 +127,10 @@ def run(values: flags.FlagValues) -> None:
     slope = float(np.polyfit(np.log(list(limit)), np.log(list(limit.values())), 1)[0])
     keys = jax.random.split(jax.random.key(values.seed + 1), seeds)
     follow = jax.jit(jax.vmap(theory.watch_operator, (0, None)), static_argnums=1)
-    history = jax.device_get(follow(keys, settings))
+    (history,) = [
+        jax.device_get(follow(keys, settings))
+        for _ in progress([settings], lambda s: f"{seeds} networks in training, {s.steps} steps")
+    ]
 
     gradient_checks = [
         Check(f"{name}, layer {layer + 1}: relative error", 0.0, error, 1e-10)

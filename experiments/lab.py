@@ -1,6 +1,8 @@
 """What the experiments of the theory lab share: flags, progress, checks, tables, files."""
 
+import math
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from alphacl_jax.evaluation.pictures import save_figure
 from alphacl_jax.training.checkpoint import write_json_atomically
 from experiments import benchmarking
 from experiments.main import plain_errors, run_main
-from experiments.run_flags import RunError
+from experiments.run_flags import LARGEST_SEED, RunError
 
 _SECONDS_BETWEEN_LINES = 15.0
 
@@ -111,20 +113,33 @@ def _number(value: float, std: float | None) -> str:
 
 
 class Lab:
-    """The folder, the clock and the results of one experiment."""
+    """The folder, the clock and the results of one experiment.
+
+    Raises:
+      RunError: for a folder that cannot be written to, or a flag that is NaN or infinite.
+    """
 
     def __init__(self, values: flags.FlagValues):
-        self.workdir = Path(values.workdir)
-        try:
-            self.workdir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"--workdir={values.workdir} cannot be made: {error}") from error
         self._settings = {
             flag.name: flag.value
             for module, of_module in values.flags_by_module_dict().items()
             if module == sys.argv[0] or module.startswith("experiments")
             for flag in of_module
         }
+        for name, value in self._settings.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise RunError(f"--{name}={value} must be a finite number")
+        if not values.workdir:
+            raise RunError("--workdir= is empty: name a folder, or leave it out")
+        self.workdir = Path(values.workdir)
+        try:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.workdir):
+                pass  # it can be written to, which the end of a long run is too late to find out
+        except OSError as error:
+            raise RunError(
+                f"--workdir={values.workdir} cannot be made or written to: {error}"
+            ) from error
         self._started = time.monotonic()
 
     def show(self, text: str) -> None:
@@ -138,23 +153,31 @@ class Lab:
     def finish(self, results: Mapping[str, Any], checks: Mapping[str, Sequence[Check]]) -> None:
         """Writes all numbers to results.json in the folder, and says where and how long it took.
 
+        A number that is NaN or infinite becomes null, as JSON has no other word for it.
+
         Args:
           results: what was computed, as numbers, strings, lists and dicts.
           checks: the tables that were shown, by title.
         """
         seconds = time.monotonic() - self._started
         path = self.workdir / "results.json"
-        write_json_atomically(
-            path,
-            {
-                **benchmarking.describe(("jax", "jaxlib", "numpy")),
-                "settings": self._settings,
-                "seconds": seconds,
-                "checks": {k: [check.as_json() for check in v] for k, v in checks.items()},
-                "results": dict(results),
-            },
-        )
+        report = {
+            **benchmarking.describe(("jax", "jaxlib", "numpy")),
+            "settings": self._settings,
+            "seconds": seconds,
+            "checks": {k: [check.as_json() for check in v] for k, v in checks.items()},
+            "results": dict(results),
+        }
+        write_json_atomically(path, _finite_or_null(report))
         self.show(f"all numbers: {path} ({seconds:.0f} s)")
+
+
+def _finite_or_null(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _finite_or_null(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_null(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def progress(items: Sequence[Any], name: Callable[[Any], str]) -> Iterator[Any]:
@@ -188,19 +211,21 @@ def define_lab_flags(name: str, values: flags.FlagValues = flags.FLAGS) -> None:
         flag_values=values,
     )
     flags.DEFINE_integer(
-        "seed", 0, "The first seed of data and weights.", lower_bound=0, flag_values=values
+        "seed", 0, "The first seed of data and weights.", 0, LARGEST_SEED, flag_values=values
     )
 
 
 @contextmanager
 def no_empty_folder(folder: Path) -> Iterator[None]:
-    """Removes a folder that came into being within, if an error leaves it empty."""
-    existed = folder.exists()
+    """Removes a folder, and parents, that came into being within if an error leaves them empty."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         yield
     except BaseException:
-        if not existed and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        for path in made:
+            if not path.is_dir() or any(path.iterdir()):
+                break
+            path.rmdir()
         raise
 
 

@@ -74,7 +74,8 @@ def numbers(values: flags.FlagValues, name: str, kind: type) -> list[Any]:
     try:
         found = [kind(v) for v in items]
     except ValueError as error:
-        raise RunError(f"--{name}={text} must be numbers separated by commas") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise RunError(f"--{name}={text} must be {what} separated by commas") from error
     if not found or len(set(found)) < len(found):
         raise RunError(f"--{name}={text} must be one or more different numbers")
     return found
@@ -110,6 +111,11 @@ def train_grid(values: flags.FlagValues, lab: Lab) -> dict[Cell, theory.TreeResu
         result = jax.device_get(run(keys, jnp.array(polarities), shape, training))
         for i, delta in enumerate(polarities):
             found[shape.depth, shape.width, delta] = theory.TreeResult(*(v[i] for v in result))
+        if not np.isfinite(result.losses).all():
+            raise RunError(
+                f"--learning_rate={values.learning_rate} is too large: the loss is infinite at "
+                f"depth {shape.depth}, width {shape.width}"
+            )
     lab.show(f"{len(found)} cells, {seeds} seed(s) each, {steps} steps")
     return found
 

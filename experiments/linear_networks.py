@@ -24,6 +24,7 @@ from jax import Array
 
 import alphacl_jax as acl
 from alphacl_jax.theory import linear
+from alphacl_jax.theory.decomposition import svd_in_turn
 from experiments import benchmarking
 from experiments import linear_networks_pictures as pictures
 from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
@@ -122,15 +123,16 @@ def _ascend_and_measure(
         last, energies = linear.ascend_deep(
             start, x_alpha, step_size, steps, per_filter=per_filter, scale_free=scale_free
         )
-        u, _, _ = jnp.linalg.svd(last[0], full_matrices=False)
+        upper = linear.end_to_end(last[1:])
+        *decomposed, of_upper = svd_in_turn((*last, upper))
         return {
             "energies": energies / eigenvalues[0],
             "residuals": linear.rank_one_residuals(last),
             "misalignments": 1 - linear.top_alignments(last, basis[0]),
             "deviations": linear.sign_deviations(last),
-            "spectra": [jnp.linalg.svd(w, compute_uv=False) for w in last],
-            "directions": u[:, 0] * jnp.sqrt(1.0 * widths[1]),
-            "upper": jnp.linalg.norm(linear.end_to_end(last[1:]), ord=2),
+            "spectra": [svd.sigma for svd in decomposed],
+            "directions": decomposed[0].u[:, 0] * jnp.sqrt(1.0 * widths[1]),
+            "upper": of_upper.sigma[0],
         }
 
     return jax.vmap(one)(keys)
@@ -213,10 +215,11 @@ def _whole_numbers(values: flags.FlagValues, name: str, low: int, high: float) -
         numbers = [int(text) for text in texts]
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) < low or max(numbers) > high:
+    repeated = len(set(numbers)) < len(numbers)
+    if not numbers or repeated or min(numbers) < low or max(numbers) > high:
         bound = f"from {low} to {high}" if high < np.inf else f"of {low} and more"
         text = ",".join(texts)
-        raise RunError(f"--{name}={text} must be a list of whole numbers {bound}")
+        raise RunError(f"--{name}={text} must be a list of different whole numbers {bound}")
     return numbers
 
 

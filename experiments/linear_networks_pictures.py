@@ -91,7 +91,8 @@ def draw_layers(name: str, theorem: Any, filters: Any) -> Figure:
     figure = Figure(figsize=(12.5, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for number, (sigma, colour) in enumerate(zip(theorem.spectra, COLOURS, strict=False), 1):
-        values = np.maximum(np.median(sigma[theorem.arrived], axis=0), 1e-16)
+        arrived = sigma[theorem.arrived] if theorem.arrived.any() else np.full_like(sigma, np.nan)
+        values = np.maximum(np.median(arrived, axis=0), 1e-16)
         left.plot(
             1 + np.arange(len(values)), values, "o-", color=colour, label=f"$W_{number}$", ms=4
         )

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import jax
 from absl import app, flags, logging
 
 from alphacl_jax.training.checkpoint import UnusableCheckpointsError
@@ -34,6 +35,11 @@ def plain_errors(values: flags.FlagValues) -> Iterator[None]:
     ) as error:
         argument = r"(?<![-\w./])(\w+(?==)|[a-z]+_\w+)"
         raise RunError(re.sub(argument, as_flag, str(error))) from error
+    except jax.errors.JaxRuntimeError as error:
+        text = str(error)
+        if "out of memory" not in text.lower() and "RESOURCE_EXHAUSTED" not in text:
+            raise
+        raise RunError(f"out of memory; choose smaller sizes ({text.splitlines()[0]})") from error
 
 
 def run_main(

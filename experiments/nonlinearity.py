@@ -13,9 +13,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from absl import flags
 
-from alphacl_jax.theory.token_data import half_scales
+from alphacl_jax.theory.token_data import TokenSetting, half_scales
 from alphacl_jax.theory.token_network import info_nce_loss, quadratic_loss
 from alphacl_jax.theory.token_training import Recipe
 from experiments.benchmarking import format_rows
@@ -55,7 +56,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_bool(
         "quick",
         False,
-        f"A few cells, with at most {_QUICK_SEEDS} seeds and {_QUICK_STEPS:,} steps.",
+        f"A few cells (and not those of --per_location and --betas), with at most {_QUICK_SEEDS} "
+        f"seeds and {_QUICK_STEPS:,} steps.",
         flag_values=values,
     )
     flags.DEFINE_list(
@@ -91,8 +93,10 @@ def condition_of(
     gradient: `experiments.nonlinearity_search` compares these with other readings of the slides.
 
     Raises:
-      ValueError: zeta <= 0.
+      ValueError: zeta or learning_rate <= 0.
     """
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate={learning_rate:g} must be above 0")
     if not zeta > 0:
         raise ValueError(f"zeta={zeta:g} is no scale; it must be above 0")
     if table == "T2":
@@ -161,7 +165,7 @@ def run(values: flags.FlagValues) -> None:
         }
         for name in names
     }
-    torch_loop = _torch_loop() if values.compare_torch else None
+    torch_loop = _torch_loop(setting) if values.compare_torch else None
     lab = Lab(values)
     if values.quick:
         lab.show("--quick shows how it works: most cells agree with the slides later in training")
@@ -177,6 +181,7 @@ def run(values: flags.FlagValues) -> None:
         )
         seconds = time.monotonic() - started
         results = {cell: trained[job] for cell, job in jobs[name].items()}
+        _require_finite(results)
         found[name] = {cell: result.quality[-1] for cell, result in results.items()}
         checks[name] = cell_checks(table, found[name])
         checks[f"{name}, claims"] = claims(name, found[name], found.get("T1"))
@@ -191,6 +196,12 @@ def run(values: flags.FlagValues) -> None:
     if torch_loop is not None:
         numbers["beside PyTorch"] = _compare(lab, torch_loop, values, steps, seeds)
     lab.finish(numbers, checks)
+
+
+def _require_finite(results: Mapping[Cell, Result]) -> None:
+    diverged = [str(cell) for cell, result in results.items() if np.isnan(result.quality).any()]
+    if diverged:
+        raise RunError(f"weights became NaN in {', '.join(diverged)}: lower --learning_rate")
 
 
 def _pictured(results: Mapping[Cell, Result]) -> dict[Cell, Result]:
@@ -214,7 +225,12 @@ def _as_json(results: Mapping[Cell, Result]) -> dict[str, Any]:
     }
 
 
-def _torch_loop() -> Any:
+def _torch_loop(setting: TokenSetting) -> Any:
+    if setting.tokens < _COMPARED[0]:
+        raise RunError(
+            f"--compare_torch trains a cell with P={_COMPARED[0]}, for which "
+            f"--tokens={setting.tokens} is too small"
+        )
     try:
         from experiments import nonlinearity_torch
     except ImportError as error:
@@ -241,16 +257,19 @@ def _compare(
         learning_rate=values.learning_rate,
         seed=seeds[0],
     )
-    rows = [["PyTorch loop, one seed", 1, time.perf_counter() - started, theirs]]
-    for name, of_ours in (("ours, one seed", seeds[:1]), (f"ours, {len(seeds)} seeds", seeds)):
+    rows = [["PyTorch loop", 1, time.perf_counter() - started, theirs]]
+    for name, of_ours in (("ours, one seed", seeds[:1]), ("ours, all seeds", seeds)):
         started = time.perf_counter()
         found = train_jobs([job], of_ours, setting, recipe, steps=steps)[job].quality[-1]
         rows.append([name, len(of_ours), time.perf_counter() - started, float(found.mean())])
     lab.show(f"\n{cell}, {steps:,} steps; ours with compilation:")
     lab.show(
         format_rows(
-            ["", "seconds", "seconds a seed", "χ̄₊"],
-            [[name, f"{s:.1f}", f"{s / n:.2f}", f"{quality:.3f}"] for name, n, s, quality in rows],
+            ["", "seeds", "seconds", "seconds a seed", "χ̄₊"],
+            [
+                [name, f"{n}", f"{s:.1f}", f"{s / n:.2f}", f"{quality:.3f}"]
+                for name, n, s, quality in rows
+            ],
         )
     )
     return {name: {"seconds": s, "seeds": n, "quality": quality} for name, n, s, quality in rows}

@@ -96,7 +96,13 @@ def define_data_flags(values: flags.FlagValues) -> None:
 
 
 def setting_of(values: flags.FlagValues) -> TokenSetting:
-    """The data of the flags."""
+    """The data of the flags.
+
+    Raises:
+      ValueError: for sizes that do not fit, or patterns that fix no token.
+    """
+    if values.fixed < 1:
+        raise ValueError(f"fixed={values.fixed} leaves no token to be found; it must be at least 1")
     return TokenSetting(
         values.locations, values.tokens, values.patterns, values.fixed, values.redrawn
     )

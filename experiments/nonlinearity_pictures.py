@@ -1,12 +1,13 @@
 """Pictures of the nonlinearity tables, and of filters over training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from experiments.lab import Check
 from experiments.nonlinearity_cells import Result
 from experiments.nonlinearity_tables import Cell, Table, Values, cell_checks
 
@@ -52,6 +53,27 @@ def tables_figure(title: str, table: Table, values: Values) -> Figure:
         ax.set_title(name, fontsize=10)
         figure.colorbar(image, ax=ax, pad=0.01)
     figure.suptitle(f"{title}: quality of features χ̄₊\n(× differs by more than max(2σ, 0.03))")
+    return figure
+
+
+def search_figure(checks: Mapping[str, Sequence[Check]]) -> Figure:
+    """Ours − published of each cell under each reading, best reading first; crosses as above."""
+    readings = list(checks)
+    cells = [check.name for check in checks[readings[0]]]
+    differences = np.array([[check.difference for check in checks[r]] for r in readings])
+    size = (5.0 + 0.62 * len(cells), 1.8 + 0.34 * len(readings))
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    image = ax.imshow(differences, cmap="RdBu", vmin=-0.3, vmax=0.3, aspect="auto")
+    for (row, column), number in np.ndenumerate(differences):
+        agrees = checks[readings[row]][column].agrees
+        text = f"{round(number, 2) + 0.0:+.2f}" + ("" if agrees else " ×")
+        colour = "white" if abs(number) > 0.15 else "black"
+        ax.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    ax.set_xticks(range(len(cells)), [name.replace(" ", "\n") for name in cells], fontsize=7)
+    ax.set_yticks(range(len(readings)), readings, fontsize=7)
+    figure.colorbar(image, ax=ax, pad=0.01)
+    figure.suptitle("Readings of the slide: ours − published (× more than max(2σ, 0.03))")
     return figure
 
 

@@ -27,7 +27,7 @@ class Activation(NamedTuple):
 # Module constants and cached makers: compiled programs are shared between equal activations.
 LINEAR = Activation(lambda u: u, jnp.ones_like, 1, True)
 RELU = Activation(
-    lambda u: jnp.where(u > 0, u, 0.0),
+    lambda u: jnp.where(u <= 0, 0.0, u),  # NaN stays NaN
     lambda u: jnp.where(u > 0, 1.0, 0.0).astype(u.dtype),
     1,
     False,

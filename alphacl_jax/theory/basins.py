@@ -52,8 +52,7 @@ def basin_members(
       ValueError: a slope out of range.
     """
     chex.assert_rank([starts, strength], [2, 0])
-    if not 0 < slope < 1:
-        raise ValueError(f"slope={slope} is out of range; g stays positive for one in (0, 1)")
+    _check_slope(slope)
     bonus = strength * jnp.eye(1, starts.shape[1], dtype=starts.dtype)
 
     def move(_: int, w: Array) -> Array:
@@ -64,6 +63,11 @@ def basin_members(
     return jax.lax.fori_loop(0, num_steps, move, starts)[:, 0] > 0.5
 
 
+def _check_slope(slope: float) -> None:
+    if not 0 < slope < 1:
+        raise ValueError(f"slope={slope} is out of range; g stays positive for one in (0, 1)")
+
+
 def predicted_basin(strength: float, dim: int, *, slope: float = 0.5) -> float | None:
     """The basin as a fraction of the sphere where it has a closed form (above), else None.
 
@@ -71,7 +75,15 @@ def predicted_basin(strength: float, dim: int, *, slope: float = 0.5) -> float |
       strength: c, at least 0.
       dim: at least 2.
       slope: of g, in (0, 1).
+
+    Raises:
+      ValueError: out of range.
     """
+    _check_slope(slope)
+    if dim < 2:
+        raise ValueError(f"dim={dim} is out of range; it must be at least 2")
+    if not strength >= 0:
+        raise ValueError(f"strength={strength} is out of range; it must be at least 0")
     if strength >= slope:
         return 0.5
     if strength == 0:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.theory.decomposition import svd_in_turn
 from alphacl_jax.theory.linear import Layers, end_to_end
 
 Velocity = Callable[[Layers, Array], Layers]
@@ -150,10 +151,9 @@ def alignment_matrix(w1: Array, w2: Array) -> Array:
     rank that the shapes allow. The identity matrix is perfect alignment.
     """
     chex.assert_equal(w1.shape[0], w2.shape[1])
-    u1 = jnp.linalg.svd(w1, full_matrices=False)[0]
-    v2t = jnp.linalg.svd(w2, full_matrices=False)[2]
-    rank = min(u1.shape[1], v2t.shape[0])
-    return jnp.abs(v2t @ u1)[:rank, :rank].T
+    first, second = svd_in_turn((w1, w2))
+    rank = min(first.u.shape[1], second.vt.shape[0])
+    return jnp.abs(second.vt @ first.u)[:rank, :rank].T
 
 
 def closed_form_rates(w1: Array, w2: Array, x_alpha: Array) -> tuple[Array, Array]:
@@ -164,8 +164,7 @@ def closed_form_rates(w1: Array, w2: Array, x_alpha: Array) -> tuple[Array, Arra
     Returns:
       Two of `[r]`, r the hidden width or the smaller rank that the shapes allow.
     """
-    _, s1, v1t = jnp.linalg.svd(w1, full_matrices=False)
-    s2 = jnp.linalg.svd(w2, compute_uv=False)
+    (_, s1, v1t), (_, s2, _) = svd_in_turn((w1, w2))
     rank = min(s1.shape[0], s2.shape[0])
     s1, s2, v1t = s1[:rank], s2[:rank], v1t[:rank]
     curvature = jnp.sum((v1t @ x_alpha) * v1t, axis=1)

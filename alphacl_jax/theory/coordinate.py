@@ -68,11 +68,14 @@ def descend(
       x_pos: second views `[n, dim]`.
       family: the loss.
       step_size: η.
-      steps: how many.
+      steps: how many, at least 1.
 
     Returns:
       The parameters after each step, the start first (a leading axis of steps + 1), and L at
       each, `[steps + 1]`.
+
+    Raises:
+      ValueError: steps < 1.
     """
     loss = jax.value_and_grad(partial(loss_sum, network))
 
@@ -94,7 +97,7 @@ def alternate(
 ) -> tuple[Params, Array]:
     """Alternation: the min player's exact α, then one ascent step of η/2 on `E_α` at that α.
 
-    Args as in `descend`; returns the parameters likewise, and `E_α` in place of L.
+    Args and errors as in `descend`; returns the parameters likewise, and `E_α` in place of L.
     """
 
     def energy(params: Params, alpha: Array) -> Array:

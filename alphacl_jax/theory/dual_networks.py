@@ -202,7 +202,12 @@ def probe_accuracy(features: Array, labels: Array, penalty: float = 1e-3) -> Arr
       features: `[n, dim]`, n ≥ 4, used as given: what has collapsed is not blown up again.
       labels: `[n]` of ±1.
       penalty: of the squared weights, beside a mean squared error; the offset is free.
+
+    Raises:
+      AssertionError: from chex, for other ranks, or another number of labels.
     """
+    chex.assert_rank([features, labels], [2, 1])
+    chex.assert_equal_shape_prefix([features, labels], 1)
     half = features.shape[0] // 2
     x, y = features[:half], labels[:half]
     mean, offset = jnp.mean(x, axis=0, keepdims=True), jnp.mean(y)

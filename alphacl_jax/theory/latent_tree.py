@@ -25,6 +25,7 @@ Levels = tuple[Array, ...]
 Weights = tuple[Array, ...]
 
 _BATCH_NORM_EPSILON = 1e-5
+_MOST_LEAVES = 4096
 # Polarities of 1 make leaves certain; atanh needs them a little below.
 _ALMOST_ONE = 1 - 1e-6
 
@@ -49,21 +50,28 @@ class TreeShape:
 
     def __post_init__(self) -> None:
         require_at_least(self, depth=1, children=2, width=1, outputs=2)
-        if self.children**self.depth > 4096:
+        # By logarithms: the number itself may be too long to compute.
+        if self.depth * math.log(self.children) > math.log(_MOST_LEAVES) + 1e-9:
             raise ValueError(
-                f"depth={self.depth} with children={self.children} makes "
-                f"{self.children**self.depth} leaves; take a smaller tree (at most 4096)"
+                f"depth={self.depth} with children={self.children} makes more than "
+                f"{_MOST_LEAVES} leaves; take a smaller tree"
             )
 
 
-def check_polarity(lowest_polarity: float) -> None:
+def check_polarity(lowest_polarity: Array | float) -> None:
     """Raises ValueError where δ is outside [0, 1]."""
     if not 0 <= lowest_polarity <= 1:
         raise ValueError(f"lowest_polarity={lowest_polarity} must be in [0, 1]")
 
 
 def sample_polarities(key: Array, shape: TreeShape, lowest_polarity: Array | float) -> Levels:
-    """ρ of each edge, uniform in [δ, 1]: for levels 1 to depth, `[children^level]`."""
+    """ρ of each edge, uniform in [δ, 1]: for levels 1 to depth, `[children^level]`.
+
+    Raises:
+      ValueError: for a δ outside [0, 1], where it is no traced value.
+    """
+    if not isinstance(lowest_polarity, jax.core.Tracer):
+        check_polarity(lowest_polarity)
     counts = [shape.children**level for level in range(1, shape.depth + 1)]
     rho = jax.random.uniform(key, (sum(counts),), minval=lowest_polarity, maxval=1.0)
     return tuple(jnp.split(rho, np.cumsum(counts)[:-1]))

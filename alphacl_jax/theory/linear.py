@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.theory.decomposition import svd_in_turn
 
 Layers = tuple[Array, ...]
 
@@ -240,13 +241,9 @@ def largest_angle(w: Array, basis: Array) -> Array:
 
 
 def rank_one_residuals(layers: Layers) -> Array:
-    """`√(Σ_{k>1} σ_k²)/‖W_l‖_F` of each layer, `[L]`: 0 where a layer has rank one."""
-
-    def residual(w: Array) -> Array:
-        sigma = jnp.linalg.svd(w, compute_uv=False)
-        return jnp.linalg.norm(sigma[1:]) / jnp.linalg.norm(sigma)
-
-    return jnp.stack([residual(w) for w in layers])
+    """`√(Σ_{k>1} σ_k²)/‖W_l‖_F` of each layer, `[L]`: 0 at rank one, NaN where W_l = 0."""
+    spectra = [svd.sigma for svd in svd_in_turn(layers)]
+    return jnp.stack([jnp.linalg.norm(s[1:]) / jnp.linalg.norm(s) for s in spectra])
 
 
 def top_alignments(layers: Layers, v0: Array) -> Array:
@@ -259,7 +256,7 @@ def top_alignments(layers: Layers, v0: Array) -> Array:
       layers: W_1 … W_L.
       v0: unit vector `[n_0]`, what the first layer should read.
     """
-    u, _, vt = zip(*(jnp.linalg.svd(w, full_matrices=False) for w in layers), strict=True)
+    u, _, vt = zip(*svd_in_turn(layers), strict=True)
     left = [v0, *(a[:, 0] for a in u[:-1])]
     return jnp.stack([jnp.abs(b[0] @ a) for a, b in zip(left, vt, strict=True)])
 
@@ -272,8 +269,5 @@ def sign_deviations(layers: Layers) -> Array:
     if len(layers) < 2:
         raise ValueError("one layer has no inner layers; sign_deviations needs two or more")
 
-    def deviation(w: Array) -> Array:
-        u = jnp.linalg.svd(w, full_matrices=False)[0][:, 0]
-        return jnp.max(jnp.abs(jnp.abs(u) * jnp.sqrt(1.0 * w.shape[0]) - 1.0))
-
-    return jnp.stack([deviation(w) for w in layers[:-1]])
+    tops = [svd.u[:, 0] for svd in svd_in_turn(layers[:-1])]
+    return jnp.stack([jnp.max(jnp.abs(jnp.abs(u) * len(u) ** 0.5 - 1.0)) for u in tops])

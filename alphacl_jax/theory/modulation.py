@@ -19,6 +19,7 @@ References:
   "2-layer nonlinear networks", "Global modulation").
 """
 
+import math
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -85,7 +86,7 @@ def tilted_fields(
       num_values: of each field, at least 2.
       dim: of a value, at least 2.
       prior: P[z = 1], in (0, 1).
-      tilt: at least 0; at 0 nothing depends on z.
+      tilt: above 0; at 0 nothing would depend on z, and the theory has nothing to say.
 
     Raises:
       ValueError: out of range.
@@ -96,8 +97,8 @@ def tilted_fields(
             raise ValueError(f"{name}={size} is out of range; it must be at least 2")
     if not 0 < prior < 1:
         raise ValueError(f"prior={prior} is out of range; it must be in (0, 1)")
-    if tilt < 0:
-        raise ValueError(f"tilt={tilt} is out of range; it must be at least 0")
+    if not 0 < tilt < math.inf:
+        raise ValueError(f"tilt={tilt} is out of range; it must be above 0 and finite")
     key_values, key_directions = jax.random.split(key)
     values = jax.random.normal(key_values, (num_fields, num_values, dim))
     u = jax.random.normal(key_directions, (num_fields, dim))

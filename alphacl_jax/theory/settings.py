@@ -1,22 +1,23 @@
 """Checks that the settings of this folder's trainings share."""
 
+import math
 from typing import Any
 
 
 def require_at_least(settings: Any, **least: float) -> None:
-    """Raises ValueError where an attribute is below its bound, or NaN."""
+    """Raises ValueError where an attribute is below its bound, NaN or infinite."""
     for name, bound in least.items():
         value = getattr(settings, name)
-        if not value >= bound:
-            raise ValueError(f"{name}={value} must be at least {bound}")
+        if not bound <= value < math.inf:
+            raise ValueError(f"{name}={value} must be at least {bound}, and finite")
 
 
 def require_positive(settings: Any, *names: str) -> None:
-    """Raises ValueError where an attribute is not above 0."""
+    """Raises ValueError where an attribute is not above 0, or infinite."""
     for name in names:
         value = getattr(settings, name)
-        if not value > 0:
-            raise ValueError(f"{name}={value} must be positive")
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name}={value} must be positive and finite")
 
 
 def require_whole_looks(settings: Any) -> None:

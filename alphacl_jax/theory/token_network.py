@@ -176,7 +176,7 @@ def feature_quality(cosines: Array, relevant: Array, linear: Array) -> Array:
 
     The mean over locations of `χ₊ = mean over a of max_m cos(w_km, u_a)`, a being the tokens that
     occur in a pattern at this location; |cos| for a linear network, where a filter's sign is of
-    no meaning. Locations without such tokens do not count.
+    no meaning. Locations without such tokens do not count; NaN where no location has one.
 
     Args:
       cosines: `[locations, filters, tokens]`.
@@ -187,4 +187,4 @@ def feature_quality(cosines: Array, relevant: Array, linear: Array) -> Array:
     counts = jnp.sum(relevant, axis=1)
     sums = jnp.sum(jnp.where(relevant, best, 0.0), axis=1)
     by_location = sums / jnp.maximum(counts, 1)
-    return jnp.sum(by_location) / jnp.maximum(jnp.sum(counts > 0), 1)
+    return jnp.sum(by_location) / jnp.sum(counts > 0)

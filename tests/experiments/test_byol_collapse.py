@@ -67,7 +67,7 @@ def test_checks_are_of_the_combinations_that_theory_speaks_of():
         ({"lowest_polarity": 2}, r"--lowest_polarity=2.0 must be in \[0, 1\]"),
         ({"learning_rate": 0}, "--learning_rate=0.0 must be positive"),
         ({"target_momentum": 1}, r"--target_momentum=1.0 must be in \[0, 1\)"),
-        ({"contrast_steps": 30}, "steps=30 must be a multiple of every=20"),
+        ({"contrast_steps": 30}, "--contrast_steps=30 must be a multiple of 20"),
     ],
 )
 def test_impossible_settings_are_refused(tmp_path, change, message):

@@ -79,12 +79,38 @@ def test_all_numbers_are_kept(tmp_path, capsys):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"--workdir=.*file/inside cannot be made"):
+    with pytest.raises(RunError, match=r"--workdir=.*file/inside cannot be made or written to"):
         Lab(make_values(f"--workdir={tmp_path / 'file' / 'inside'}"))
+    with pytest.raises(RunError, match="--workdir= is empty"):
+        Lab(make_values("--workdir="))
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_at_once():
+    with pytest.raises(RunError, match="--workdir=/proc/1 cannot be made or written to"):
+        Lab(make_values("--workdir=/proc/1"))
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_numbers_that_are_none_are_refused(tmp_path, number):
+    values = flags.FlagValues()
+    define_lab_flags("some", values)
+    flags.DEFINE_float("noise", 1.0, "", module_name="experiments.some", flag_values=values)
+    values(["script", f"--workdir={tmp_path / 'new'}", f"--noise={number}"])
+    with pytest.raises(RunError, match=f"--noise={number} must be a finite number"):
+        Lab(values)
+    assert not (tmp_path / "new").exists()
+
+
+def test_results_are_strict_json(tmp_path):
+    experiment = Lab(make_values(f"--workdir={tmp_path}"))
+    experiment.finish({"curve": [1.0, float("nan")], "at": (np.inf,)}, {"table": []})
+    text = (tmp_path / "results.json").read_text()
+    found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found["results"] == {"curve": [1.0, None], "at": [None]}
 
 
 def test_a_refused_setting_leaves_no_folder_behind(tmp_path):
-    new, old, written = (tmp_path / name for name in ("new", "old", "written"))
+    new, old, written = (tmp_path / name for name in ("a/b/new", "old", "written"))
     old.mkdir()
 
     def refuse(folder):
@@ -97,7 +123,7 @@ def test_a_refused_setting_leaves_no_folder_behind(tmp_path):
     for folder in (new, old, written):
         with pytest.raises(ValueError, match="impossible"):
             refuse(folder)
-    assert not new.exists()
+    assert not (tmp_path / "a").exists()
     assert old.exists()
     assert (written / "line.png").exists()
 

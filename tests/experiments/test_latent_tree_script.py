@@ -83,9 +83,10 @@ def test_claims_count_cells():
         ({"widths": "2,0"}, "width=0 must be at least 1"),
         ({"lowest_polarities": "1.5"}, r"lowest_polarity=1.5 must be in \[0, 1\]"),
         ({"lowest_polarities": "a"}, "--lowest_polarities=a must be numbers"),
+        ({"depths": "3.0"}, "--depths=3.0 must be whole numbers separated by commas"),
         ({"widths": "5,5"}, "--widths=5,5 must be one or more different numbers"),
         ({"temperature": "0"}, "--temperature=0.0 must be positive"),
-        ({"depths": "20"}, "depth=20 with --children=2 makes 1048576 leaves"),
+        ({"depths": "20"}, "depth=20 with --children=2 makes more than 4096 leaves"),
     ],
 )
 def test_impossible_settings_are_refused(tmp_path, change, message):

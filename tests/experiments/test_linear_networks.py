@@ -87,10 +87,14 @@ def test_starts_that_stay_away_are_told_and_left_out_of_the_rest():
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("--depths=1,2", "--depths=1,2 must be a list of whole numbers of 2 and more"),
+        ("--depths=1,2", "--depths=1,2 must be a list of different whole numbers of 2"),
+        ("--depths=2,2", "--depths=2,2 must be a list of different whole numbers"),
         ("--depths=two", "--depths=two must be"),
         ("--depths=", "--depths= must be"),
-        ("--components=13", "--components=13 must be a list of whole numbers from 1 to 12"),
+        (
+            "--components=13",
+            "--components=13 must be a list of different whole numbers from 1 to 12",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(argument, message, tmp_path):

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_runs import script_values
+from tiny_runs import assert_picture, script_values
 
 from experiments import nonlinearity, nonlinearity_search
 from experiments.main import plain_errors
@@ -149,6 +149,9 @@ def test_conditions_of_the_tables():
     [
         (["--fixed=4"], r"--fixed=4 locations cannot be fixed in sequences of --locations=3"),
         (["--tokens=9"], r"--per_location=10 tokens cannot be chosen of --tokens=9"),
+        (["--fixed=0"], r"--fixed=0 leaves no token to be found"),
+        (["--learning_rate=0"], r"--learning_rate=0 must be above 0"),
+        (["--learning_rate=nan"], r"--learning_rate=nan must be above 0"),
         (["--zeta=0", "--table=T2"], r"--zeta=0 is no scale"),
         (["--batch_size=1"], r"--batch_size=1 has no negatives"),
         (["--num_seeds=0"], r"--num_seeds=0 trains nothing"),
@@ -162,6 +165,19 @@ def test_impossible_settings_name_the_flag(tmp_path, arguments, message):
     values = parsed(nonlinearity, tmp_path, *arguments)
     with pytest.raises(RunError, match=message), plain_errors(values):
         nonlinearity.run(values)
+
+
+def test_the_comparison_is_refused_before_training_where_its_cell_cannot_be(tmp_path):
+    arguments = ["--compare_torch", "--tokens=4", "--per_location=1"]
+    with pytest.raises(RunError, match=r"--compare_torch trains a cell with P=5, .* --tokens=4"):
+        nonlinearity.run(parsed(nonlinearity, tmp_path, *arguments))
+
+
+@pytest.mark.slow
+def test_training_that_diverges_is_said_to(tmp_path):
+    arguments = ["--table=T3", "--per_location=1", "--betas=1", "--learning_rate=1e38"]
+    with pytest.raises(RunError, match=r"weights became NaN in P=1 β=1 .*lower --learning_rate"):
+        nonlinearity.run(parsed(nonlinearity, tmp_path, *arguments))
 
 
 def test_the_comparison_names_the_extra_where_torch_is_missing(tmp_path, monkeypatch):
@@ -179,16 +195,16 @@ def test_the_comparison_trains_the_same_cell(tmp_path, capsys, monkeypatch):
         calls.append((setting.locations, recipe.batch_size, options))
         return 0.25
 
-    monkeypatch.setattr(nonlinearity, "_torch_loop", lambda: loop)
+    monkeypatch.setattr(nonlinearity, "_torch_loop", lambda setting: loop)
     arguments = ["--table=T1", "--per_location=5", "--betas=2", "--compare_torch", "--seed=3"]
     arguments += ["--num_seeds=1"]
     nonlinearity.run(parsed(nonlinearity, tmp_path, *arguments))
     assert calls == [
         (3, 4, {"per_location": 5, "filters": 10, "steps": 4, "learning_rate": 0.02, "seed": 3})
     ]
-    assert "PyTorch loop, one seed" in capsys.readouterr().out
+    assert "PyTorch loop" in capsys.readouterr().out
     written = json.loads((tmp_path / "results.json").read_text())["results"]["beside PyTorch"]
-    assert written["PyTorch loop, one seed"]["quality"] == 0.25
+    assert written["PyTorch loop"]["quality"] == 0.25
 
 
 @pytest.mark.slow
@@ -205,6 +221,7 @@ def test_the_search_ranks_readings(tmp_path, capsys):
     keys = [(-of["within"], of["distance"]) for of in ranking]
     assert keys == sorted(keys)
     assert f"best: {ranking[0]['reading']}" in shown
+    assert_picture(tmp_path / "search.png")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +229,8 @@ def test_the_search_ranks_readings(tmp_path, capsys):
     [
         (["--cells=1:3"], r"--cells=1:3: T2 has 1:1, "),
         (["--zeta=-1"], r"--zeta=-1 is no scale"),
-        (["--learning_rates=0.1,x"], r"--learning_rates: 'x' is no number above 0"),
+        (["--learning_rates=0.1,x"], r"--learning_rates: 'x' is no finite number above 0"),
+        (["--learning_rates=inf"], r"--learning_rates: 'inf' is no finite number above 0"),
     ],
 )
 def test_the_search_refuses(tmp_path, arguments, message):

@@ -31,6 +31,8 @@ def test_the_probe_finds_what_is_there_and_nothing_else():
     seen = features + np.outer(labels, [0, 5.0, 0])
     assert dn.probe_accuracy(jnp.asarray(seen, jnp.float32), jnp.asarray(labels)) > 0.98
     assert 0.4 < dn.probe_accuracy(jnp.asarray(features, jnp.float32), jnp.asarray(labels)) < 0.6
+    with pytest.raises(AssertionError, match="shape"):
+        dn.probe_accuracy(jnp.asarray(seen, jnp.float32), jnp.asarray(labels[:-1]))
 
 
 def test_predictors():

@@ -156,7 +156,16 @@ def test_batch_norm_is_over_the_batch():
         (lambda: lt.TreeShape(children=1), "children=1 must be at least 2"),
         (lambda: lt.TreeShape(width=0), "width=0 must be at least 1"),
         (lambda: lt.TreeShape(outputs=1), "outputs=1 must be at least 2"),
-        (lambda: lt.TreeShape(depth=13), "depth=13 with children=2 makes 8192 leaves"),
+        (lambda: lt.TreeShape(depth=13), "depth=13 with children=2 makes more than 4096 leaves"),
+        (lambda: lt.TreeShape(depth=20000), "depth=20000 with children=2 makes more than"),
+        (
+            lambda: lt.sample_polarities(jax.random.key(0), lt.TreeShape(), 1.5),
+            r"lowest_polarity=1.5 must be in \[0, 1\]",
+        ),
+        (
+            lambda: lt.TreeTraining(learning_rate=np.inf),
+            "learning_rate=inf must be positive and fin",
+        ),
         (lambda: lt.TreeTraining(batch=1), "batch=1 must be at least 2"),
         (lambda: lt.TreeTraining(steps=0), "steps=0 must be at least 1"),
         (lambda: lt.TreeTraining(temperature=0.0), "temperature=0.0 must be positive"),

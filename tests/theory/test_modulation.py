@@ -172,6 +172,20 @@ def test_basins_have_their_closed_form_and_grow(dim):
 def test_slope_out_of_range(slope):
     with pytest.raises(ValueError, match=f"slope={slope} is out of range; g stays positive"):
         basin_members(jnp.ones((1, 2)), jnp.asarray(0.0), slope=slope)
+    with pytest.raises(ValueError, match=f"slope={slope} is out of range; g stays positive"):
+        predicted_basin(0.1, 2, slope=slope)
+
+
+def test_basins_out_of_range():
+    with pytest.raises(ValueError, match="strength=-0.8 is out of range; it must be at least 0"):
+        predicted_basin(-0.8, 2)
+    with pytest.raises(ValueError, match="dim=1 is out of range; it must be at least 2"):
+        predicted_basin(0.1, 1)
+
+
+def test_relu_passes_nan_on():
+    values = RELU.apply(jnp.asarray([jnp.nan, -1.0, 0.0, 2.0]))
+    np.testing.assert_array_equal(values, [np.nan, 0, 0, 2])
 
 
 def test_activations_of_another_degree_are_refused():
@@ -186,7 +200,8 @@ def test_activations_of_another_degree_are_refused():
         ({"num_values": 1}, "num_values=1 is out of range"),
         ({"dim": 0}, "dim=0 is out of range"),
         ({"prior": 1.0}, r"prior=1.0 is out of range; it must be in \(0, 1\)"),
-        ({"tilt": -1.0}, "tilt=-1.0 is out of range"),
+        ({"tilt": 0.0}, "tilt=0.0 is out of range"),
+        ({"tilt": np.nan}, "tilt=nan is out of range"),
     ],
 )
 def test_fields_out_of_range(wrong, message):
