@@ -4,7 +4,7 @@ For a ReLU network without biases, the negative gradient of any loss of the fami
 Σ_o C_alpha[∂f_o/∂W_l] vec(W_l), exactly; with uniform alpha and many samples C_alpha/Σalpha tends
 to 2 V_x0 E[.|x0]. Both are checked, and a small network is followed while it trains: the operator's
 norm, and which inputs its eigenvectors and the weights are on (a signal that makes the sample, a
-nuisance that augmentation redraws, a constant).
+nuisance that augmentation redraws, a constant); with and without false negatives.
 
   python -m experiments.covariance_operator            # about a minute
   python -m experiments.covariance_operator --quick
@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 import alphacl_jax as acl
 from alphacl_jax.evaluation.pictures import COLOURS
 from alphacl_jax.theory import covariance_operator as theory
+from alphacl_jax.theory import operator_training
 from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
 
 FAMILIES = {
@@ -115,7 +116,7 @@ def run(values: flags.FlagValues) -> None:
     seeds, steps, samples = values.num_seeds, values.steps, values.samples
     if values.quick:
         seeds, steps, samples = min(seeds, 2), max(steps // 4 // 20 * 20, 20), min(samples, 256)
-    settings = theory.OperatorSettings(
+    settings = operator_training.OperatorSettings(
         bits=values.bits,
         hidden=(values.hidden,),
         batch=values.batch_size,
@@ -126,7 +127,7 @@ def run(values: flags.FlagValues) -> None:
     limit = limit_errors(values.seed, bits=2, largest=samples)
     slope = float(np.polyfit(np.log(list(limit)), np.log(list(limit.values())), 1)[0])
     keys = jax.random.split(jax.random.key(values.seed + 1), seeds)
-    follow = jax.jit(jax.vmap(theory.watch_operator, (0, None)), static_argnums=1)
+    follow = jax.jit(jax.vmap(operator_training.watch_operator, (0, None)), static_argnums=1)
     (history,) = [
         jax.device_get(follow(keys, settings))
         for _ in progress([settings], lambda s: f"{seeds} networks in training, {s.steps} steps")
@@ -161,7 +162,7 @@ def run(values: flags.FlagValues) -> None:
     )
 
 
-def amplification_checks(history: theory.OperatorHistory) -> list[Check]:
+def amplification_checks(history: operator_training.OperatorHistory) -> list[Check]:
     """Which block of the input the operator and the weights are on, over seeds."""
     signal, nuisance, _ = range(len(theory.BLOCKS))
     seeds = len(history.norm)
@@ -180,6 +181,14 @@ def amplification_checks(history: theory.OperatorHistory) -> list[Check]:
             "the lowest one is more on the nuisance than the signal",
             start_bottom[:, nuisance] > start_bottom[:, signal],
         ),
+        count(
+            "it is on the signal at the end where false negatives are left out of alpha",
+            history.apart_mass[:, -1, signal] > 0.5,
+        ),
+        count(
+            "false negatives have most of alpha at the end, not at the start",
+            (history.false_share[:, 0] < 0.5) & (history.false_share[:, -1] > 0.5),
+        ),
         count("training raises the weights' mass on the signal", end[:, signal] > start[:, signal]),
         count(
             "training lowers the weights' mass on the nuisance",
@@ -188,7 +197,9 @@ def amplification_checks(history: theory.OperatorHistory) -> list[Check]:
     ]
 
 
-def picture(limit: dict[int, float], history: theory.OperatorHistory, steps: int) -> Figure:
+def picture(
+    limit: dict[int, float], history: operator_training.OperatorHistory, steps: int
+) -> Figure:
     """Error of the limit, the operator's norm, eigenvectors by block, weights by block."""
     figure = Figure(figsize=(12.0, 7.6), layout="constrained")
     (error_ax, norm_ax), (top_ax, weight_ax) = figure.subplots(2, 2)
@@ -214,6 +225,9 @@ def picture(limit: dict[int, float], history: theory.OperatorHistory, steps: int
     norm_ax.set_ylim(bottom=0)
     norm_ax.legend()
     _block_lines(top_ax, times, history.top_mass)
+    apart = np.asarray(history.apart_mass)[:, :, 0].mean(axis=0)
+    top_ax.plot(times, apart, "--", color=COLOURS[0], label="signal, without false negatives")
+    top_ax.legend(fontsize="small")
     top_ax.set(title="Top eigenvector of the operator", ylabel="part of its squared norm")
     _block_lines(weight_ax, times, history.weight_mass)
     weight_ax.set(title="First-layer weights", ylabel="part of their squared norm")

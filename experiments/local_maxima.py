@@ -2,13 +2,14 @@
 
 Every sample shows one of several patterns. For linear, ReLU, leaky ReLU and monomial activations
 the script finds all local maxima of E(w) = wᵀA(w)w on the unit sphere, A(w) the contrastive
-covariance of the gated data; tests the stability condition λ_gap(w*) > L at each; and counts how
-many patterns a layer of K nodes with diverse starts finds.
+covariance of the gated data; tests the stability condition λ_gap(w*) > L at each; and trains
+layers of K nodes with diverse starts to count how many patterns each finds.
 
     python -m experiments.local_maxima
     python -m experiments.local_maxima --patterns=6 --dim=8 --cosine=0
 """
 
+from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -18,14 +19,22 @@ from absl import flags
 
 from alphacl_jax.theory.activations import LINEAR, RELU, Activation, leaky_relu, monomial
 from alphacl_jax.theory.local_maxima import (
+    Ends,
     LocalMaxima,
     ascend,
+    distinct_maxima,
     find_local_maxima,
     node_covariance,
     node_energy,
-    patterns_found,
+    train_layers,
 )
-from alphacl_jax.theory.patterns import NodeData, equiangular_patterns, pattern_data
+from alphacl_jax.theory.patterns import (
+    NodeData,
+    equiangular_patterns,
+    expected_patterns,
+    pattern_data,
+    prediction_error,
+)
 from alphacl_jax.theory.stability import stability
 from experiments import local_maxima_pictures as pictures
 from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
@@ -38,11 +47,15 @@ _ACTIVATIONS = {
     "x³": monomial(3),
 }
 _NODES = (1, 2, 4, 8, 16, 32)
-_NUM_NETWORKS = 400
-# A maximum is a pattern's if they are within this cosine, and a start that returned to one.
+# Nodes trained for each K, in layers of K: as many for all, so that one program does for all.
+_TRAINED = 1024
+# A mean agrees with its prediction within so many standard errors.
+_ERRORS = 4.0
+# A maximum is a pattern's if they are within this cosine.
 _MATCH = 0.9
-_RETURNED = float(np.cos(0.1))
-_DISPLACEMENT = 0.2
+# L is measured within this distance of a maximum, and ascents from no further must come back to
+# within half of it.
+_RADIUS = 0.1
 
 
 class Found(NamedTuple):
@@ -100,15 +113,15 @@ def run(values: flags.FlagValues) -> None:
             "stability": _stability_checks(found)
             + _saddle_checks(jax.random.fold_in(key, 3), data, values.starts),
         }
-        nodes = _patterns_of_layers(found, values.starts, values.seed)
-        counted["layers of K nodes"] = _layer_checks(nodes, values.patterns)
-        sphere = _sphere(jax.random.fold_in(key, 2), values.noise)
+        layers = _layers(jax.random.fold_in(key, 4), data, patterns)
+        counted["layers of K nodes"] = _layer_checks(layers, values.patterns)
+        sphere = pictures.energies_on_sphere(jax.random.fold_in(key, 2), values.noise)
     for title, rows in counted.items():
         lab.show(format_checks(title, rows, expected="theory") + "\n")
     lab.picture("sphere.png", pictures.sphere(sphere))
     lab.picture("maxima.png", pictures.maxima(_as_json(found)))
-    lab.picture("layers.png", pictures.layers(nodes, values.patterns))
-    lab.finish({"activations": _as_json(found), "layers": nodes}, counted)
+    lab.picture("layers.png", pictures.layers(layers, values.patterns))
+    lab.finish({"activations": _as_json(found), "layers": layers}, counted)
 
 
 def _analyse(
@@ -117,7 +130,7 @@ def _analyse(
     key_starts, key_samples, key_displaced = jax.random.split(key, 3)
     maxima = find_local_maxima(key_starts, data, activation, num_starts=starts)
     w = jnp.asarray(maxima.weights)
-    at = jax.jit(jax.vmap(lambda w: stability(key_samples, w, data, activation)))(w)
+    at = jax.jit(jax.vmap(lambda w: stability(key_samples, w, data, activation, radius=_RADIUS)))(w)
     return Found(
         maxima,
         np.asarray(w @ patterns.T),
@@ -130,7 +143,7 @@ def _analyse(
 def _returned(
     key: jax.Array, w: jax.Array, data: NodeData, activation: Activation, ascents: int
 ) -> np.ndarray:
-    """For each of `w`, the share of the ascents from 0.2 rad beside it that come back to it.
+    """For each of `w`, the share of the ascents from 0.1 rad beside it that come back to it.
 
     Args:
       ascents: in all; as many as the search for maxima has, so that one program does for both.
@@ -140,9 +153,10 @@ def _returned(
     step = jax.random.normal(key, near.shape)
     step = step - jnp.sum(step * near, axis=1, keepdims=True) * near
     step = step / jnp.linalg.norm(step, axis=1, keepdims=True)
-    displaced = np.cos(_DISPLACEMENT) * near + np.sin(_DISPLACEMENT) * step
+    # An angle of the radius has a chord below it.
+    displaced = np.cos(_RADIUS) * near + np.sin(_RADIUS) * step
     ends = ascend(displaced, data, activation)
-    back = np.asarray(jnp.sum(ends.weights * near, axis=1) > _RETURNED, np.float64)
+    back = np.asarray(jnp.sum(ends.weights * near, axis=1) > np.cos(_RADIUS / 2), np.float64)
     return np.bincount(which, back, minlength=len(w)) / np.bincount(which, minlength=len(w))
 
 
@@ -151,9 +165,9 @@ def _count_checks(found: dict[str, Found], data: NodeData, count: int) -> list[C
     for name, of in found.items():
         expected = 1 if name == "linear" else count
         checks.append(Check(f"{name}: local maxima", expected, len(of.maxima.energies)))
-        matched = np.unique(np.abs(of.cosines).argmax(axis=1)[np.abs(of.cosines).max(1) > _MATCH])
         if name != "linear":
-            checks.append(Check(f"{name}: patterns at a maximum", count, len(matched)))
+            matched = _count_distinct(_matched(of.cosines))
+            checks.append(Check(f"{name}: patterns at a maximum", count, matched))
     w = jnp.asarray(found["linear"].maxima.weights[0])
     top = float(jnp.linalg.eigvalsh(node_covariance(w, data, LINEAR))[-1])
     checks.append(
@@ -174,11 +188,12 @@ def _stability_checks(found: dict[str, Found]) -> list[Check]:
     checks = []
     for name, of in found.items():
         stable = of.gap > of.lipschitz
-        unstable = int((stable & (of.returned < 1)).sum())
-        checks.append(
-            Check(f"{name}: {stable.sum()} of {len(stable)} maxima have gap > L; left by an ascent",
-                  0, unstable)
-        )  # fmt: skip
+        title = f"{name}: of {len(stable)} maxima, those with gap > L"
+        checks.append(Check(title, 0, int(stable.sum()), relation=">"))
+        # Where none meets it there is nothing that an ascent could leave.
+        if stable.any():
+            left = int((stable & (of.returned < 1)).sum())
+            checks.append(Check(f"{name}: of these, left by an ascent", 0, left))
     return checks
 
 
@@ -196,70 +211,95 @@ def _saddle_checks(key: jax.Array, data: NodeData, starts: int) -> list[Check]:
     ]  # fmt: skip
 
 
-def _patterns_of_layers(found: dict[str, Found], starts: int, seed: int) -> dict[str, Any]:
-    """Distinct maxima found by layers of K nodes, from one half of the starts; and as the basins
-    that the other half measures predict."""
-    half = starts // 2
-    result: dict[str, Any] = {"nodes": [k for k in _NODES if k <= starts - half]}
+def _layers(key: jax.Array, data: NodeData, patterns: jax.Array) -> dict[str, Any]:
+    """Trains layers of K nodes, K by K, and counts what each layer finds; beside it what basins
+    measured from other starts predict."""
+    key_basins, key_layers = jax.random.split(key)
+    single = train_layers(key_basins, data, RELU, num_layers=_TRAINED, num_nodes=1)
+    labels = _pattern_of_each(single, patterns)
+    counts = np.bincount(labels[labels >= 0], minlength=len(patterns))
+    numbers = [_TRAINED // k for k in _NODES]
+    result: dict[str, Any] = {
+        "nodes": list(_NODES),
+        "layers": numbers,
+        "basins": (counts / _TRAINED).tolist(),
+        "predicted": [expected_patterns(counts / _TRAINED, k).mean for k in _NODES],
+        "error": [
+            prediction_error(counts, _TRAINED, num_nodes=k, num_layers=number)
+            for k, number in zip(_NODES, numbers, strict=True)
+        ],
+    }
     for name in ("linear", "ReLU"):
-        labels = found[name].maxima.labels
-        basins = np.bincount(labels[:half][labels[:half] >= 0]) / half
-        draws = [patterns_found(labels[half:], k, _NUM_NETWORKS, seed) for k in result["nodes"]]
-        result[name] = {
-            "mean": [float(d.mean()) for d in draws],
-            "std": [float(d.std()) for d in draws],
-            "predicted": [float(np.sum(1 - (1 - basins) ** k)) for k in result["nodes"]],
-        }
+        result[name] = {what: {"mean": [], "std": []} for what in ("maxima", "patterns")}
+    trainings = list(product(("linear", "ReLU"), _NODES))
+    for name, k in progress(trainings, lambda of: f"layers of {of[1]} {of[0]} nodes"):
+        ends = train_layers(
+            jax.random.fold_in(key_layers, k), data, _ACTIVATIONS[name],
+            num_layers=_TRAINED // k, num_nodes=k,
+        )  # fmt: skip
+        for what, found in _found_by_each(ends, patterns, _ACTIVATIONS[name]).items():
+            result[name][what]["mean"].append(float(np.mean(found)))
+            result[name][what]["std"].append(float(np.std(found)))
     return result
+
+
+def _found_by_each(ends: Ends, patterns: jax.Array, activation: Activation) -> dict[str, list[int]]:
+    """Distinct maxima that each layer's own nodes ended at, and distinct patterns among them."""
+    maxima = [
+        len(distinct_maxima(w, e, sign_symmetric=activation.sign_symmetric).energies)
+        for w, e in zip(np.asarray(ends.weights), np.asarray(ends.energies), strict=True)
+    ]
+    return {
+        "maxima": maxima,
+        "patterns": [_count_distinct(of) for of in _pattern_of_each(ends, patterns)],
+    }
+
+
+def _pattern_of_each(ends: Ends, patterns: jax.Array) -> np.ndarray:
+    """The pattern that each node found, `[layers, K]`; −1 for none, as on a plateau."""
+    labels = _matched(np.asarray(ends.weights @ patterns.T))
+    return np.where(np.asarray(ends.energies) == 0, -1, labels)
+
+
+def _matched(cosines: np.ndarray) -> np.ndarray:
+    """The pattern at each filter, −1 for none, of their cosines `[..., patterns]`."""
+    near = np.abs(cosines)
+    return np.where(near.max(axis=-1) > _MATCH, near.argmax(axis=-1), -1)
+
+
+def _count_distinct(labels: np.ndarray) -> int:
+    return len(np.unique(labels[labels >= 0]))
 
 
 def _layer_checks(layers: dict[str, Any], count: int) -> list[Check]:
-    checks = []
-    for name in ("linear", "ReLU"):
-        of = layers[name]
-        for i, k in enumerate(layers["nodes"]):
-            title = f"{name}, K = {k}: maxima found, beside Σ 1 − (1 − basin)ᴷ"
-            checks.append(Check(title, of["predicted"][i], of["mean"][i], 0.1 * count))
-    checks.append(
-        Check("ReLU: share of patterns at the largest K", 0.9, layers["ReLU"]["mean"][-1] / count,
-              relation=">")
-    )  # fmt: skip
-    return checks
+    linear, relu = layers["linear"]["maxima"]["mean"], layers["ReLU"]["patterns"]["mean"]
+    checks = [
+        Check(f"linear, K = {k}: local maxima found", 1, found)
+        for k, found in zip(layers["nodes"], linear, strict=True)
+    ]
+    # Without a basin the prediction is 0 whatever K, and its agreement would say nothing.
+    if any(layers["basins"]):
+        columns = (layers["nodes"], layers["predicted"], relu, layers["error"])
+        for k, predicted, found, error in zip(*columns, strict=True):
+            title = f"ReLU, K = {k}: patterns found, beside Σ 1 − (1 − basin)ᴷ"
+            checks.append(Check(title, predicted, found, _ERRORS * error))
+    least, most = layers["nodes"][0], layers["nodes"][-1]
+    bound = _least_share(count, most, layers["layers"][-1])
+    return [
+        *checks,
+        Check(f"ReLU: patterns at K = {most}, above K = {least}", relu[0], relu[-1], relation=">"),
+        Check(f"ReLU, K = {most}: share of the patterns", bound, relu[-1] / count, relation=">"),
+    ]
 
 
-def _sphere(key: jax.Array, noise: float) -> dict[str, Any]:
-    """Energies over the whole of a 2-sphere, of three orthonormal patterns, with their maxima."""
-    # Turned so that they surround the middle of the map, clear of its poles.
-    around = np.pi / 2 + 2 * np.pi / 3 * np.arange(3)
-    side = np.sqrt(2 / 3)
-    patterns = np.stack(
-        [np.full(3, np.sqrt(1 / 3)), side * np.cos(around), side * np.sin(around)], axis=1
-    )
-    frequencies = jnp.asarray([0.40, 0.33, 0.27])
-    data = pattern_data(key, jnp.asarray(patterns), frequencies, num_samples=128, noise=noise)
-    longitude = np.linspace(-np.pi, np.pi, 91)
-    latitude = np.linspace(-np.pi / 2, np.pi / 2, 46)
-    lon, lat = np.meshgrid(longitude, latitude)
-    w = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
-    result: dict[str, Any] = {
-        "longitude": longitude,
-        "latitude": latitude,
-        "patterns": patterns,
-    }
-    for name in ("linear", "ReLU"):
-        activation = _ACTIVATIONS[name]
-        grid = jnp.asarray(w.reshape(-1, 3))
-        energies = jax.jit(jax.vmap(lambda w, a=activation: node_energy(w, data, a)))(grid)
-        maxima = find_local_maxima(key, data, activation, num_starts=64)
-        points = maxima.weights
-        if activation.sign_symmetric:
-            points = np.concatenate([points, -points])
-        result[name] = {
-            "energy": np.asarray(energies).reshape(lon.shape),
-            "maxima": points,
-            "distinct": len(maxima.energies),
-        }
-    return result
+def _least_share(count: int, nodes: int, layers: int) -> float:
+    """The share of patterns that layers find if each basin has half its part of the sphere, less
+    the sampling error.
+
+    Of the number of patterns alone: a bound by measured basins would be 0 where none is found.
+    """
+    halves = expected_patterns(np.full(count, 0.5 / count), nodes)
+    return (halves.mean - _ERRORS * (halves.variance / layers) ** 0.5) / count
 
 
 def _as_json(found: dict[str, Found]) -> dict[str, Any]:

@@ -14,17 +14,13 @@ Networks", 2020).
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 
 import alphacl_jax as acl
-from alphacl_jax.theory.settings import require_at_least, require_positive, require_whole_looks
 
 Weights = tuple[Array, ...]
 Network = Callable[[Weights, Array], Array]
@@ -145,6 +141,20 @@ def block_views(key: Array, n: int, bits: int) -> tuple[Array, Array]:
     return first, second
 
 
+def same_sample(first: Array, second: Array, bits: int) -> Array:
+    """Which two rows of `block_views` have the same signal, and so are views of one sample.
+
+    Args:
+      first: inputs `[n, 3·bits]`.
+      second: inputs `[m, 3·bits]`.
+      bits: of the signal.
+
+    Returns:
+      `[n, m]`, booleans.
+    """
+    return jnp.all(first[:, None, :bits] == second[None, :, :bits], axis=2)
+
+
 def between_sample_variance(network: Network, weights: Weights, layer: int, bits: int) -> Array:
     """`Σ_o V_{x₀}E[∂f_o/∂W_l | x₀]` over the inputs of `block_views`, exact, by enumeration.
 
@@ -181,85 +191,6 @@ def block_mass(vectors: Array, bits: int) -> Array:
     mass = jnp.sum(blocks**2, axis=-1)
     total = jnp.sum(mass, axis=-1, keepdims=True)
     return mass / jnp.where(total > 0, total, 1.0)
-
-
-@dataclass(frozen=True)
-class OperatorSettings:
-    """Of a small SimCLR run whose operator is watched.
-
-    Attributes:
-      bits: signs per block of the input, at least 1.
-      hidden: widths of the hidden layers.
-      outputs: of the network.
-      batch: fresh pairs of views per step, at least 2.
-      steps: of SGD, at least 1.
-      learning_rate: positive, for the mean of the loss over anchors.
-      temperature: τ of InfoNCE on the outputs as they are (no normalisation).
-      every: steps between looks at the operator; divides steps.
-    """
-
-    bits: int = 4
-    hidden: tuple[int, ...] = (12,)
-    outputs: int = 4
-    batch: int = 64
-    steps: int = 400
-    learning_rate: float = 0.05
-    temperature: float = 0.5
-    every: int = 10
-
-    def __post_init__(self) -> None:
-        require_at_least(self, bits=1, outputs=1, batch=2, steps=1, every=1)
-        require_whole_looks(self)
-        require_positive(self, "learning_rate")
-
-
-class OperatorHistory(NamedTuple):
-    """What a run saw at each look, before the step: arrays `[looks]` and `[looks, 3]`."""
-
-    norm: Array  # the largest |eigenvalue| of the operator / number of anchors
-    top_mass: Array  # of the eigenvector of its largest eigenvalue, by block
-    bottom_mass: Array  # of its lowest (most negative) eigenvalue, by block
-    weight_mass: Array  # of the first layer's weights
-    loss: Array  # InfoNCE, mean over anchors
-
-
-def watch_operator(key: Array, settings: OperatorSettings) -> OperatorHistory:
-    """Trains a ReLU network with InfoNCE on `block_views` and follows layer 0's operator.
-
-    Args:
-      key: of the weights and the data; `jax.vmap` over keys gives several seeds.
-      settings: of the run.
-    """
-    family = acl.families.info_nce(settings.temperature)
-    sizes = (3 * settings.bits, *settings.hidden, settings.outputs)
-    optimizer = optax.sgd(settings.learning_rate)
-    key_weights, key_data = jax.random.split(key)
-    weights = init_relu_network(key_weights, sizes)
-
-    def loss_of(weights: Weights, x: Array, x_pos: Array) -> Array:
-        return acl.contrastive_loss(relu_network(weights, x), relu_network(weights, x_pos), family)
-
-    def step(weights: Weights, key: Array) -> tuple[Weights, Array]:
-        x, x_pos = block_views(key, settings.batch, settings.bits)
-        loss, gradient = jax.value_and_grad(loss_of)(weights, x, x_pos)
-        updates, _ = optimizer.update(gradient, optimizer.init(weights))
-        return optax.apply_updates(weights, updates), loss
-
-    def look(weights: Weights, key: Array) -> tuple[Weights, OperatorHistory]:
-        key_look, key_steps = jax.random.split(key)
-        x, x_pos = block_views(key_look, settings.batch, settings.bits)
-        operator = operator_of_loss(relu_network, weights, 0, x, x_pos, family)
-        values, vectors = jnp.linalg.eigh(operator / (2 * settings.batch))
-        top, bottom, of_weights = (
-            block_mass(v, settings.bits)
-            for v in (vectors[:, -1], vectors[:, 0], weights[0].reshape(-1))
-        )
-        after, losses = jax.lax.scan(step, weights, jax.random.split(key_steps, settings.every))
-        norm = jnp.maximum(jnp.abs(values[0]), jnp.abs(values[-1]))
-        return after, OperatorHistory(norm, top, bottom, of_weights, losses[0])
-
-    looks = settings.steps // settings.every
-    return jax.lax.scan(look, weights, jax.random.split(key_data, looks))[1]
 
 
 def limit_errors(keys: Array, weights: Weights, layer: int, n: int, bits: int) -> Array:

@@ -183,6 +183,8 @@ def distinct_maxima(
 ) -> LocalMaxima:
     """Merges ends of ascents that are the same maximum, keeping the highest of each.
 
+    On concrete arrays: how many maxima there are is no shape that a traced program could have.
+
     Args:
       weights: `[starts, dim]`, of norm 1.
       energies: `[starts]`.
@@ -190,11 +192,17 @@ def distinct_maxima(
       angle: in radians, above 0; ends nearer to a maximum than this are that maximum.
 
     Raises:
-      ValueError: an angle that is not in (0, π/2).
+      ValueError: an angle that is not in (0, π/2); weights or energies that are not finite.
     """
     if not 0 < angle < np.pi / 2:
         raise ValueError(f"angle={angle} is out of range; it must be in (0, π/2) radians")
     w, e = np.asarray(weights, np.float64), np.asarray(energies, np.float64)
+    for name, values in (("weights", w), ("energies", e)):
+        if bad := np.sum(~np.isfinite(values)):
+            raise ValueError(
+                f"{bad} of {values.size} entries of the {name} are not finite; look for NaN, "
+                "infinite or very large entries in the data and α"
+            )
     kept: list[int] = []
     labels = np.full(len(w), -1)
     for i in np.argsort(-e, kind="stable"):
@@ -235,10 +243,10 @@ def find_local_maxima(
 
     With a kinked h an ascent can be caught on a ridge, across which the gradient jumps; what rests
     with a residual goes on from the highest of 64 points within `angle`, if it is higher, up to
-    twice.
+    twice. On concrete arrays only, as `distinct_maxima`.
 
     Raises:
-      ValueError: no starts, or an angle out of range.
+      ValueError: no starts, an angle out of range, or energies that are not finite.
     """
     if num_starts < 1:
         raise ValueError(f"num_starts={num_starts} is out of range; it must be at least 1")
@@ -257,31 +265,43 @@ def find_local_maxima(
     )
 
 
-def patterns_found(labels: np.ndarray, num_nodes: int, num_networks: int, seed: int) -> np.ndarray:
-    """The number of distinct maxima that the nodes of one layer reach, for many layers.
+def train_layers(
+    key: Array,
+    data: NodeData,
+    activation: Activation,
+    *,
+    num_layers: int,
+    num_nodes: int,
+    max_steps: int = 1000,
+    tolerance: float = 1e-6,
+) -> Ends:
+    """Layers of K nodes that maximise Σ_k E(w_k), ‖w_k‖ = 1, every node from its own random start.
 
-    The nodes' objectives are independent, so a layer of K nodes is K of the single ascents.
+    The objective has one term per node and the constraint one per node, so the gradient by w_k is
+    that of E(w_k) alone: a layer's ascent is `ascend` of its K nodes side by side, each with its
+    own step size.
 
     Args:
-      labels: `[starts]`, which maximum each ascent reached, −1 for none.
-      num_nodes: K, at most the number of ascents.
-      num_networks: layers drawn, each K ascents without replacement.
-      seed: of the draws.
+      key: of the starts, uniform on the sphere.
+      data: views and α.
+      activation: h.
+      num_layers: layers, independent of one another; at least 1.
+      num_nodes: K, at least 1.
+      max_steps, tolerance: as `ascend`. What rests on a ridge of a kinked h stays there.
 
     Returns:
-      `[num_networks]`, integers in [0, K].
+      Weights `[layers, K, dim]`, energies and residuals `[layers, K]`.
 
     Raises:
-      ValueError: num_nodes below 1 or above the number of ascents.
+      ValueError: no layers or no nodes.
     """
-    if not 1 <= num_nodes <= len(labels):
-        raise ValueError(
-            f"num_nodes={num_nodes} is out of range; with {len(labels)} ascents it must be in "
-            f"[1, {len(labels)}]"
-        )
-    generator = np.random.default_rng(seed)
-    drawn = (generator.choice(labels, num_nodes, replace=False) for _ in range(num_networks))
-    return np.array([len(np.unique(reached[reached >= 0])) for reached in drawn])
+    for name, value in (("num_layers", num_layers), ("num_nodes", num_nodes)):
+        if value < 1:
+            raise ValueError(f"{name}={value} is out of range; it must be at least 1")
+    # Flat, so that layers of all sizes with as many nodes in all share one compiled program.
+    starts = jax.random.normal(key, (num_layers * num_nodes, data.x.shape[1]), data.x.dtype)
+    ends = ascend(starts, data, activation, max_steps=max_steps, tolerance=tolerance)
+    return Ends(*(v.reshape(num_layers, num_nodes, *v.shape[1:]) for v in ends))
 
 
 def _gate(w: Array, x: Array, activation: Activation) -> Array:

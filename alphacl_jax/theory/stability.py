@@ -16,6 +16,9 @@ from alphacl_jax.theory.activations import Activation
 from alphacl_jax.theory.local_maxima import node_covariance
 from alphacl_jax.theory.patterns import NodeData
 
+# How far from 1 a norm may be: above what float32 rounds, below what would move a gap.
+_UNIT = 1e-4
+
 
 class Stability(NamedTuple):
     """Of a fixed point A(w*)w* = λ*w*; scalars, or arrays under vmap.
@@ -62,20 +65,22 @@ def stability(
 
     Args:
       key: of the samples.
-      w: the fixed point w*, `[dim]`, of norm 1, dim at least 2.
+      w: the fixed point w*, `[dim]`, dim at least 2. Its norm must be 1: off the sphere neither
+        the gap nor L means anything. A traced w (under jit or vmap) is taken at its word.
       data: views and α.
       activation: h.
       radius: in (0, 1].
       num_samples: at least 1.
 
     Raises:
-      ValueError: a radius or num_samples out of range.
+      ValueError: a radius or num_samples out of range, or a norm that is not 1 within 1e-4.
     """
     chex.assert_rank(w, 1)
     if not 0 < radius <= 1:
         raise ValueError(f"radius={radius} is out of range; it must be in (0, 1]")
     if num_samples < 1:
         raise ValueError(f"num_samples={num_samples} is out of range; it must be at least 1")
+    _require_unit(w)
     a = node_covariance(w, data, activation)
     product = a @ w
     eigenvalue = w @ product
@@ -94,3 +99,11 @@ def stability(
     slopes = jnp.linalg.norm(change, ord=2, axis=(1, 2)) / distance
     residual = jnp.linalg.norm(product - eigenvalue * w) / jnp.linalg.norm(product)
     return Stability(eigenvalue, residual, eigenvalue - rest, jnp.max(slopes))
+
+
+def _require_unit(w: Array) -> None:
+    if isinstance(w, jax.core.Tracer):
+        return
+    norm = float(jnp.linalg.norm(w))
+    if not abs(norm - 1) <= _UNIT:
+        raise ValueError(f"w has norm {norm:g}; it must be 1: divide w by its norm")

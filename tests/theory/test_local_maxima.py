@@ -1,5 +1,7 @@
 """One nonlinear node: its energy, its local maxima and their stability."""
 
+from itertools import product
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +14,15 @@ from alphacl_jax.theory.local_maxima import (
     find_local_maxima,
     node_covariance,
     node_energy,
-    patterns_found,
+    train_layers,
 )
-from alphacl_jax.theory.patterns import NodeData, equiangular_patterns, pattern_data
+from alphacl_jax.theory.patterns import (
+    NodeData,
+    equiangular_patterns,
+    expected_patterns,
+    pattern_data,
+    prediction_error,
+)
 from alphacl_jax.theory.stability import stability
 
 ACTIVATIONS = [LINEAR, RELU, leaky_relu(0.2), monomial(2), monomial(3)]
@@ -174,14 +182,87 @@ def test_lipschitz_constant_of_a_square(x64):
     np.testing.assert_allclose(at.eigenvalue, 64 * 0.8**4, rtol=1e-9)
 
 
-def test_patterns_found_counts_maxima_and_not_plateaus():
-    labels = np.array([0, 0, 1, 2, -1])
-    np.testing.assert_array_equal(patterns_found(labels, 5, 3, seed=0), [3, 3, 3])
-    one = patterns_found(labels, 1, 200, seed=0)
-    assert set(one) == {0, 1}
-    np.testing.assert_array_equal(one, patterns_found(labels, 1, 200, seed=0))
-    with pytest.raises(ValueError, match=r"num_nodes=6 .* with 5 ascents it must be in \[1, 5\]"):
-        patterns_found(labels, 6, 3, seed=0)
+def test_layers_ascend_the_sum_over_their_nodes(x64):
+    """Against the projected gradient of Σ_k E(w_k) by all nodes at once, by autodiff."""
+    _, data = easy_data()
+    activation = monomial(2)
+    size = {"num_layers": 2, "num_nodes": 4}
+    key = jax.random.key(5)
+    starts = train_layers(key, data, activation, **size, max_steps=0).weights
+    assert starts.shape == (2, 4, 3)
+    assert len(np.unique(np.round(starts.reshape(8, 3), 6), axis=0)) == 8
+
+    @jax.jit
+    def joint_step(_, w):
+        total = jax.grad(lambda w: sum(node_energy(v, data, activation) for v in w))(w)
+        w = w + 0.2 * total
+        return w / jnp.linalg.norm(w, axis=1, keepdims=True)
+
+    expected = jnp.stack([jax.lax.fori_loop(0, 1000, joint_step, w) for w in starts])
+    ends = train_layers(key, data, activation, **size)
+    np.testing.assert_allclose(ends.weights, expected, atol=1e-5)
+    energies = jax.vmap(jax.vmap(lambda w: node_energy(w, data, activation)))(expected)
+    np.testing.assert_allclose(ends.energies, energies, rtol=1e-8)
+    assert ends.residuals.shape == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("basins", "num_nodes"), [([0.5, 0.5], 1), ([0.5, 0.3, 0.2], 4), ([0.1, 0.0, 0.6], 3)]
+)
+def test_expected_patterns_against_every_outcome(basins, num_nodes):
+    none = 1 - sum(basins)
+    found, weight = [], []
+    for nodes in product(range(len(basins) + 1), repeat=num_nodes):
+        found.append(len(set(nodes) - {len(basins)}))
+        weight.append(np.prod([[*basins, none][node] for node in nodes]))
+    mean = np.dot(weight, found)
+    count = expected_patterns(np.array(basins), num_nodes)
+    np.testing.assert_allclose(count.mean, mean, rtol=1e-12)
+    np.testing.assert_allclose(count.variance, np.dot(weight, (found - mean) ** 2), atol=1e-12)
+
+
+def test_prediction_error_is_that_of_repeated_experiments():
+    basins, starts, nodes, layers = np.array([0.5, 0.3, 0.15]), 400, 6, 20
+    shares = [*basins, 1 - basins.sum()]
+    generator = np.random.default_rng(0)
+    differences = []
+    for _ in range(2000):
+        measured = generator.multinomial(starts, shares)[:-1] / starts
+        drawn = generator.multinomial(nodes, shares, size=layers)[:, :-1]
+        differences.append((drawn > 0).sum() / layers - expected_patterns(measured, nodes).mean)
+    error = prediction_error(basins * starts, starts, num_nodes=nodes, num_layers=layers)
+    np.testing.assert_allclose(error, np.std(differences), rtol=0.08)
+    # A basin that no start met may still be found: the error says so.
+    assert prediction_error(np.zeros(2), 50, num_nodes=32, num_layers=10**6) > 0.05
+
+
+def test_what_is_not_finite_is_no_maximum():
+    weights = np.eye(3)
+    for value in (np.nan, np.inf):
+        energies = np.array([1.0, value, 0.5])
+        with pytest.raises(ValueError, match="1 of 3 entries of the energies are not finite"):
+            distinct_maxima(weights, energies, sign_symmetric=False)
+    weights[0, 1] = np.nan
+    with pytest.raises(ValueError, match="1 of 9 entries of the weights are not finite"):
+        distinct_maxima(weights, np.ones(3), sign_symmetric=False)
+    data = random_data()
+    data = data._replace(x=data.x.at[0, 0].set(jnp.nan))
+    with pytest.raises(ValueError, match="are not finite; look for NaN"):
+        find_local_maxima(jax.random.key(1), data, LINEAR, num_starts=4)
+
+
+def test_traced_settings_are_taken_at_their_word(x64):
+    patterns, probabilities = jnp.eye(2), jnp.asarray([0.75, 0.25])
+
+    def make(probabilities, noise):
+        return pattern_data(jax.random.key(0), patterns, probabilities, num_samples=4, noise=noise)
+
+    np.testing.assert_allclose(
+        jax.jit(make)(probabilities, 0.2).x, make(probabilities, 0.2).x, rtol=1e-12
+    )
+    assert bool(jnp.isnan(jax.jit(make)(probabilities, jnp.nan).x).all())
+    of_norm = jax.vmap(lambda w: stability(jax.random.key(0), w, random_data(), LINEAR).eigenvalue)
+    assert of_norm(jnp.ones((1, 3))).shape == (1,)
 
 
 def test_patterns_have_the_cosine(x64):
@@ -221,7 +302,7 @@ def test_pattern_data_has_alpha_of_one_half_and_noise_of_its_length(x64):
             lambda: pattern_data(
                 jax.random.key(0), jnp.eye(2), jnp.ones(2) / 2, num_samples=4, noise=-1.0
             ),
-            "noise=-1.0 is out of range",
+            "noise=-1 is out of range",
         ),
         (
             lambda: pattern_data(
@@ -240,6 +321,68 @@ def test_pattern_data_has_alpha_of_one_half_and_noise_of_its_length(x64):
         (
             lambda: stability(jax.random.key(0), jnp.ones(3), random_data(), LINEAR, num_samples=0),
             "num_samples=0 is out of range",
+        ),
+        (
+            lambda: pattern_data(
+                jax.random.key(0), jnp.eye(2), jnp.ones(2) / 2, num_samples=4, noise=jnp.nan
+            ),
+            "noise=nan is out of range; it must be a finite number >= 0",
+        ),
+        (
+            lambda: pattern_data(
+                jax.random.key(0), jnp.eye(2), jnp.ones(2) / 2, num_samples=4, noise=jnp.inf
+            ),
+            "noise=inf is out of range; it must be a finite number >= 0",
+        ),
+        (
+            lambda: pattern_data(
+                jax.random.key(0), jnp.eye(2), jnp.array([1.5, -0.5]), num_samples=4, noise=0.1
+            ),
+            r"probabilities=.* is out of range; each must be at least 0",
+        ),
+        (
+            lambda: pattern_data(
+                jax.random.key(0), jnp.eye(2), jnp.array([jnp.nan, 0.5]), num_samples=4, noise=0.1
+            ),
+            r"probabilities=.* is out of range",
+        ),
+        (
+            lambda: pattern_data(
+                jax.random.key(0), jnp.eye(2), jnp.array([0.5, 0.4]), num_samples=4, noise=0.1
+            ),
+            "probabilities sum to 0.9; they must sum to 1",
+        ),
+        (
+            lambda: stability(jax.random.key(0), jnp.ones(3), random_data(), LINEAR),
+            r"w has norm 1.73205; it must be 1",
+        ),
+        (
+            lambda: stability(jax.random.key(0), jnp.full(3, jnp.nan), random_data(), LINEAR),
+            "w has norm nan; it must be 1",
+        ),
+        (
+            lambda: expected_patterns(np.array([0.6, 0.6]), 2),
+            "must be shares: at least 0, with a sum of at most 1",
+        ),
+        (
+            lambda: expected_patterns(np.array([-0.1, 0.6]), 2),
+            "must be shares",
+        ),
+        (
+            lambda: expected_patterns(np.array([0.5]), 0),
+            "num_nodes=0 is out of range",
+        ),
+        (
+            lambda: train_layers(
+                jax.random.key(0), random_data(), LINEAR, **{"num_layers": 0, "num_nodes": 2}
+            ),
+            "num_layers=0 is out of range",
+        ),
+        (
+            lambda: train_layers(
+                jax.random.key(0), random_data(), LINEAR, **{"num_nodes": 0, "num_layers": 2}
+            ),
+            "num_nodes=0 is out of range",
         ),
     ],
 )

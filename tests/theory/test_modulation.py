@@ -177,7 +177,7 @@ def test_slope_out_of_range(slope):
 
 
 def test_basins_out_of_range():
-    with pytest.raises(ValueError, match="strength=-0.8 is out of range; it must be at least 0"):
+    with pytest.raises(ValueError, match=r"strength=-0.8 is out of range; it must be at least 0"):
         predicted_basin(-0.8, 2)
     with pytest.raises(ValueError, match="dim=1 is out of range; it must be at least 2"):
         predicted_basin(0.1, 1)
