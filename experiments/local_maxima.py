@@ -9,7 +9,6 @@ layers of K nodes with diverse starts to count how many patterns each finds.
     python -m experiments.local_maxima --patterns=6 --dim=8 --cosine=0
 """
 
-from itertools import product
 from typing import Any, NamedTuple
 
 import jax
@@ -19,25 +18,22 @@ from absl import flags
 
 from alphacl_jax.theory.activations import LINEAR, RELU, Activation, leaky_relu, monomial
 from alphacl_jax.theory.local_maxima import (
-    Ends,
     LocalMaxima,
     ascend,
-    distinct_maxima,
     find_local_maxima,
     node_covariance,
     node_energy,
-    train_layers,
 )
-from alphacl_jax.theory.patterns import (
-    NodeData,
-    equiangular_patterns,
-    expected_patterns,
-    pattern_data,
-    prediction_error,
-)
+from alphacl_jax.theory.patterns import NodeData, equiangular_patterns, pattern_data
 from alphacl_jax.theory.stability import stability
 from experiments import local_maxima_pictures as pictures
 from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.local_maxima_layers import (
+    count_distinct,
+    layer_checks,
+    matched_patterns,
+    trained_layers,
+)
 
 _ACTIVATIONS = {
     "linear": LINEAR,
@@ -46,13 +42,6 @@ _ACTIVATIONS = {
     "x²": monomial(2),
     "x³": monomial(3),
 }
-_NODES = (1, 2, 4, 8, 16, 32)
-# Nodes trained for each K, in layers of K: as many for all, so that one program does for all.
-_TRAINED = 1024
-# A mean agrees with its prediction within so many standard errors.
-_ERRORS = 4.0
-# A maximum is a pattern's if they are within this cosine.
-_MATCH = 0.9
 # L is measured within this distance of a maximum, and ascents from no further must come back to
 # within half of it.
 _RADIUS = 0.1
@@ -113,8 +102,8 @@ def run(values: flags.FlagValues) -> None:
             "stability": _stability_checks(found)
             + _saddle_checks(jax.random.fold_in(key, 3), data, values.starts),
         }
-        layers = _layers(jax.random.fold_in(key, 4), data, patterns)
-        counted["layers of K nodes"] = _layer_checks(layers, values.patterns)
+        layers = trained_layers(jax.random.fold_in(key, 4), data, patterns)
+        counted["layers of K nodes"] = layer_checks(layers, values.patterns)
         sphere = pictures.energies_on_sphere(jax.random.fold_in(key, 2), values.noise)
     for title, rows in counted.items():
         lab.show(format_checks(title, rows, expected="theory") + "\n")
@@ -166,7 +155,7 @@ def _count_checks(found: dict[str, Found], data: NodeData, count: int) -> list[C
         expected = 1 if name == "linear" else count
         checks.append(Check(f"{name}: local maxima", expected, len(of.maxima.energies)))
         if name != "linear":
-            matched = _count_distinct(_matched(of.cosines))
+            matched = count_distinct(matched_patterns(of.cosines))
             checks.append(Check(f"{name}: patterns at a maximum", count, matched))
     w = jnp.asarray(found["linear"].maxima.weights[0])
     top = float(jnp.linalg.eigvalsh(node_covariance(w, data, LINEAR))[-1])
@@ -209,97 +198,6 @@ def _saddle_checks(key: jax.Array, data: NodeData, starts: int) -> list[Check]:
               relation="<"),
         Check("linear: share of ascents that return to them", 0.0, float(returned.mean())),
     ]  # fmt: skip
-
-
-def _layers(key: jax.Array, data: NodeData, patterns: jax.Array) -> dict[str, Any]:
-    """Trains layers of K nodes, K by K, and counts what each layer finds; beside it what basins
-    measured from other starts predict."""
-    key_basins, key_layers = jax.random.split(key)
-    single = train_layers(key_basins, data, RELU, num_layers=_TRAINED, num_nodes=1)
-    labels = _pattern_of_each(single, patterns)
-    counts = np.bincount(labels[labels >= 0], minlength=len(patterns))
-    numbers = [_TRAINED // k for k in _NODES]
-    result: dict[str, Any] = {
-        "nodes": list(_NODES),
-        "layers": numbers,
-        "basins": (counts / _TRAINED).tolist(),
-        "predicted": [expected_patterns(counts / _TRAINED, k).mean for k in _NODES],
-        "error": [
-            prediction_error(counts, _TRAINED, num_nodes=k, num_layers=number)
-            for k, number in zip(_NODES, numbers, strict=True)
-        ],
-    }
-    for name in ("linear", "ReLU"):
-        result[name] = {what: {"mean": [], "std": []} for what in ("maxima", "patterns")}
-    trainings = list(product(("linear", "ReLU"), _NODES))
-    for name, k in progress(trainings, lambda of: f"layers of {of[1]} {of[0]} nodes"):
-        ends = train_layers(
-            jax.random.fold_in(key_layers, k), data, _ACTIVATIONS[name],
-            num_layers=_TRAINED // k, num_nodes=k,
-        )  # fmt: skip
-        for what, found in _found_by_each(ends, patterns, _ACTIVATIONS[name]).items():
-            result[name][what]["mean"].append(float(np.mean(found)))
-            result[name][what]["std"].append(float(np.std(found)))
-    return result
-
-
-def _found_by_each(ends: Ends, patterns: jax.Array, activation: Activation) -> dict[str, list[int]]:
-    """Distinct maxima that each layer's own nodes ended at, and distinct patterns among them."""
-    maxima = [
-        len(distinct_maxima(w, e, sign_symmetric=activation.sign_symmetric).energies)
-        for w, e in zip(np.asarray(ends.weights), np.asarray(ends.energies), strict=True)
-    ]
-    return {
-        "maxima": maxima,
-        "patterns": [_count_distinct(of) for of in _pattern_of_each(ends, patterns)],
-    }
-
-
-def _pattern_of_each(ends: Ends, patterns: jax.Array) -> np.ndarray:
-    """The pattern that each node found, `[layers, K]`; −1 for none, as on a plateau."""
-    labels = _matched(np.asarray(ends.weights @ patterns.T))
-    return np.where(np.asarray(ends.energies) == 0, -1, labels)
-
-
-def _matched(cosines: np.ndarray) -> np.ndarray:
-    """The pattern at each filter, −1 for none, of their cosines `[..., patterns]`."""
-    near = np.abs(cosines)
-    return np.where(near.max(axis=-1) > _MATCH, near.argmax(axis=-1), -1)
-
-
-def _count_distinct(labels: np.ndarray) -> int:
-    return len(np.unique(labels[labels >= 0]))
-
-
-def _layer_checks(layers: dict[str, Any], count: int) -> list[Check]:
-    linear, relu = layers["linear"]["maxima"]["mean"], layers["ReLU"]["patterns"]["mean"]
-    checks = [
-        Check(f"linear, K = {k}: local maxima found", 1, found)
-        for k, found in zip(layers["nodes"], linear, strict=True)
-    ]
-    # Without a basin the prediction is 0 whatever K, and its agreement would say nothing.
-    if any(layers["basins"]):
-        columns = (layers["nodes"], layers["predicted"], relu, layers["error"])
-        for k, predicted, found, error in zip(*columns, strict=True):
-            title = f"ReLU, K = {k}: patterns found, beside Σ 1 − (1 − basin)ᴷ"
-            checks.append(Check(title, predicted, found, _ERRORS * error))
-    least, most = layers["nodes"][0], layers["nodes"][-1]
-    bound = _least_share(count, most, layers["layers"][-1])
-    return [
-        *checks,
-        Check(f"ReLU: patterns at K = {most}, above K = {least}", relu[0], relu[-1], relation=">"),
-        Check(f"ReLU, K = {most}: share of the patterns", bound, relu[-1] / count, relation=">"),
-    ]
-
-
-def _least_share(count: int, nodes: int, layers: int) -> float:
-    """The share of patterns that layers find if each basin has half its part of the sphere, less
-    the sampling error.
-
-    Of the number of patterns alone: a bound by measured basins would be 0 where none is found.
-    """
-    halves = expected_patterns(np.full(count, 0.5 / count), nodes)
-    return (halves.mean - _ERRORS * (halves.variance / layers) ** 0.5) / count
 
 
 def _as_json(found: dict[str, Found]) -> dict[str, Any]:

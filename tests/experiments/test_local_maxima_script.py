@@ -8,8 +8,9 @@ from absl import flags
 from tiny_runs import run_script, script_values
 
 from alphacl_jax.theory.activations import RELU
+from alphacl_jax.theory.local_maxima import Ends
 from alphacl_jax.theory.patterns import equiangular_patterns, expected_patterns, pattern_data
-from experiments import local_maxima
+from experiments import local_maxima, local_maxima_layers
 from experiments.run_flags import RunError
 
 
@@ -72,7 +73,7 @@ def check_layers(linear, relu, basins):
         "linear": {"maxima": {"mean": linear}},
         "ReLU": {"patterns": {"mean": relu}},
     }
-    return {check.name: check.agrees for check in local_maxima._layer_checks(layers, 4)}
+    return {check.name: check.agrees for check in local_maxima_layers.layer_checks(layers, 4)}
 
 
 def test_layers_that_find_what_the_basins_predict_agree():
@@ -126,12 +127,12 @@ def test_trained_layers_and_a_linear_node_of_several_maxima(monkeypatch, x64):
     monkeypatch.setattr(local_maxima, "_TRAINED", 64)
     monkeypatch.setattr(local_maxima, "_NODES", (1, 16))
     data, patterns = small_data()
-    layers = local_maxima._layers(jax.random.key(1), data, patterns)
+    layers = local_maxima_layers.trained_layers(jax.random.key(1), data, patterns)
     assert layers["layers"] == [64, 4]
-    assert all(check.agrees for check in local_maxima._layer_checks(layers, 3))
-    monkeypatch.setitem(local_maxima._ACTIVATIONS, "linear", RELU)
-    layers = local_maxima._layers(jax.random.key(1), data, patterns)
-    wrong = [c.name for c in local_maxima._layer_checks(layers, 3) if not c.agrees]
+    assert all(check.agrees for check in local_maxima_layers.layer_checks(layers, 3))
+    monkeypatch.setitem(local_maxima_layers.ACTIVATIONS, "linear", RELU)
+    layers = local_maxima_layers.trained_layers(jax.random.key(1), data, patterns)
+    wrong = [c.name for c in local_maxima_layers.layer_checks(layers, 3) if not c.agrees]
     assert "linear, K = 16: local maxima found" in wrong
     assert not any(name.startswith("ReLU") for name in wrong)
 
@@ -140,9 +141,11 @@ def test_maxima_at_no_pattern_are_no_share_of_the_patterns():
     """One pattern found twice, a plateau at another, a maximum at none."""
     patterns = jnp.eye(3)
     weights = jnp.asarray([[[1.0, 0, 0], [0.95, 0.3122, 0], [0, 0, 1], [0.6, 0.8, 0]]])
-    ends = local_maxima.Ends(weights, jnp.asarray([[3.0, 2.0, 0.0, 1.0]]), jnp.zeros((1, 4)))
-    np.testing.assert_array_equal(local_maxima._pattern_of_each(ends, patterns), [[0, 0, -1, -1]])
-    found = local_maxima._found_by_each(ends, patterns, RELU)
+    ends = Ends(weights, jnp.asarray([[3.0, 2.0, 0.0, 1.0]]), jnp.zeros((1, 4)))
+    np.testing.assert_array_equal(
+        local_maxima_layers._pattern_of_each(ends, patterns), [[0, 0, -1, -1]]
+    )
+    found = local_maxima_layers._found_by_each(ends, patterns, RELU)
     assert found == {"maxima": [3], "patterns": [1]}
 
 
@@ -173,7 +176,7 @@ def test_ascents_start_within_the_radius_of_L_and_must_move_to_return(monkeypatc
 
     def rest(starts, *_):
         started.append(starts)
-        return local_maxima.Ends(starts, jnp.ones(len(starts)), jnp.zeros(len(starts)))
+        return Ends(starts, jnp.ones(len(starts)), jnp.zeros(len(starts)))
 
     monkeypatch.setattr(local_maxima, "ascend", rest)
     returned = local_maxima._returned(jax.random.key(0), patterns, data, RELU, 12)

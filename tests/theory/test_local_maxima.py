@@ -14,8 +14,8 @@ from alphacl_jax.theory.local_maxima import (
     find_local_maxima,
     node_covariance,
     node_energy,
-    train_layers,
 )
+from alphacl_jax.theory.node_layers import train_layers
 from alphacl_jax.theory.patterns import (
     NodeData,
     equiangular_patterns,
