@@ -124,8 +124,8 @@ def small_data():
 
 def test_trained_layers_and_a_linear_node_of_several_maxima(monkeypatch, x64):
     """The rows tell a node of one maximum from one of several: a ReLU called linear differs."""
-    monkeypatch.setattr(local_maxima, "_TRAINED", 64)
-    monkeypatch.setattr(local_maxima, "_NODES", (1, 16))
+    monkeypatch.setattr(local_maxima_layers, "_TRAINED", 64)
+    monkeypatch.setattr(local_maxima_layers, "_NODES", (1, 16))
     data, patterns = small_data()
     layers = local_maxima_layers.trained_layers(jax.random.key(1), data, patterns)
     assert layers["layers"] == [64, 4]
