@@ -182,11 +182,11 @@ def amplification_checks(history: operator_training.OperatorHistory) -> list[Che
             start_bottom[:, nuisance] > start_bottom[:, signal],
         ),
         count(
-            "it is on the signal at the end where false negatives are left out of alpha",
+            "the top one at the end, without false negatives in alpha, is on the signal",
             history.apart_mass[:, -1, signal] > 0.5,
         ),
         count(
-            "false negatives have most of alpha at the end, not at the start",
+            "false negatives hold most of alpha at the end, and did not at the start",
             (history.false_share[:, 0] < 0.5) & (history.false_share[:, -1] > 0.5),
         ),
         count("training raises the weights' mass on the signal", end[:, signal] > start[:, signal]),

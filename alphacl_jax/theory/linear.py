@@ -130,7 +130,10 @@ def normalize_layer(w: Array) -> Array:
 
 
 def normalize_filters(w: Array) -> Array:
-    """Each row scaled to `‖w_k‖ = 1/√n`, n rows: the constraint of Corollary 3."""
+    """Each row scaled to `‖w_k‖ = 1/√n`, n rows: the constraint of Corollary 3.
+
+    A row of zeros becomes NaN.
+    """
     return w / (jnp.linalg.norm(w, axis=1, keepdims=True) * jnp.sqrt(1.0 * w.shape[0]))
 
 
