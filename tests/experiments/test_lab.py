@@ -151,6 +151,7 @@ def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, tmp_path):
         lab.main(run, "text")
 
 
+@pytest.mark.slow  # a process of its own
 def test_help_may_be_cut_short():
     with start("covariance_operator", "--help") as process:
         process.stdout.close()  # as `| head` does
