@@ -127,7 +127,8 @@ def sample_views(
     if batch < 1:
         raise ValueError(f"batch={batch} is empty; it must be at least 1")
     # One draw for all: a program's compile time goes by the number of draws.
-    draws = jax.random.uniform(key, (batch, 1 + 2 * setting.locations))
+    numbers = 1 + 2 * setting.locations
+    draws = jax.random.uniform(key, (batch * numbers,)).reshape(batch, numbers)
     pattern = _index(draws[:, 0], setting.patterns)
     fixed, fixed_tokens = patterns.fixed[pattern], patterns.tokens[pattern]
     first, anew = (

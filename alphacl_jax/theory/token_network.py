@@ -65,11 +65,13 @@ def init_params(key: Array, locations: int, filters: int, dim: int, outputs: int
         if value < 1:
             raise ValueError(f"{name}={value} leaves no network; it must be at least 1")
     key_filters, key_top = jax.random.split(key)
-    low, high = dim**-0.5, (locations * filters) ** -0.5
-    return Params(
-        jax.random.uniform(key_filters, (locations, filters, dim), minval=-low, maxval=low),
-        jax.random.uniform(key_top, (locations, filters, outputs), minval=-high, maxval=high),
-    )
+    nodes = locations * filters
+    low, high = dim**-0.5, nodes**-0.5
+    # Flat, then reshaped: under a vmap over keys draws of rank 3 take several times as long to
+    # compile.
+    w = jax.random.uniform(key_filters, (nodes * dim,), minval=-low, maxval=low)
+    v = jax.random.uniform(key_top, (nodes * outputs,), minval=-high, maxval=high)
+    return Params(w.reshape(locations, filters, dim), v.reshape(locations, filters, outputs))
 
 
 def embed_views(params: Params, embeddings: Array, views: Array, variant: Variant) -> Array:
