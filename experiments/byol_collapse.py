@@ -20,7 +20,16 @@ from absl import flags
 from alphacl_jax.theory import covariance_operator, dual_networks, implicit_contrast, latent_tree
 from experiments import benchmarking
 from experiments.byol_collapse_pictures import picture_of_contrast, picture_of_grid
-from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.lab import (
+    Check,
+    Lab,
+    define_lab_flags,
+    format_checks,
+    in_progress,
+    main,
+    progress,
+    require_finite_loss,
+)
 from experiments.run_flags import RunError
 
 # Unit embeddings of a constant have variance 0; those of random directions 1.
@@ -114,11 +123,8 @@ def train_grid(values: flags.FlagValues, seeds: int, steps: int, depth: int) -> 
         lambda item: f"predictor {item[1][0]}, BatchNorm {'on' if item[1][1] else 'off'}",
     ):
         result = jax.device_get(run(keys, values.lowest_polarity, stop, average, shape, training))
-        if not np.isfinite(result.losses).all():
-            raise RunError(
-                f"--learning_rate={values.learning_rate} is too large: the loss is infinite with "
-                f"predictor {predictor}, BatchNorm {'on' if norm else 'off'}"
-            )
+        where = f"with predictor {predictor}, BatchNorm {'on' if norm else 'off'}"
+        require_finite_loss(result.losses, values, "learning_rate", where)
         for i, switch in enumerate(switches):
             cell = dual_networks.ByolResult(*(v[i] for v in result))
             grid[Combination(predictor, norm, *switch)] = cell
@@ -216,10 +222,10 @@ def run(values: flags.FlagValues) -> None:
         jax.vmap(implicit_contrast.watch_contrast, (0, None, None, None)), static_argnums=(2, 3)
     )
     keys = jax.random.split(jax.random.key(values.seed + 1), seeds)
-    (history,) = [
-        jax.device_get(follow(keys, values.lowest_polarity, shape, settings))
-        for _ in progress([settings], lambda s: f"the implicit term, {s.steps} steps")
-    ]
+    history = in_progress(
+        f"the implicit term, {contrast_steps} steps",
+        lambda: jax.device_get(follow(keys, values.lowest_polarity, shape, settings)),
+    )
 
     checks = {
         "collapse": collapse_checks(grid),

@@ -14,7 +14,7 @@ from jax import Array
 import alphacl_jax as acl
 from alphacl_jax.evaluation.spectrum import singular_values
 from alphacl_jax.theory import collapse, linear
-from experiments.run_flags import RunError
+from experiments.lab import require_finite_loss
 
 _COLLAPSED = 1e-3  # an embedding dimension counts as lost below this part of the largest variance
 _FIXED_START = 0.1  # scale of the layers under fixed α: small, as the theory has it
@@ -137,10 +137,7 @@ def trained(
             w, x, x_pos, acl.families.info_nce(1.0), values.step_size, steps, 40
         )
     )(layers)
-    if not np.isfinite(losses).all():
-        raise RunError(
-            f"--step_size={values.step_size} is too large: the loss of {depth} layers is infinite"
-        )
+    require_finite_loss(losses, values, "step_size", f"with {depth} layers")
     products = np.asarray(jax.vmap(jax.vmap(linear.end_to_end))(path))
     spectra = np.array(
         [[singular_values(np.asarray(x) @ w.T) for w in of_seed] for of_seed in products]

@@ -22,7 +22,15 @@ import alphacl_jax as acl
 from alphacl_jax.evaluation.pictures import COLOURS
 from alphacl_jax.theory import covariance_operator as theory
 from alphacl_jax.theory import operator_training
-from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.lab import (
+    Check,
+    Lab,
+    define_lab_flags,
+    format_checks,
+    in_progress,
+    main,
+    progress,
+)
 
 FAMILIES = {
     "InfoNCE": acl.families.info_nce(0.5),
@@ -128,10 +136,10 @@ def run(values: flags.FlagValues) -> None:
     slope = float(np.polyfit(np.log(list(limit)), np.log(list(limit.values())), 1)[0])
     keys = jax.random.split(jax.random.key(values.seed + 1), seeds)
     follow = jax.jit(jax.vmap(operator_training.watch_operator, (0, None)), static_argnums=1)
-    (history,) = [
-        jax.device_get(follow(keys, settings))
-        for _ in progress([settings], lambda s: f"{seeds} networks in training, {s.steps} steps")
-    ]
+    history = in_progress(
+        f"{seeds} networks in training, {steps} steps",
+        lambda: jax.device_get(follow(keys, settings)),
+    )
 
     gradient_checks = [
         Check(f"{name}, layer {layer + 1}: relative error", 0.0, error, 1e-10)

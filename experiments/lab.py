@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from absl import flags
+from jax import Array
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
@@ -22,6 +23,7 @@ from experiments.main import plain_errors, run_main
 from experiments.run_flags import LARGEST_SEED, RunError
 
 _SECONDS_BETWEEN_LINES = 15.0
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,30 @@ def progress(items: Sequence[Any], name: Callable[[Any], str]) -> Iterator[Any]:
                 print(line, file=sys.stderr, flush=True)
             yield item
             bar.update()
+
+
+def in_progress(name: str, compute: Callable[[], _Result]) -> _Result:
+    """What one long computation returns; it is shown as an item of `progress` is."""
+    (result,) = [compute() for _ in progress([name], str)]
+    return result
+
+
+def require_finite_loss(
+    losses: np.ndarray | Array, values: flags.FlagValues, rate: str, where: str
+) -> None:
+    """Refuses a training that diverged.
+
+    Args:
+      losses: of any shape.
+      values: the flags of the run.
+      rate: the flag that has to be lower.
+      where: the training, after "the loss is infinite ".
+
+    Raises:
+      RunError: for a loss that is NaN or infinite.
+    """
+    if not np.isfinite(losses).all():
+        raise RunError(f"--{rate}={values[rate].value} is too large: the loss is infinite {where}")
 
 
 def define_lab_flags(name: str, values: flags.FlagValues = flags.FLAGS) -> None:

@@ -21,7 +21,15 @@ from matplotlib.figure import Figure
 from alphacl_jax.evaluation.pictures import COLOURS
 from alphacl_jax.theory import latent_tree as theory
 from experiments import benchmarking
-from experiments.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.lab import (
+    Check,
+    Lab,
+    define_lab_flags,
+    format_checks,
+    main,
+    progress,
+    require_finite_loss,
+)
 from experiments.run_flags import RunError
 
 Cell = tuple[int, int, float]  # depth, width, δ
@@ -111,11 +119,8 @@ def train_grid(values: flags.FlagValues, lab: Lab) -> dict[Cell, theory.TreeResu
         result = jax.device_get(run(keys, jnp.array(polarities), shape, training))
         for i, delta in enumerate(polarities):
             found[shape.depth, shape.width, delta] = theory.TreeResult(*(v[i] for v in result))
-        if not np.isfinite(result.losses).all():
-            raise RunError(
-                f"--learning_rate={values.learning_rate} is too large: the loss is infinite at "
-                f"depth {shape.depth}, width {shape.width}"
-            )
+        where = f"at depth {shape.depth}, width {shape.width}"
+        require_finite_loss(result.losses, values, "learning_rate", where)
     lab.show(f"{len(found)} cells, {seeds} seed(s) each, {steps} steps")
     return found
 

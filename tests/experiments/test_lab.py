@@ -151,6 +151,20 @@ def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, tmp_path):
         lab.main(run, "text")
 
 
+def test_one_long_computation_is_shown_and_returned(capsys):
+    assert lab.in_progress("training", lambda: 7) == 7
+    assert capsys.readouterr().err == "1 of 1: training (0 s so far)\n"
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_names_the_flag(loss):
+    values = make_values("--seed=7")
+    lab.require_finite_loss(np.ones(2), values, "seed", "with 3 layers")
+    message = "--seed=7 is too large: the loss is infinite with 3 layers"
+    with pytest.raises(RunError, match=message):
+        lab.require_finite_loss(np.array([1.0, loss]), values, "seed", "with 3 layers")
+
+
 @pytest.mark.slow  # a process of its own
 def test_help_may_be_cut_short():
     with start("covariance_operator", "--help") as process:
