@@ -1,12 +1,12 @@
 """Contrastive learning by coordinate-wise optimisation: pure, jit-compiled loss kernels."""
 
 from alphacl_jax import families, rules
-from alphacl_jax.energy import contrastive_covariance, energy
+from alphacl_jax.covariance import contrastive_covariance, energy
+from alphacl_jax.distances import l2_normalize, squared_distances
 from alphacl_jax.families import Family
 from alphacl_jax.losses import alpha_cl_loss, contrastive_loss, pairwise_importance
-from alphacl_jax.pairwise import l2_normalize, squared_distances
+from alphacl_jax.measures import statistics
 from alphacl_jax.rules import Rule
-from alphacl_jax.statistics import statistics
 
 __all__ = [
     "Family",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.pairwise import masked_logsumexp
+from alphacl_jax.distances import masked_logsumexp
 
 Scalar = float | Array
 

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax import rules
+from alphacl_jax.blocks import map_rows, resolve_tile
+from alphacl_jax.distances import paired_squared_distances
 from alphacl_jax.families import Family, anchor_losses
-from alphacl_jax.pairwise import Pairs, pair_distances, paired_squared_distances
+from alphacl_jax.layouts import Pairs, pair_distances
 from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors, views_per_sample
-from alphacl_jax.streaming import map_rows, resolve_tile
 from alphacl_jax.sums import PairSums, family_sums, rule_sums
 from alphacl_jax.tiles import tiled_values
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.distances import masked_softmax
 from alphacl_jax.families import Bound, Family, Scalar, check_scalar, family_importance
-from alphacl_jax.pairwise import masked_softmax
 from alphacl_jax.solve import solve_decreasing
 
 

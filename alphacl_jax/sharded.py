@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.pairwise import Pairs, check_views, make_pairs
+from alphacl_jax.layouts import Pairs, check_views, make_pairs
 
 AxisName = str | tuple[str, ...] | None
 

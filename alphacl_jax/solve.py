@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.pairwise import varying_like
+from alphacl_jax.distances import varying_like
 
 # Newton takes about ten steps; the rest is room for the bisection that guards it.
 _MAX_STEPS = 200

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.pairwise import (
+from alphacl_jax.distances import (
     at_most_zero,
     compute_dtype,
     distances_by_products,

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from absl import flags
 
+from alphacl_jax.cli.start import run_main
+from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.report import format_table, over_seeds
 from alphacl_jax.training.checkpoint import write_json_atomically
-from experiments.main import run_main
 from experiments.objectives import LOSSES
-from experiments.run_flags import RunError
 
 _NAMED = {
     "backprop": ["--loss=alpha_entropy", "--nostop_gradient"],

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
+from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.training.state import TrainState
 from experiments.evaluate import embeddings_of, features_of, restore_run
-from experiments.main import plain_errors, run_main
 from experiments.runs import Run
 
 

@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.data.sources import Split, in_order
+from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation import pictures
 from alphacl_jax.evaluation.features import extract_features
 from alphacl_jax.evaluation.report import evaluate_features, format_table
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
+from alphacl_jax.methods.contrastive import embed_features
 from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically
-from alphacl_jax.training.contrastive import embed_features
 from alphacl_jax.training.records import read_records
 from alphacl_jax.training.state import TrainState
-from experiments.main import plain_errors, run_main
-from experiments.run_flags import RunError, read_run
+from experiments.run_flags import read_run
 from experiments.runs import Run, make_projector, open_run, untrained_state
 
 _CHUNK = 500

@@ -4,7 +4,12 @@ from typing import Any
 
 from absl import flags
 
-from alphacl_jax import Family, Rule, families, rules
+from alphacl_jax import (
+    Family,
+    Rule,
+    families,
+    rules,
+)
 
 # Which flags each loss reads, in the order of the function's arguments.
 _FAMILIES: dict[str, tuple[str, ...]] = {

@@ -17,16 +17,16 @@ from pathlib import Path
 import jax
 from absl import flags
 
+from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.data.preview import save_preview
 from alphacl_jax.data.sources import in_order
+from alphacl_jax.errors import RunError
 from alphacl_jax.training import hosts
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
 from alphacl_jax.training.state import TrainState
 from experiments import run_flags
 from experiments.evaluate import evaluate_run
-from experiments.main import plain_errors, run_main
 from experiments.run_flags import (
-    RunError,
     claim_workdir,
     cluster_of,
     default_workdir,

@@ -9,6 +9,8 @@ from typing import Any
 
 from absl import flags
 
+from alphacl_jax.errors import RunError
+from alphacl_jax.runs.settings import LARGEST_SEED
 from alphacl_jax.training.checkpoint import write_text_atomically
 from alphacl_jax.training.hosts import Cluster
 from alphacl_jax.training.optim import OPTIMIZERS
@@ -25,12 +27,6 @@ _NOT_PART_OF_A_RUN = (
     "join_timeout",
     "heartbeat_timeout",
 )
-
-LARGEST_SEED = 2**31 - 1
-
-
-class RunError(Exception):
-    """Something that the person at the keyboard can put right; shown without a traceback."""
 
 
 def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:

@@ -14,11 +14,12 @@ from jax.sharding import Mesh
 
 from alphacl_jax.data import policies, sources
 from alphacl_jax.data.batches import Batches, open_batches
+from alphacl_jax.methods.contrastive import contrastive_method
+from alphacl_jax.methods.method import Method
 from alphacl_jax.models import heads, resnet
-from alphacl_jax.training.contrastive import contrastive_method
 from alphacl_jax.training.loop import Schedule, TrainStep
 from alphacl_jax.training.optim import make_optimizer, warmup_cosine
-from alphacl_jax.training.state import Method, TrainState
+from alphacl_jax.training.state import TrainState
 from alphacl_jax.training.step import data_mesh, make_init, make_train_step
 from experiments.objectives import make_objective
 

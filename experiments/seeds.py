@@ -11,10 +11,11 @@ from typing import Any
 from absl import flags
 
 from alphacl_jax.evaluation.report import format_table, over_seeds
+from alphacl_jax.runs.settings import LARGEST_SEED
 from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically
 from alphacl_jax.training.loop import NonFiniteLossError, train
 from alphacl_jax.training.seeds import SeedsBatches, make_seeds_step, stack_states
-from experiments.run_flags import LARGEST_SEED, claim_workdir, locked, with_flags
+from experiments.run_flags import claim_workdir, locked, with_flags
 from experiments.runs import Run, Training
 
 

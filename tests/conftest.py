@@ -10,15 +10,19 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# Rounding is looked at in programs as users compile them, and what trains needs speed.
-_FOLDERS = (Path(__file__).parent, Path(__file__).parent / "theory")
-_AS_USERS_COMPILE = ("test_tiles", "test_numerics", "test_fuzz")
+_MATHEMATICS = (Path(__file__).parent, Path(__file__).parent / "theory")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Compiles with few optimisations where mathematics is tested: most of such a test's time."""
-    quick = request.path.parent in _FOLDERS and request.path.stem not in _AS_USERS_COMPILE
+    """Compiles with few optimisations where mathematics is tested: most of such a test's time.
+
+    Rounding is looked at in programs as users compile them (`AS_USERS_COMPILE = True` in a test's
+    module), and what trains needs speed.
+    """
+    quick = request.path.parent in _MATHEMATICS and not getattr(
+        request.module, "AS_USERS_COMPILE", False
+    )
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

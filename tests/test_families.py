@@ -4,12 +4,12 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from cases import EXPONENTIAL, FAMILIES, family, layouts, smooth_family, views
 from jax.test_util import check_grads
 
 import alphacl_jax as acl
+from tests import oracle
+from tests.cases import EXPONENTIAL, FAMILIES, family, layouts, smooth_family, views
 
 N, DIM = 5, 3
 

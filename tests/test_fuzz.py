@@ -6,17 +6,18 @@ Each draw is compared with the dense float64 form on one device, within what rou
 
 import functools
 
-import bounds
 import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from cases import FAMILIES, RULES, family, layouts, rule, views
 
 import alphacl_jax as acl
+from tests import bounds, oracle
+from tests.cases import FAMILIES, RULES, family, layouts, rule, views
+
+AS_USERS_COMPILE = True
 
 AXIS = "batch"
 

@@ -8,13 +8,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from cases import FAMILIES, RULES, family, layouts, rule, views
 from jax.test_util import check_grads
-from test_layers import KERNELS
 
 import alphacl_jax as acl
+from tests import oracle
+from tests.cases import FAMILIES, RULES, family, layouts, rule, views
+from tests.test_layers import KERNELS
 
 N, DIM = 4, 3
 LAYOUTS = ("both_views", "same_view", "cross_view", "explicit", "masked")

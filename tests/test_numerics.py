@@ -7,9 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import FAMILIES, family, objectives, rule, views
 
 import alphacl_jax as acl
+from tests.cases import FAMILIES, family, objectives, rule, views
+
+AS_USERS_COMPILE = True
 
 N, DIM = 4, 3
 

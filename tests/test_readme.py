@@ -29,15 +29,16 @@ def test_commands_name_scripts_presets_and_flags_that_exist() -> None:
 
     values = flags.FlagValues()
     define_run_flags(values)
-    commands = re.findall(r"python -m experiments\.(\w+)([^\n`]*)", README)
+    commands = re.findall(r"python -m experiments\.([\w.]+)([^\n`]*)", README)
     assert {script for script, _ in commands} >= {"pretrain", "evaluate", "embed", "compare"}
     for script, arguments in commands:
-        assert (ROOT / "experiments" / f"{script}.py").is_file()
+        source = ROOT / "experiments" / f"{script.replace('.', '/')}.py"
+        assert source.is_file()
         for word in shlex.split(arguments):
             name, _, value = word.removeprefix("--").partition("=")
             if not word.startswith("--") or name == "help":
                 continue
-            own = f'"{name}"' in (ROOT / "experiments" / f"{script}.py").read_text()
+            own = f'"{name}"' in source.read_text()
             assert name == "flagfile" or name in values or own, word
             if name == "flagfile" and not value.startswith("RUN"):
                 assert (ROOT / value).is_file()

@@ -5,15 +5,15 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
-from cases import RULES, family, layouts, regularized, rule, views
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 import alphacl_jax as acl
 from alphacl_jax import rules
+from tests import oracle
+from tests.cases import RULES, family, layouts, regularized, rule, views
 
 N, DIM = 5, 3
 ALL_LAYOUTS = ("both_views", "same_view", "cross_view", "explicit", "masked")

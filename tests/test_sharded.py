@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import family, objectives, rule, views
 from jax.sharding import PartitionSpec as P
 
 import alphacl_jax as acl
+from tests.cases import family, objectives, rule, views
 
 DEVICES, N, DIM = 8, 16, 3
 MAPS = ("pmap", "shard_map", "vmap")

@@ -2,16 +2,23 @@
 
 import functools
 
-import bounds
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import FAMILIES, RULES, family, rule, smooth_family, views
 from jax.sharding import PartitionSpec as P
 
 import alphacl_jax as acl
-from alphacl_jax import pairwise, sums, tiles
+from alphacl_jax import (
+    distances,
+    layouts,
+    sums,
+    tiles,
+)
+from tests import bounds
+from tests.cases import FAMILIES, RULES, family, rule, smooth_family, views
+
+AS_USERS_COMPILE = True
 
 DIM = 3
 
@@ -73,12 +80,12 @@ def public(name, z, z_pos, **options):
 def tiled(name, z, z_pos, negatives, tile):
     """The losses of the anchors, in tiles of that side whatever is fast."""
     chosen, stop_gradient = LOSSES[name]
-    pairs = pairwise.make_pairs(z, z_pos, negatives)
+    pairs = layouts.make_pairs(z, z_pos, negatives)
     if stop_gradient is None:
         parts = sums.family_sums(chosen)
     else:
         parts = sums.rule_sums(chosen, stop_gradient)
-    d_pos = pairwise.paired_squared_distances(pairs.anchors, pairs.positives)
+    d_pos = distances.paired_squared_distances(pairs.anchors, pairs.positives)
     views_per_sample = {"both_views": 2, "same_view": 1}[negatives]
     return tiles.tiled_values(parts, pairs.anchors, d_pos, views_per_sample, tile)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alphacl_jax.energy import contrastive_covariance
+from alphacl_jax.covariance import contrastive_covariance
 from alphacl_jax.theory.activations import Activation
 from alphacl_jax.theory.patterns import NodeData
 

@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.distances import l2_normalize, paired_squared_distances
 from alphacl_jax.families import info_nce, linear
 from alphacl_jax.losses import contrastive_loss
-from alphacl_jax.pairwise import l2_normalize, paired_squared_distances
 
 _EPSILON = 1e-5  # added to variances, as is common
 

@@ -29,7 +29,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from alphacl_jax.training.state import Metrics
+from alphacl_jax.methods.method import Metrics
 from alphacl_jax.training.step import data_mesh
 
 Tree = TypeVar("Tree")

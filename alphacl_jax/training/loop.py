@@ -14,11 +14,12 @@ import numpy as np
 import optax
 
 from alphacl_jax.data.batches import Batches
+from alphacl_jax.methods.method import Metrics
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.hosts import StopVote, is_writer
 from alphacl_jax.training.records import Progress, Recorder
 from alphacl_jax.training.seeds import SeedsBatches, SeedsCheckpoints, SeedsRecorder
-from alphacl_jax.training.state import Metrics, TrainState
+from alphacl_jax.training.state import TrainState
 
 # Its second argument is what its batches yield: a batch, or a list with one per seed.
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]

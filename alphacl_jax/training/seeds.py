@@ -17,10 +17,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.data.batches import Batches, State
+from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.models.conv import compiler_options
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.records import Recorder
-from alphacl_jax.training.state import Batch, Method, Metrics, TrainState
+from alphacl_jax.training.state import TrainState
 from alphacl_jax.training.step import MakeViews, step_of
 
 

@@ -11,8 +11,9 @@ from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.models.conv import compiler_options
-from alphacl_jax.training.state import Batch, Method, Metrics, TrainState, step_key
+from alphacl_jax.training.state import TrainState, step_key
 
 MakeViews = Callable[[Array, Array], Array]
 

@@ -8,9 +8,9 @@ import jax
 import pytest
 from jax.sharding import AxisType
 from PIL import Image
-from tiny_runs import TEST_IMAGES, TRAIN_IMAGES
 
 from experiments import runs
+from tests.experiments.tiny_runs import TEST_IMAGES, TRAIN_IMAGES
 
 
 @pytest.fixture(scope="session", autouse=True)

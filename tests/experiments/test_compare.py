@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+from alphacl_jax.errors import RunError
 from experiments import compare
-from experiments.run_flags import RunError
 
 
 def _flags(monkeypatch, output, losses: str, seeds: str) -> None:

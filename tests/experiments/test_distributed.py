@@ -12,13 +12,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from tiny_runs import TINY, make_values, start, tiny_values
 
+from alphacl_jax.errors import RunError
 from alphacl_jax.training.records import read_records
 from experiments import pretrain as script
 from experiments.evaluate import restore_run
 from experiments.pretrain import pretrain
-from experiments.run_flags import RunError, cluster_of, settings
+from experiments.run_flags import cluster_of, settings
+from tests.experiments.tiny_runs import TINY, make_values, start, tiny_values
 
 HEARTBEAT = 6  # seconds, of the runs whose processes are killed
 # Compiling is most of such a short run: a third of the time where XLA does not optimise.

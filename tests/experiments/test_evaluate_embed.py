@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import flags
-from tiny_runs import assert_picture, start, tiny_values
 
+from alphacl_jax.errors import RunError
 from experiments import embed, evaluate
 from experiments.pretrain import pretrain
-from experiments.run_flags import RunError, claim_workdir
+from experiments.run_flags import claim_workdir
+from tests.experiments.tiny_runs import assert_picture, start, tiny_values
 
 FEATURES, DIM = 4, 4
 

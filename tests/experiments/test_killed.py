@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import TINY, assert_same_end, start
+
+from tests.experiments.tiny_runs import TINY, assert_same_end, start
 
 # 1,297 digits: 20 steps of 64 per epoch. Saved so often that many kills fall into a save.
 DIGITS = [

@@ -8,15 +8,16 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 import pytest
-from tiny_runs import TINY, assert_same_end, make_values, start, tiny_values
 
+from alphacl_jax.errors import RunError
 from alphacl_jax.training.loop import train
 from alphacl_jax.training.records import read_records
 from experiments import pretrain as script
 from experiments import seeds as seeds_script
 from experiments.evaluate import restore_run
 from experiments.pretrain import pretrain
-from experiments.run_flags import RunError, read_run, settings
+from experiments.run_flags import read_run, settings
+from tests.experiments.tiny_runs import TINY, assert_same_end, make_values, start, tiny_values
 
 # 1,297 digits: ten steps.
 TEN_STEPS = ("--batch_size=128", "--epochs=1", "--log_every=1", "--save_every=4", "--seed=5")

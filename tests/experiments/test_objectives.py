@@ -6,11 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_runs import make_values
 
 import alphacl_jax as acl
-from alphacl_jax import Family, Rule, alpha_cl_loss, contrastive_loss, families, rules
+from alphacl_jax import (
+    Family,
+    Rule,
+    alpha_cl_loss,
+    contrastive_loss,
+    families,
+    rules,
+)
 from experiments.objectives import _FAMILIES, _READ, _RULES, LOSSES, make_objective
+from tests.experiments.tiny_runs import make_values
 
 # A value of each parameter that is not the default, and one that is out of range.
 OTHER = {

@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from tiny_runs import ROOT, make_values
 
 from alphacl_jax.data import policies
 from experiments.objectives import make_objective
 from experiments.runs import make_encoder, make_projector
+from tests.experiments.tiny_runs import ROOT, make_values
 
 PRESETS = sorted((ROOT / "experiments" / "presets").glob("*.flags"))
 

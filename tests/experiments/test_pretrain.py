@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from tiny_runs import TINY, TRAIN_IMAGES, assert_picture, make_values, tiny_values
 
+from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.errors import RunError
 from alphacl_jax.training.step import data_mesh
 from experiments import pretrain as script
 from experiments import runs
-from experiments.main import plain_errors
 from experiments.pretrain import pretrain
-from experiments.run_flags import RunError
+from tests.experiments.tiny_runs import TINY, TRAIN_IMAGES, assert_picture, make_values, tiny_values
 
 
 @pytest.fixture

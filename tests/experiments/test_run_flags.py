@@ -5,11 +5,10 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from tiny_runs import make_values
 
+from alphacl_jax.errors import RunError
 from experiments import runs
 from experiments.run_flags import (
-    RunError,
     claim_workdir,
     default_workdir,
     flag_file,
@@ -17,6 +16,7 @@ from experiments.run_flags import (
     read_run,
     settings,
 )
+from tests.experiments.tiny_runs import make_values
 
 # Every type of flag, away from its default; None, lists and commas among them.
 UNUSUAL = [

@@ -13,9 +13,9 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from experiments import benchmarking
+from alphacl_jax.cli.start import plain_errors
+from experiments.benchmarks import benchmarking
 from experiments.evaluate import restore_run
-from experiments.main import plain_errors
 from experiments.run_flags import define_run_flags
 
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import EXPONENTIAL, FAMILIES, family
-from oracle import family as oracle_family
 from scipy.optimize import minimize
 
 import alphacl_jax as acl
 from alphacl_jax.theory import coordinate
+from tests.cases import EXPONENTIAL, FAMILIES, family
+from tests.oracle import family as oracle_family
 
 
 def batch(n=7):

@@ -1,6 +1,5 @@
 """The covariance operator is the gradient, for every loss and layer, and has the stated limit."""
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 import alphacl_jax as acl
 from alphacl_jax.theory import covariance_operator as co
 from alphacl_jax.theory.operator_training import OperatorSettings, watch_operator
+from tests import cases
 
 BITS = 2
 SIZES = (3 * BITS, 5, 4, 3)

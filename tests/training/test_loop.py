@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from counting import Counting
 
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, Schedule, train
 from alphacl_jax.training.records import read_records
 from alphacl_jax.training.state import TrainState, step_key
+from tests.training.counting import Counting
 
 SCHEDULE = Schedule(total_steps=20, log_every=4, save_every=6)
 

@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from counting import Counting
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax import rules
 from alphacl_jax.data.batches import resident_batches, streamed_batches
+from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.models.heads import Projector
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
-from alphacl_jax.training.contrastive import contrastive_method
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, Schedule, train
 from alphacl_jax.training.records import read_records
 from alphacl_jax.training.seeds import (
@@ -31,6 +30,7 @@ from alphacl_jax.training.seeds import (
 )
 from alphacl_jax.training.state import TrainState, step_key
 from alphacl_jax.training.step import data_mesh, make_init, make_train_step
+from tests.training.counting import Counting
 
 SEEDS = (3, 0, 7)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 6, 6, 1), np.uint8)

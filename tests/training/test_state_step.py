@@ -12,10 +12,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax import families, rules
+from alphacl_jax.methods.contrastive import contrastive_method
+from alphacl_jax.methods.method import Method
 from alphacl_jax.models.heads import Projector
 from alphacl_jax.models.resnet import small_resnet
-from alphacl_jax.training.contrastive import contrastive_method
-from alphacl_jax.training.state import Method, TrainState, step_key
+from alphacl_jax.training.state import TrainState, step_key
 from alphacl_jax.training.step import data_mesh, make_init, make_train_step
 
 STEPS, BATCH, SHAPE = 3, 16, (6, 6, 1)

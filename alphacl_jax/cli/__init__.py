@@ -1,0 +1,1 @@
+"""The command line: absl flags, and nothing below it reads one."""

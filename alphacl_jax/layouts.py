@@ -1,0 +1,139 @@
+"""Which embeddings are anchors, positives and negatives."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax.distances import paired_squared_distances, squared_distances
+
+LAYOUTS = ("both_views", "same_view", "cross_view")
+
+
+class Pairs(NamedTuple):
+    """Which embeddings are compared with which.
+
+    Attributes:
+      anchors: `[anchors, dim]`.
+      positives: `[anchors, dim]`, the other view of each anchor.
+      candidates: `[candidates, dim]`, among which each anchor has its negatives.
+      excluded: `[anchors, k]`, the columns of `candidates` that are no negatives of an anchor
+        (itself, and its positive).
+      mask: `[anchors, candidates]`, False where a candidate is no negative, or None.
+    """
+
+    anchors: Array
+    positives: Array
+    candidates: Array
+    excluded: Array
+    mask: Array | None = None
+
+
+def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
+    """Both views as arrays, after checking that they are two floating `[batch, dim]` alike."""
+    z, z_pos = jnp.asarray(z), jnp.asarray(z_pos)
+    shapes = f"z has shape {z.shape}, z_pos has shape {z_pos.shape}; both must be [batch, dim]"
+    chex.assert_rank([z, z_pos], 2, custom_message=shapes)
+    chex.assert_equal_shape([z, z_pos], custom_message=shapes)
+    chex.assert_type([z, z_pos], float)
+    return z, z_pos
+
+
+def make_pairs(
+    z: Array,
+    z_pos: Array,
+    negatives: Any,
+    *,
+    batch: tuple[Array, Array] | None = None,
+    offset: Array | int = 0,
+) -> Pairs:
+    """Lays out anchors, positives and candidates.
+
+    Args:
+      z: first views `[n, dim]`.
+      z_pos: second views `[n, dim]`.
+      negatives: `"both_views"` (anchors = candidates = both views, negatives = all embeddings of
+        the other samples), `"same_view"` (anchors z_i, negatives z_j, j ≠ i), `"cross_view"`
+        (anchors z_i, negatives z_pos_j, j ≠ i), an array `[m, dim]` of negatives shared by all
+        anchors z_i, or a tuple of such an array and a mask `[n, m]`, True at negatives.
+      batch: both views of the whole batch, where z and z_pos are one device's part of it.
+      offset: the position of this part's first sample in the batch.
+
+    Raises:
+      AssertionError: from chex, for wrong ranks and shapes.
+      ValueError: for an unknown layout, or a batch that leaves an anchor without a negative.
+    """
+    z, z_pos = check_views(z, z_pos)
+    if not isinstance(negatives, str):
+        return _explicit_pairs(z, z_pos, negatives)
+    if negatives not in LAYOUTS:
+        raise ValueError(_unknown(negatives))
+    all_z, all_z_pos = (z, z_pos) if batch is None else batch
+    total = all_z.shape[0]
+    if total < 2:
+        raise ValueError(
+            f"a batch of {total} has no negatives; negatives={negatives!r} needs n >= 2 samples"
+        )
+    index = (offset + jnp.arange(z.shape[0]))[:, None]
+    if negatives == "both_views":
+        first = jnp.concatenate([index, index + total], axis=1)
+        return Pairs(
+            anchors=jnp.concatenate([z, z_pos]),
+            positives=jnp.concatenate([z_pos, z]),
+            candidates=jnp.concatenate([all_z, all_z_pos]),
+            excluded=jnp.concatenate([first, first[:, ::-1]]),
+        )
+    candidates = all_z if negatives == "same_view" else all_z_pos
+    return Pairs(anchors=z, positives=z_pos, candidates=candidates, excluded=index)
+
+
+def _unknown(negatives: Any) -> str:
+    return (
+        f"negatives={negatives!r} is unknown; it must be one of {', '.join(LAYOUTS)}, "
+        "an array [m, dim], or a tuple of such an array and a mask [anchors, m]"
+    )
+
+
+def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
+    given = negatives if isinstance(negatives, tuple) else (negatives, None)
+    if len(given) != 2 or not hasattr(given[0], "shape"):
+        raise ValueError(_unknown(negatives))
+    array, mask = jnp.asarray(given[0]), given[1]
+    shapes = f"z has shape {z.shape}, negatives has shape {array.shape}, not [m, {z.shape[1]}]"
+    chex.assert_rank(array, 2, custom_message=shapes)
+    chex.assert_equal_shape_suffix([z, array], 1, custom_message=shapes)
+    chex.assert_type(array, float)
+    if array.shape[0] < 1:
+        raise ValueError("negatives is an empty array: each anchor needs a negative")
+    if mask is not None:
+        mask = jnp.asarray(mask)
+        want = (z.shape[0], array.shape[0])
+        chex.assert_shape(
+            mask, want, custom_message=f"the mask has shape {mask.shape}, not [anchors, m] = {want}"
+        )
+        chex.assert_type(mask, bool)
+    none_excluded = jnp.zeros((z.shape[0], 0), dtype=jnp.int32)
+    return Pairs(z, z_pos, array, none_excluded, mask)
+
+
+def negative_mask(pairs: Pairs) -> Array:
+    """True where a candidate is a negative of an anchor: `[anchors, candidates]`."""
+    shape = (pairs.anchors.shape[0], pairs.candidates.shape[0])
+    mask = jnp.ones(shape, dtype=bool) if pairs.mask is None else pairs.mask
+    columns = jnp.arange(shape[1])[None, :]
+    for k in range(pairs.excluded.shape[1]):
+        mask &= columns != pairs.excluded[:, k : k + 1]
+    return mask
+
+
+def pair_distances(pairs: Pairs) -> tuple[Array, Array, Array]:
+    """The three arrays that losses and rules are functions of.
+
+    Returns:
+      d_pos `[anchors]` (d_i²), d_neg `[anchors, candidates]` (d_ij²), and the mask of negatives
+      `[anchors, candidates]`.
+    """
+    d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
+    d_neg = squared_distances(pairs.anchors, pairs.candidates)
+    return d_pos, d_neg, negative_mask(pairs)

@@ -1,0 +1,1 @@
+"""What the trainer trains: methods as four pure functions."""

@@ -1,0 +1,330 @@
+"""What the benchmarks share: the machine, timing in turns, peak memory, tables, reports as JSON.
+
+Each competitor is timed in a fresh process of its own, so that no library's threads, allocator or
+caches help or hinder another; the processes take turns and never work at the same time, so that a
+machine that gets slower or faster does so for all of them alike.
+"""
+
+import concurrent.futures
+import ctypes
+import gc
+import importlib.metadata
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from alphacl_jax.errors import RunError
+
+Call = Callable[[], Any]
+Result = TypeVar("Result")
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_SLOW_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What timing one competitor gave.
+
+    Attributes:
+      times: seconds of each call, in the order of the calls.
+      peak_bytes: see `peak_bytes`.
+    """
+
+    times: tuple[float, ...]
+    peak_bytes: int | None
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.times)
+
+
+def measure_in_turn(
+    makers: Mapping[str, Callable[[], Call]], *, rounds: int, seconds: float
+) -> dict[str, Measurement]:
+    """Times competitors, each in a fresh process, in turns.
+
+    Args:
+      makers: by name; each is picklable, runs in its process, and returns a function without
+        arguments that does the work once and returns when it is done. Imports and compilation
+        belong into the maker; the first call of the function is measured for memory only.
+      rounds: how often each gets its turn; a turn is at least one call, and repeats short ones.
+      seconds: a turn's calls take about `seconds / rounds` together; one whose calls took more
+        than `seconds` after two turns is done.
+
+    Raises:
+      RunError: where a competitor fails, with what it said.
+    """
+    context = multiprocessing.get_context("spawn")
+    ends: dict[str, Connection] = {}
+    processes = []
+    times: dict[str, list[float]] = {name: [] for name in makers}
+    try:
+        for name, make in makers.items():
+            ends[name], end = context.Pipe()
+            process = context.Process(target=_serve, args=(end, make), daemon=True)
+            process.start()
+            processes.append(process)
+            end.close()
+        for name, end in ends.items():
+            _answer(end, name)  # all have prepared, before any works
+        peaks = {}
+        for name, end in ends.items():
+            end.send(None)
+            peaks[name] = _answer(end, name)
+        for turn in range(rounds):
+            for name, end in ends.items():
+                if turn < 2 or sum(times[name]) < seconds:
+                    end.send(seconds / rounds)
+                    times[name] += _answer(end, name)
+        return {name: Measurement(tuple(times[name]), peaks[name]) for name in makers}
+    finally:
+        for end in ends.values():
+            end.close()
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def _answer(end: Connection, name: str) -> Any:
+    try:
+        answer = end.recv()
+    except EOFError as error:
+        raise RunError(
+            f"the process of '{name}' was killed; where memory ran out, measure smaller sizes"
+        ) from error
+    if isinstance(answer, str):
+        raise RunError(f"'{name}' failed: {answer}")
+    return answer
+
+
+def _serve(end: Connection, make: Callable[[], Call]) -> None:
+    """A competitor's process: asked first for its peak memory, then for the times of calls."""
+    _end_with_parent()
+    try:
+        call = make()
+        end.send(None)
+        end.recv()
+        started = time.perf_counter()
+        end.send(peak_bytes(call))
+        slow = time.perf_counter() - started > _SLOW_SECONDS
+        while True:
+            seconds = end.recv()
+            if not slow:
+                call()  # wakes the threads and fills the caches that idling left cold
+            times: list[float] = []
+            while not times or sum(times) < seconds:
+                started = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - started)
+            end.send(times)
+    except EOFError:
+        return  # no more turns
+    except Exception as error:
+        end.send(f"{type(error).__name__}: {error}")
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is killed, so that it does not work on unseen."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def time_in_turn(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float]]:
+    """Seconds of calls within this process, one after the other, `rounds` times; the first of
+    each is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(rounds + 1):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            call()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def alone(function: Callable[..., Result], *arguments: Any) -> Result:
+    """Runs a picklable `function` in a fresh process: its core, threads and memory are its own."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context, _end_with_parent) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_bytes(call: Call) -> int | None:
+    """The most memory resident during a call, above what was resident before; None off Linux.
+
+    The kernel's high-water mark of the process counts each page in memory, whoever asked for it:
+    XLA's and torch's allocators, libraries, the result. What the allocator kept of earlier work is
+    given back first, so that it does not hide new allocations.
+    """
+    gc.collect()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+        _CLEAR.write_text("5")  # resets the high-water mark
+        before = _status("VmRSS")
+    except (OSError, AttributeError):
+        call()
+        return None
+    call()
+    return max(0, _status("VmHWM") - before)
+
+
+def peak_resident_bytes() -> int | None:
+    """The most memory that this process has held so far, all counted; None off Linux."""
+    return _status("VmHWM") if _STATUS.exists() else None
+
+
+def _status(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
+    if found is None:
+        raise OSError(f"{_STATUS} does not show {name}")
+    return 1024 * int(found[1])
+
+
+def describe(packages: Sequence[str]) -> dict[str, Any]:
+    """The machine, and the version of each package (None where it is not installed)."""
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return {
+        "machine": {
+            "cpu": _cpu_model(),
+            "cores": usable_cores(),
+            "memory_gb": round(pages / 2**30),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version(),
+        },
+        "versions": {name: _version(name) for name in packages},
+    }
+
+
+def heading(description: Mapping[str, Any]) -> str:
+    """One line that says where and with what the figures were measured."""
+    machine = description["machine"]
+    parts = [
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB",
+        machine["system"],
+        f"Python {machine['python']}",
+    ]
+    parts += [f"{name} {number}" for name, number in description["versions"].items() if number]
+    return ", ".join(parts)
+
+
+def usable_cores() -> int:
+    """The cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        for line in listing.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def require_installed(packages: Sequence[str]) -> None:
+    """Refuses a comparison with a library that is not there.
+
+    Raises:
+      RunError: naming what is missing and what to do.
+    """
+    missing = [name for name in packages if _version(name) is None]
+    if missing:
+        raise RunError(
+            f"{', '.join(missing)} not installed, and this benchmark compares with it: "
+            "pip install -e '.[bench]', or measure ours alone with --peers="
+        )
+
+
+def example_images(count: int, size: int) -> np.ndarray:
+    """uint8 `[count, size, size, 3]`: smooth random colours, as work may depend on the values."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (count, 6, 6, 3), np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize((size, size))) for c in coarse])
+
+
+def format_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An aligned table: first column to the left, the others to the right."""
+    lines = [titles, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
+        ).rstrip()
+        for line in lines
+    )
+
+
+def megabytes(count: int | None) -> str:
+    """For a table: bytes as MB."""
+    return "n/a" if count is None else f"{count / 1e6:,.0f}"
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A figure and what it should be: at most `limit`, or at least."""
+
+    name: str
+    value: float
+    limit: float
+    at_most: bool = True
+
+    @property
+    def met(self) -> bool:
+        return self.value <= self.limit if self.at_most else self.value >= self.limit
+
+    def __str__(self) -> str:
+        sign = "<=" if self.at_most else ">="
+        verdict = "met" if self.met else "NOT met"
+        return f"{self.name}: {self.value:.3g} (aim {sign} {self.limit:g}: {verdict})"
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "value": self.value,
+            "aim": ("<= " if self.at_most else ">= ") + f"{self.limit:g}",
+            "met": self.met,
+        }
+
+
+def write_report(path: str, report: Mapping[str, Any]) -> None:
+    """Writes a report as JSON, whole or not at all.
+
+    Raises:
+      RunError: where the file cannot be written.
+    """
+    from alphacl_jax.training.checkpoint import write_json_atomically  # its imports take seconds
+
+    try:
+        write_json_atomically(Path(path), dict(report))
+    except OSError as error:
+        raise RunError(f"--json={path} cannot be written: {error}") from error

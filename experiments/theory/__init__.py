@@ -1,0 +1,1 @@
+"""The theory lab: each script shows one claim of the papers."""

@@ -1,0 +1,160 @@
+"""The benchmarks of training, augmentation and convolutions: our side, tiny."""
+
+import json
+
+import pytest
+
+from alphacl_jax.errors import RunError
+from experiments.benchmarks import (
+    augment as benchmark_augment,
+)
+from experiments.benchmarks import (
+    benchmarking,
+)
+from experiments.benchmarks import (
+    conv as benchmark_conv,
+)
+from experiments.benchmarks import (
+    train as benchmark_train,
+)
+from experiments.benchmarks.train import Case
+from tests.experiments.tiny_runs import measure_here, script_values
+
+
+class TinyCase(Case):
+    """Without augmentation, which takes its time to compile."""
+
+    def arguments(self, data_dir, log_every):
+        arguments = super().arguments(data_dir, log_every)
+        return [*arguments, "--augmentation=none", "--projector_hidden=4", "--projector_dim=2"]
+
+
+@pytest.mark.slow
+def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tmp_path, capsys):
+    case = TinyCase("small", (1,), (2,), 4, 1.3)
+    monkeypatch.setitem(benchmark_train.CASES, "tiny", case)
+    # In this process: fresh ones would each compile anew.
+    monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: function(*arguments))
+    path = tmp_path / "train.json"
+    arguments = ["--cases=tiny", "--peers=", f"--data_dir={flat_folder}", "--steps=6"]
+    values = script_values(
+        benchmark_train, *arguments, "--log_every=2", "--phases=1", "--profile", f"--json={path}"
+    )
+    benchmark_train.run(values)
+    report = json.loads(path.read_text())
+    (found,) = report["results"]
+    assert len(found["ours"]["rates"]) == 2
+    assert all(rate > 0 for rate in found["ours"]["rates"])
+    assert set(found["milliseconds"]) == {
+        *("model", "augmentation", "loss", "optimiser", "data", "step", "loop")
+    }
+    assert [aim["name"] for aim in report["aims"]] == [
+        "2, batch 4: share of the step outside the model"
+    ]
+    shares = [share for _, _, share in found["profile"]]
+    assert shares == sorted(shares, reverse=True)
+    assert any("conv_general_dilated" in name for name, _, _ in found["profile"])
+    shown = capsys.readouterr().out
+    assert "ours" in shown
+    assert "of our step, ms: model" in shown
+
+
+def test_the_larger_figure_for_the_work_outside_the_model_counts():
+    parts = {"augmentation": 5.0, "loss": 2.0, "optimiser": 1.0, "data": 1.0, "step": 100.0}
+    assert benchmark_train._outside({**parts, "model": 80.0}) == 0.2
+    assert benchmark_train._outside({**parts, "model": 120.0}) == 0.09
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cases=vgg"], "--cases=vgg is unknown; use some of small16"),
+        (["--peers=keras"], "--peers=keras is unknown; use some of lightly"),
+        (["--workers=many"], "--workers=many: give whole numbers >= 0"),
+        (["--peers=", "--images=100"], "--images=100 are fewer than a batch of 256"),
+    ],
+)
+def test_what_training_refuses(arguments, message):
+    with pytest.raises(RunError, match=message):
+        benchmark_train.run(script_values(benchmark_train, *arguments))
+
+
+def test_steps_must_make_two_stretches(tmp_path):
+    values = script_values(benchmark_train, "--peers=", "--steps=3", "--log_every=2")
+    with pytest.raises(RunError, match="--steps=3 must be twice --log_every=2"):
+        benchmark_train.measure_case(Case("small", (1,), (2,), 4, 1.3), str(tmp_path), values)
+
+
+@pytest.mark.parametrize("script", [benchmark_train, benchmark_augment])
+def test_a_missing_peer_is_named(monkeypatch, script):
+    monkeypatch.setattr(benchmarking, "_version", lambda package: None)
+    with pytest.raises(RunError, match=r"torch, torchvision.* not installed.*'\.\[bench\]'"):
+        script.run(script_values(script))
+
+
+def test_augmentation_is_set_beside_the_fastest_form(monkeypatch, tmp_path, capsys):
+    peers = {"v1, PIL": (10.0, 2 * 10**6), "v2, tensor": (20.0, None)}
+    answers = {benchmark_augment.time_torchvision: peers, benchmark_augment.time_ours: (300.0, 1)}
+    monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: answers[function])
+    monkeypatch.setattr(benchmarking, "require_installed", lambda packages: None)
+    path = tmp_path / "augment.json"
+    benchmark_augment.run(script_values(benchmark_augment, "--sizes=32", f"--json={path}"))
+    report = json.loads(path.read_text())
+    assert report["results"][0]["peer"] == "v2, tensor"
+    assert report["results"][0]["ratio"] == 15.0
+    assert report["aims"][0]["met"]
+    shown = capsys.readouterr().out
+    assert "torchvision v2, tensor (the peer)" in shown
+    assert "30.0x" in shown
+
+
+def test_the_rate_is_that_of_views_not_of_calls():
+    calls = []
+
+    def work(step):
+        calls.append(step)
+        sum(range(20_000))
+
+    speed = benchmark_augment.rate(work, 10, 0.05)
+    assert calls == list(range(len(calls)))
+    assert 0.3 < speed * 0.05 / (10 * len(calls)) < 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [("--sizes=large", "--sizes=large: whole numbers"), ("--peers=keras", "--peers=keras is unk")],
+)
+def test_what_augmentation_refuses(argument, message):
+    with pytest.raises(RunError, match=message):
+        benchmark_augment.run(script_values(benchmark_augment, argument))
+
+
+@pytest.mark.slow
+def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
+    path = tmp_path / "conv.json"
+    values = script_values(benchmark_conv, "--rounds=1", "--seconds=0.01", f"--json={path}")
+    benchmark_conv.run(values, [((2,), (4, 4, 4, 1))])
+    (found,) = json.loads(path.read_text())["results"]
+    assert found["ratio"] == found["seconds"]["plain"] / found["seconds"]["ours"]
+    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["2", "4x4x4x1"]
+
+
+def test_the_peer_s_network_has_the_parameters_of_ours():
+    pytest.importorskip("lightly")
+    from experiments.benchmarks import our_training, torch_simclr
+
+    case = benchmark_train.CASES["small16"]
+    theirs = torch_simclr.simclr_network(case.stage_sizes, case.widths, 256, 128)
+    counted = sum(p.numel() for p in theirs.parameters())
+    values = our_training.parse(case.arguments("unread", 1))
+    assert values.widths == ["16", "32", "64"]
+    assert (
+        counted
+        == 3 * 9 * 16
+        + 2 * 16
+        + 2 * (9 * 16**2 + 2 * 16)
+        + sum(9 * a * b + 9 * b * b + a * b + 6 * b for a, b in ((16, 32), (32, 64)))
+        + (64 + 1) * 256
+        + (256 + 1) * 128
+    )
