@@ -137,9 +137,9 @@ def evaluate_encoder(
     return Evaluation(figures, features, labels, spectra, names)
 
 
-def write_evaluation(evaluation: Evaluation, workdir: Path) -> None:
-    """Writes the figures into a run folder."""
-    write_json_atomically(workdir / "evaluation.json", evaluation.figures)
+def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Writes the figures as JSON."""
+    write_json_atomically(path, evaluation.figures)
 
 
 def draw_evaluation(

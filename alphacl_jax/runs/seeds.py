@@ -1,0 +1,153 @@
+"""Several seeds of one run: a run folder for each, together or in turn, and their summary."""
+
+import json
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from alphacl_jax.evaluation.report import format_table
+from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.evaluation import figures_over
+from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, write_description
+from alphacl_jax.runs.pretraining import describe, start_state
+from alphacl_jax.runs.records import open_records
+from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.training.checkpoint import Checkpoints
+from alphacl_jax.training.loop import NonFiniteLossError, train
+from alphacl_jax.training.seeds import (
+    SeedsBatches,
+    SeedsCheckpoints,
+    make_seeds_step,
+    stack_states,
+)
+
+SEEDS_AS = ("auto", "vmap", "sequential")
+
+
+def pretrain_seeds(
+    run: Run,
+    training: Training,
+    workdir: Path,
+    seeds_as: str,
+    pretrain_one: Callable[[Run, Training, Path], str | None],
+) -> str:
+    """Trains and evaluates a run for each seed, and returns the table over them.
+
+    A run that has its evaluation is left alone; the others go on from their checkpoints.
+
+    Args:
+      run: of the first seed; what it holds but for its settings is that of every seed.
+      training: of the first seed.
+      workdir: gets a run folder seed-K for each seed, and seeds.json.
+      seeds_as: "vmap" (as one program), "sequential", or "auto": vmap but on a CPU.
+      pretrain_one: trains and evaluates one run in a folder of its own, or evaluates it where
+        there is nothing left to train.
+
+    Raises:
+      RunError: where a run folder is in use, or holds a run with other settings.
+      NonFiniteLossError: naming the seed.
+    """
+    seeds = run.settings.seeds
+    folders = {seed: workdir / f"seed-{seed}" for seed in seeds}
+    members = {
+        seed: replace(run, settings=replace(run.settings, seed=seed, num_seeds=1))
+        for seed in seeds
+    }
+    total = training.schedule.total_steps
+    with ExitStack() as locks:
+        for seed, folder in folders.items():
+            claim_workdir(folder, members[seed].settings)
+            locks.enter_context(locked(folder))
+        left = {seed: folder for seed, folder in folders.items() if not _evaluated(folder, total)}
+        if done := [str(seed) for seed in seeds if seed not in left]:
+            print(f"trained and evaluated already: seed {', '.join(done)}", file=sys.stderr)
+        if _as_one_program(run, seeds_as):
+            _train_together(
+                members, training, {s: f for s, f in left.items() if not _trained(f, total)}
+            )
+        for seed, folder in left.items():
+            own = replace(training, batches=training.batches.with_seed(seed))
+            try:
+                pretrain_one(members[seed], own, folder)
+            except NonFiniteLossError as error:
+                raise error.of(f"seed {seed}") from error
+        return _summary(workdir, folders)
+
+
+def _as_one_program(run: Run, seeds_as: str) -> bool:
+    on_cpu = run.mesh.devices.flat[0].platform == "cpu"
+    return seeds_as == "vmap" or (seeds_as == "auto" and not on_cpu)
+
+
+def _train_together(members: dict[int, Run], training: Training, folders: dict[int, Path]) -> None:
+    if len(folders) < 2:
+        return  # what is left is an ordinary run
+    print(
+        f"seeds {', '.join(map(str, folders))} train together, as one program of "
+        f"{training.schedule.total_steps:,} steps",
+        file=sys.stderr,
+        flush=True,
+    )
+    seeds = list(folders)
+    run = members[seeds[0]]
+    for seed, folder in folders.items():
+        write_description(folder, describe(members[seed]))
+    checkpoints = SeedsCheckpoints(list(folders.values()))
+    step = make_seeds_step(
+        run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
+    )
+    try:
+        train(
+            stack_states([start_state(members[seed], training) for seed in seeds]),
+            step,
+            SeedsBatches([training.batches.with_seed(seed) for seed in seeds]),
+            training.schedule,
+            checkpoints,
+            open_records(run, training, list(folders.values())),
+            mesh=run.mesh,
+        )
+    except NonFiniteLossError as error:
+        raise error.of(f"seed {seeds[error.member or 0]}") from error
+    finally:
+        checkpoints.close()
+
+
+def _trained(folder: Path, total_steps: int) -> bool:
+    if not checkpoints_of(folder).is_dir():
+        return False
+    checkpoints = Checkpoints(checkpoints_of(folder), read_only=True)
+    try:
+        return total_steps in checkpoints.steps()
+    finally:
+        checkpoints.close()
+
+
+def _evaluated(folder: Path, total_steps: int) -> bool:
+    path = folder / "evaluation.json"
+    return path.exists() and json.loads(path.read_text())["step"] == total_steps
+
+
+def _summary(workdir: Path, folders: dict[int, Path]) -> str:
+    """Writes seeds.json, and returns its table."""
+    runs = {
+        seed: json.loads((f / "evaluation.json").read_text())
+        for seed, f in folders.items()
+        if (f / "evaluation.json").exists()
+    }
+    if not runs:
+        return f"not evaluated; the runs are in {workdir}/seed-K"
+    figures = figures_over(list(runs.values()))
+    write_json_atomically(workdir / "seeds.json", {"over_seeds": figures, "runs": runs})
+    ranks = figures["effective_rank"]
+    names = [name for name in ranks if not name.endswith("_std")]
+    text = ", ".join(f"{name} {ranks[name]:.1f} ± {ranks[f'{name}_std']:.1f}" for name in names)
+    lines = [
+        f"pictures and figures: {workdir}/seed-K; together: {workdir / 'seeds.json'}",
+        f"mean ± standard deviation over {len(runs)} seeds, {min(runs)} to {max(runs)}",
+        f"effective rank: {text}",
+    ]
+    if "accuracy" in figures:
+        lines.append(format_table(figures["accuracy"]))
+    return "\n".join(lines)
