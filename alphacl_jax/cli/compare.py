@@ -17,8 +17,6 @@ from pathlib import Path
 
 from absl import flags
 
-from alphacl_jax.cli.start import run_main
-from alphacl_jax.errors import RunError
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import LOSSES
@@ -97,4 +95,3 @@ def main(argv: Sequence[str]) -> None:
     write_json_atomically(output / "comparison.json", {"runs": runs, "over_seeds": rows})
     print(f"mean ± standard deviation over {len(seeds)} seed(s)")
     print(format_table(rows))
-

@@ -1,4 +1,4 @@
-"""The flags that say where a run lies and on which hosts it trains; none changes what it computes."""
+"""The flags that say where a run lies and on which hosts; none changes what it computes."""
 
 from typing import TYPE_CHECKING
 

@@ -47,7 +47,7 @@ def plain_errors(known: Container[str] = flags.FLAGS) -> Iterator[None]:
 
 
 def _plain(error: Exception, known: Container[str]) -> str | None:
-    """The error as one sentence for the person at the keyboard; None where it is a fault of ours."""
+    """The error as a sentence for the person at the keyboard; None where it is a fault of ours."""
     argument = getattr(error, "argument", None)
     if argument is not None:
         name = _FLAGS_OF_ARGUMENTS.get(argument, argument)

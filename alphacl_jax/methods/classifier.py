@@ -43,9 +43,7 @@ def classifier_method(encoder: nn.Module, num_classes: int) -> Method:
         variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
         h, updates = encoder.apply(variables, views[:, 0], train=True, mutable=["batch_stats"])
         logits = head.apply({"params": params["classifier"]}, h)
-        value = jnp.mean(
-            optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
-        )
+        value = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
         right = jnp.mean(jnp.argmax(logits, axis=1) == batch["labels"])
         new_state = {"encoder": updates.get("batch_stats", state["encoder"])}
         return value, (new_state, {"accuracy": right})
@@ -61,4 +59,3 @@ def classifier_method(encoder: nn.Module, num_classes: int) -> Method:
         return z
 
     return Method(init, loss, features, embed, shown=("accuracy",), unit="images")
-

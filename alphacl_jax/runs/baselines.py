@@ -88,9 +88,7 @@ def train_supervised(run: Run, start: Encoder) -> Encoder:
         dataset.train, own.batch_size, run.mesh, run.settings.seed, run.memory_limit_bytes
     )
     optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch)
-    init = make_init(
-        method, optimizer, make_batch, raw_shapes(dataset.image_shape, 2), run.mesh
-    )
+    init = make_init(method, optimizer, make_batch, raw_shapes(dataset.image_shape, 2), run.mesh)
     step = make_train_step(method, optimizer, make_batch, learning_rate, run.mesh)
     total = own.epochs * batches.steps_per_epoch
     with tempfile.TemporaryDirectory() as folder:

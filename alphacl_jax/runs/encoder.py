@@ -37,6 +37,7 @@ _CHUNK = 500
 
 Function = Callable[[Any, Any, Array], Array]
 
+
 @dataclasses.dataclass(frozen=True)
 class Encoder:
     """A trained network, applied to images as its run applied it.
@@ -104,9 +105,7 @@ class Encoder:
         same = RunSettings(model=self.settings.model, method=self.settings.method)
         return _compiled(same, self.preprocessing)
 
-    def _apply(
-        self, images: ArrayLike, resize: bool, function: Function
-    ) -> np.ndarray:
+    def _apply(self, images: ArrayLike, resize: bool, function: Function) -> np.ndarray:
         prepared = np.asarray(self.preprocessing.prepare(images, resize=resize))
         found = []
         for start in range(0, len(prepared), _CHUNK):
@@ -118,17 +117,13 @@ class Encoder:
         return np.concatenate(found).astype(np.float32)
 
 
-def encoder_of(
-    settings: RunSettings, description: Description, state: TrainState
-) -> Encoder:
+def encoder_of(settings: RunSettings, description: Description, state: TrainState) -> Encoder:
     """The encoder in a train state."""
     return Encoder(settings, description, state.params, state.method_state, int(state.step))
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(
-    settings: RunSettings, preprocessing: Preprocessing
-) -> tuple[Function, Function]:
+def _compiled(settings: RunSettings, preprocessing: Preprocessing) -> tuple[Function, Function]:
     """Features and embeddings of uint8 images, compiled once for all encoders of these settings."""
     method = _method(settings, preprocessing)
 

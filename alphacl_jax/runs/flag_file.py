@@ -25,7 +25,9 @@ def groups_of(method: str) -> dict[str, type]:
 
 def fields_of(method: str) -> Fields:
     """Every setting of a run with this method: name → (its class, its field)."""
-    found: Fields = {f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata}
+    found: Fields = {
+        f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata
+    }
     for owner in groups_of(method).values():
         found |= {field.name: (owner, field) for field in dataclasses.fields(owner)}
     return found
@@ -101,7 +103,7 @@ def from_text(text: str) -> RunSettings:
     values: dict[str, Any] = {"method": method}
     for name, value in given.items():
         if value is True and name.startswith("no") and name[2:] in known:
-            name, value = name[2:], "false"  # noqa: PLW2901
+            name, value = name[2:], "false"
         if name not in known:
             raise ValueError(f"unknown setting {name!r}")
         owner, field = known[name]

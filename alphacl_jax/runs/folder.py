@@ -1,9 +1,9 @@
 """A run folder: whose it is, with which settings, and what its encoder needs beside the weights.
 
-    flags.txt          the settings, as a flag file
-    preprocessing.json what was measured on the data: image shape, mean, std, policy, class names
-    checkpoints/       the states
-    metrics.jsonl, tensorboard/, evaluation.json, *.png
+flags.txt          the settings, as a flag file
+preprocessing.json what was measured on the data: image shape, mean, std, policy, class names
+checkpoints/       the states
+metrics.jsonl, tensorboard/, evaluation.json, *.png
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ def read_settings(workdir: Path) -> RunSettings:
     """
     path = workdir / _SETTINGS
     if not path.is_file():
-        raise RunError(f"{workdir} holds no run: {path} is missing. Check the run folder's name")
+        raise RunError(f"{workdir} holds no run: {path} is missing. Check the run folder")
     try:
         return from_text(path.read_text())
     except (ValueError, OSError) as error:

@@ -29,9 +29,7 @@ class Maker(NamedTuple):
     label: Callable[[Any], str]
 
 
-def _contrastive(
-    settings: RunSettings, image_shape: tuple[int, int, int], mesh: Mesh
-) -> Method:
+def _contrastive(settings: RunSettings, image_shape: tuple[int, int, int], mesh: Mesh) -> Method:
     own = settings.method
     block_size = str(own.block_size)
     return contrastive_method(

@@ -8,12 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from alphacl_jax.data import policies
-from alphacl_jax.data.sources import Dataset, dataset_from_arrays
+from alphacl_jax.data.sources import dataset_from_arrays
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
@@ -147,7 +146,9 @@ def with_encoder(state: TrainState, other: Encoder) -> TrainState:
             f"has another encoder ({model.encoder} of widths {model.widths} for images of "
             f"{other.preprocessing.image_shape}); give this run the same one",
         )
-    placed = jax.tree.map(lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables)
+    placed = jax.tree.map(
+        lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables
+    )
     return state._replace(
         params={**state.params, "encoder": placed["params"]},
         method_state={**state.method_state, "encoder": placed["batch_stats"]},
@@ -169,9 +170,7 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
     if hosts.is_writer():
         write_description(workdir, description)
     # Copied, because the memory of the first state is given up to those after it.
-    untrained = encoder_of(
-        run.settings, description, hosts.own_copy(state._replace(opt_state=()))
-    )
+    untrained = encoder_of(run.settings, description, hosts.own_copy(state._replace(opt_state=())))
     checkpoints = Checkpoints(checkpoints_of(workdir))
     recorder = open_records(run, training, [workdir]) if hosts.is_writer() else None
     hook = probe_hook(run, training, untrained)

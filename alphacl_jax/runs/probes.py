@@ -46,9 +46,7 @@ class _Probe:
             self._images, self._labels = _sample(self._run)
             self._at_start = self._figures(self._untrained)
         here = hosts.own_copy(state._replace(opt_state=()))
-        figures = self._figures(
-            encoder_of(self._run.settings, self._untrained.description, here)
-        )
+        figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
         for warning in collapse_warnings(figures, self._at_start):
             tqdm.write(f"warning: step {step}: {warning}", file=sys.stderr)
         return figures

@@ -52,8 +52,7 @@ def pretrain_seeds(
     seeds = run.settings.seeds
     folders = {seed: workdir / f"seed-{seed}" for seed in seeds}
     members = {
-        seed: replace(run, settings=replace(run.settings, seed=seed, num_seeds=1))
-        for seed in seeds
+        seed: replace(run, settings=replace(run.settings, seed=seed, num_seeds=1)) for seed in seeds
     }
     total = training.schedule.total_steps
     with ExitStack() as locks:
