@@ -86,12 +86,13 @@ def _arrays(
 
     from alphacl_jax.data.sources import in_order_named
 
-    features, embeddings, labels, names = [], [], [], []
+    features, embeddings, labels = [], [], []
+    names: list[str] = []
     for images, classes, of_chunk in in_order_named(split, 500, memory_limit_bytes):
         features.append(encoder(images))
         embeddings.append(encoder.embed(images))
         labels.append(classes)
-        names += of_chunk
+        names += of_chunk or []
     arrays = {
         "features": np.concatenate(features),
         "embeddings": np.concatenate(embeddings),
@@ -100,6 +101,6 @@ def _arrays(
     if split.labelled:
         arrays["labels"] = np.concatenate(labels)
         arrays["class_names"] = np.array(dataset.class_names)
-    if all(name is not None for name in names):
+    if names:
         arrays["paths"] = np.array(names)
     return arrays

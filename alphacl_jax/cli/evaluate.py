@@ -69,10 +69,10 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> str
     from alphacl_jax.runs.baselines import baselines_of
     from alphacl_jax.runs.exported import is_export
 
-    level, own = values["evaluate"].value, encoder.settings.data
+    level, own = str(values["evaluate"].value), encoder.settings.data
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
-    baselines = baselines_of(encoder, dataset, supervised=values["supervised"].value)
+    baselines = baselines_of(encoder, dataset, supervised=bool(values["supervised"].value))
     found = looks.evaluate_encoder(
         encoder,
         dataset,

@@ -78,16 +78,17 @@ def cluster_of(values: flags.FlagValues) -> "Cluster | None":
             f"--distributed needs {', '.join(missing)} too: give all of "
             f"{', '.join(f'--{name}' for name in _WHO)}, or none where JAX detects the cluster"
         )
-    if not missing and values["process_id"].value >= values["num_processes"].value:
+    process_id, num_processes = values.process_id, values.num_processes
+    if not missing and process_id >= num_processes:
         raise RunError(
-            f"--process_id={values['process_id'].value} must be less than "
-            f"--num_processes={values['num_processes'].value}"
+            f"--process_id={process_id} must be less than --num_processes={num_processes}"
         )
-    if values["num_seeds"].value > 1:
+    if values.num_seeds > 1:
         raise RunError(
-            f"--num_seeds={values['num_seeds'].value} is for one process. With --distributed, "
-            "start a run for each --seed"
+            f"--num_seeds={values.num_seeds} is for one process. With --distributed, start a run "
+            "for each --seed"
         )
     from alphacl_jax.training.hosts import Cluster
 
-    return Cluster(*(values[name].value for name in HOSTS[1:]))
+    timeouts = values.join_timeout, values.heartbeat_timeout
+    return Cluster(values.coordinator_address, num_processes, process_id, *timeouts)

@@ -12,6 +12,7 @@ Presets: --flagfile=experiments/presets/NAME.flags
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -20,6 +21,9 @@ from alphacl_jax.cli.launch import HOSTS, LAUNCH, cluster_of, define_launch_flag
 from alphacl_jax.cli.run_flags import define_run_flags, help_groups, settings_of
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
+
+if TYPE_CHECKING:
+    from alphacl_jax.runs.folder import OtherRunError
 
 # What trains is imported where it is needed, so that --help and a flag's typing error are quick.
 
@@ -74,7 +78,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
         try:
             with pretraining.run_folder(workdir, settings):
                 if settings.num_seeds > 1:
-                    how = values["seeds_as"].value
+                    how = str(values["seeds_as"].value)
                     return seeds.pretrain_seeds(run, training, workdir, how, one)
                 return one(run, training, workdir)
         except OtherRunError as error:
@@ -86,7 +90,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
             ) from error
 
 
-def _other_run(error: "OtherRunError") -> str:  # noqa: F821
+def _other_run(error: "OtherRunError") -> str:
     listed = "; ".join(
         f"--{name} is {there!r} there and {here!r} here"
         for name, (there, here) in error.differing.items()

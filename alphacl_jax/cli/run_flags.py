@@ -61,7 +61,7 @@ def define_setting(
     if choices := field.metadata["choices"]:
         text = f"{text} One of {', '.join(choices)}."
     if kind_of(owner, name)[0] is bool:
-        flags.DEFINE_bool(name, field.default, text, flag_values=values)
+        flags.DEFINE_bool(name, bool(field.default), text, flag_values=values)  # type: ignore[arg-type]
     else:
         parser, serializer = _SettingParser(owner, field), _SettingSerializer()
         flags.DEFINE(parser, name, field.default, text, values, serializer)
@@ -74,9 +74,9 @@ def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
       ArgumentError: for a value out of range, or one that was set and that the method has no
         setting for.
     """
-    method = values[_METHOD].value
+    method = str(values[_METHOD].value)
     read = fields_of(method)
-    given = {_METHOD: method}
+    given: dict[str, Any] = {_METHOD: method}
     for name, (_, field) in _all_fields().items():
         value = values[name].value
         if name in read:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from absl import app, flags, logging
@@ -29,24 +29,24 @@ _OTHER_NAMES = {
 
 
 @contextmanager
-def plain_errors(known: Container[str] = flags.FLAGS) -> Iterator[None]:
+def plain_errors(known: flags.FlagValues | None = None) -> Iterator[None]:
     """Turns what the library says of settings, data and files into a RunError that names flags.
 
     Args:
-      known: the names of the flags there are.
+      known: the flags there are; by default those of the command line.
     """
     try:
         yield
     except RunError:
         raise
     except Exception as error:
-        text = _plain(error, known)
+        text = _plain(error, flags.FLAGS if known is None else known)
         if text is None:
             raise
         raise RunError(text) from error
 
 
-def _plain(error: Exception, known: Container[str]) -> str | None:
+def _plain(error: Exception, known: flags.FlagValues) -> str | None:
     """The error as a sentence for the person at the keyboard; None where it is a fault of ours."""
     argument = getattr(error, "argument", None)
     if argument is not None:
@@ -141,7 +141,7 @@ def _as_sentence(error: Exception) -> str:
     if isinstance(error, flags.UnrecognizedFlagError):
         # absl looks among all flags for one that is spelled alike; not for what is meant.
         meant = _OTHER_NAMES.get(error.flagname)
-        if meant in flags.FLAGS:
+        if meant is not None and meant in flags.FLAGS:
             return f"unknown flag --{error.flagname}. Did you mean --{meant}?"
         text = str(error).replace("Unknown command line flag", "unknown flag")
         return text.removesuffix(" ?") + ("?" if text.endswith(" ?") else "")

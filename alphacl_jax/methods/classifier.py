@@ -42,7 +42,7 @@ def classifier_method(encoder: nn.Module, num_classes: int) -> Method:
             raise ArgumentError("views", views.shape[1], "came, and the classifier reads one")
         variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
         h, updates = encoder.apply(variables, views[:, 0], train=True, mutable=["batch_stats"])
-        logits = head.apply({"params": params["classifier"]}, h)
+        logits: Array = head.apply({"params": params["classifier"]}, h)  # type: ignore[assignment]
         value = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
         right = jnp.mean(jnp.argmax(logits, axis=1) == batch["labels"])
         new_state = {"encoder": updates.get("batch_stats", state["encoder"])}

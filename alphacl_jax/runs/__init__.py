@@ -1,6 +1,6 @@
 """A run, from the settings that made it to the encoder that it holds.
 
-    from alphacl_jax.runs import RunSettings, load_encoder, pretrain
+from alphacl_jax.runs import RunSettings, load_encoder, pretrain
 """
 
 from typing import TYPE_CHECKING, Any
@@ -36,7 +36,7 @@ _HOMES = {"Encoder": "encoder", "load_encoder": "encoder", "pretrain": "pretrain
 
 
 def __getattr__(name: str) -> Any:
-    """Loads the trainer where it is asked for: who reads settings, such as --help, need not wait."""
+    """Loads the trainer where it is asked for, so that who reads settings alone need not wait."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import jax
 
-from alphacl_jax.data import policies, sources
+from alphacl_jax.data import sources
 from alphacl_jax.data.batches import open_batches, raw_shapes
+from alphacl_jax.data.views import make_views
 from alphacl_jax.methods.classifier import classifier_method
 from alphacl_jax.methods.method import Batch
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
@@ -79,10 +80,10 @@ def train_supervised(run: Run, start: Encoder) -> Encoder:
 
     def make_batch(key: jax.Array, raw: Batch) -> Batch:
         preprocessing = run.preprocessing
-        view = policies.augment(
-            key, raw["images"], run.policy, preprocessing.mean, preprocessing.std
+        views = make_views(
+            key, raw["images"], run.policy, preprocessing.mean, preprocessing.std, views=1
         )
-        return {"views": view[:, None], "labels": raw["labels"]}
+        return {"views": views, "labels": raw["labels"]}
 
     batches = open_batches(
         dataset.train, own.batch_size, run.mesh, run.settings.seed, run.memory_limit_bytes

@@ -35,7 +35,7 @@ from alphacl_jax.training.step import make_init
 
 _CHUNK = 500
 
-Function = Callable[[Any, Any, Array], Array]
+Function = Callable[[Any, Any, Array | np.ndarray], Array]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from absl import logging
 
 from alphacl_jax.data.sources import Dataset, Split, in_order
 from alphacl_jax.evaluation import pictures
-from alphacl_jax.evaluation.report import evaluate_features, format_table, verdicts
+from alphacl_jax.evaluation.report import evaluate_features, format_table, over_seeds, verdicts
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
 from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.encoder import Encoder
@@ -189,15 +189,10 @@ def clear_terminal() -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
 
-def figures_over(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def figures_over(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and standard deviation of every figure over runs, however deep it lies."""
-    from alphacl_jax.evaluation.report import over_seeds
-
-    numbers = [
-        {k: v for k, v in e.items() if k != "step" and isinstance(v, dict | float)}
-        for e in evaluations
-    ]
-    nested = [name for name, value in numbers[0].items() if isinstance(value, dict)]
-    flat = [{k: v for k, v in e.items() if k not in nested} for e in numbers]
-    figures: dict[str, Any] = over_seeds(flat)
-    return figures | {name: figures_over([e[name] for e in numbers]) for name in nested}
+    first = evaluations[0]
+    flat = [name for name, value in first.items() if isinstance(value, float)]
+    nested = [name for name, value in first.items() if isinstance(value, Mapping)]
+    figures: dict[str, Any] = over_seeds([{name: e[name] for name in flat} for e in evaluations])
+    return figures | {name: figures_over([e[name] for e in evaluations]) for name in nested}

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from alphacl_jax.data import policies
-from alphacl_jax.data.sources import dataset_from_arrays
+from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
@@ -116,7 +116,7 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
         f"{len(run.dataset.pretrain.source):,} images of {height}x{width}x{channels}, "
         f"{count_parameters(state):,} parameters, {training.schedule.total_steps:,} steps on "
         f"{run.mesh.size} {jax.devices()[0].platform} device(s){on_hosts}, run folder {workdir}\n"
-        f"augmentation: {policies.describe(run.policy)}",
+        f"augmentation: {policies.describe(run.policy, channels)}",
         file=sys.stderr,
         flush=True,
     )

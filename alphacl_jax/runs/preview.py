@@ -2,13 +2,9 @@
 
 from pathlib import Path
 
-import jax
-
 from alphacl_jax.data import policies
-from alphacl_jax.data.preview import pick_images, save_preview
+from alphacl_jax.data.preview import preview
 from alphacl_jax.runs.run import Run
-
-_IMAGES = 8
 
 
 def draw_preview(run: Run, path: Path) -> str:
@@ -17,9 +13,6 @@ def draw_preview(run: Run, path: Path) -> str:
     Raises:
       ArgumentError: where the picture cannot be written.
     """
-    images = pick_images(run.dataset.pretrain, _IMAGES, run.memory_limit_bytes)
-    raw = {"images": images, "labels": jax.numpy.zeros(len(images), "int32")}
-    views = jax.jit(run.make_batch)(jax.random.key(run.settings.seed), raw)["views"]
-    policy = policies.describe(run.policy)
-    save_preview(path, images, views, run.dataset.mean, run.dataset.std, title=policy)
-    return f"augmented pairs: {path}\naugmentation: {policy}"
+    preview(path, run.dataset, run.policy, seed=run.settings.seed)
+    channels = run.dataset.image_shape[2]
+    return f"augmented pairs: {path}\naugmentation: {policies.describe(run.policy, channels)}"

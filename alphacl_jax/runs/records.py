@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from alphacl_jax.data.preview import pick_images
+from alphacl_jax.data.preview import choose_images
 from alphacl_jax.runs.flag_file import as_mapping
 from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.training.progress import Progress
@@ -49,7 +49,7 @@ def show_in_tensorboard(run: Run, workdir: Path, step: int, figures: dict[str, A
 
 def _pairs(run: Run) -> np.ndarray:
     """Images and their two views side by side, `[height, width, channels]` in [0, 1]."""
-    images = pick_images(run.dataset.pretrain, _PAIRS, run.memory_limit_bytes)
+    images, _ = choose_images(run.dataset.pretrain, _PAIRS, len(run.dataset.class_names))
     raw = {"images": images, "labels": np.zeros(len(images), np.int32)}
     views = jax.jit(run.make_batch)(jax.random.key(run.settings.seed), raw)["views"]
     mean, std = np.asarray(run.dataset.mean), np.asarray(run.dataset.std)

@@ -71,8 +71,14 @@ def pretrain_seeds(
             try:
                 pretrain_one(members[seed], own, folder)
             except NonFiniteLossError as error:
-                raise error.of(f"seed {seed}") from error
+                _name(error, seed)
+                raise
         return _summary(workdir, folders)
+
+
+def _name(error: NonFiniteLossError, seed: int) -> None:
+    """Has the error name the seed."""
+    error.args = (f"seed {seed}: {error}",)
 
 
 def _as_one_program(run: Run, seeds_as: str) -> bool:
@@ -108,7 +114,8 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
             mesh=run.mesh,
         )
     except NonFiniteLossError as error:
-        raise error.of(f"seed {seeds[error.member or 0]}") from error
+        _name(error, seeds[error.member or 0])
+        raise
     finally:
         checkpoints.close()
 

@@ -16,7 +16,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from alphacl_jax.training.mesh import data_mesh
 from jax import Array
 
 import alphacl_jax as acl
@@ -28,6 +27,7 @@ from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prep
 from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Schedule, train
+from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Call
