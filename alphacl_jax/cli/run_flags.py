@@ -61,7 +61,7 @@ def define_setting(
     if choices := field.metadata["choices"]:
         text = f"{text} One of {', '.join(choices)}."
     if kind_of(owner, name)[0] is bool:
-        flags.DEFINE_bool(name, bool(field.default), text, flag_values=values)  # type: ignore[arg-type]
+        flags.DEFINE_bool(name, bool(field.default), text, flag_values=values)
     else:
         parser, serializer = _SettingParser(owner, field), _SettingSerializer()
         flags.DEFINE(parser, name, field.default, text, values, serializer)

@@ -61,7 +61,10 @@ def _plain(error: Exception, known: flags.FlagValues) -> str | None:
     from alphacl_jax.training.hosts import HostsError
     from alphacl_jax.training.loop import NonFiniteLossError
 
-    ours = (ValueError, OSError, HostsError, NonFiniteLossError, UnusableCheckpointsError)
+    if isinstance(error, HostsError):
+        who = "--coordinator_address, --num_processes and --process_id"
+        return f"--distributed: {error}. Give {who}"
+    ours = (ValueError, OSError, NonFiniteLossError, UnusableCheckpointsError)
     if isinstance(error, ours):
         return str(error)
     if isinstance(error, jax.errors.JaxRuntimeError):
@@ -109,7 +112,7 @@ def run_main(
         try:
             return flags.FLAGS(argv)
         except (flags.Error, RunError) as error:
-            _end(f"{_as_sentence(error)}; --help lists the flags", 2)
+            _end(f"{_as_sentence(error)} (--help lists the flags)", 2)
             raise AssertionError from error  # not reached
 
     app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
@@ -144,7 +147,7 @@ def _as_sentence(error: Exception) -> str:
         if meant is not None and meant in flags.FLAGS:
             return f"unknown flag --{error.flagname}. Did you mean --{meant}?"
         text = str(error).replace("Unknown command line flag", "unknown flag")
-        return text.removesuffix(" ?") + ("?" if text.endswith(" ?") else "")
+        return text.replace("Did you mean: ", "Did you mean --").replace(" ?", "?")
     text = str(error)
     if isinstance(error, flags.IllegalFlagValueError):
         cause = error.__context__

@@ -31,7 +31,7 @@ from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.state import TrainState
-from alphacl_jax.training.step import make_init
+from alphacl_jax.training.step import init_of
 
 _CHUNK = 500
 
@@ -195,16 +195,15 @@ def newest_state(folder: Path, settings: RunSettings) -> TrainState:
 def _shapes(settings: RunSettings, description: Description) -> TrainState:
     """The shapes, types and placement of a run's states, without making one."""
     preprocessing = description.preprocessing
-    init = make_init(
+    init = init_of(
         _method(settings, preprocessing),
         optimizer_of(settings.optimizer, 1)[0],
         views_of(description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
-        _one_device(),
     )
     placed = SingleDeviceSharding(jax.local_devices()[0])
 
     def shape(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed)
 
-    return jax.tree.map(shape, jax.eval_shape(init, 0))
+    return jax.tree.map(shape, jax.eval_shape(init, jax.random.key(0)))

@@ -26,7 +26,7 @@ from alphacl_jax.runs.folder import (
 )
 from alphacl_jax.runs.methods import label_of
 from alphacl_jax.runs.probes import probe_hook
-from alphacl_jax.runs.records import open_records
+from alphacl_jax.runs.records import open_records, show_in_tensorboard
 from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
 from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training import hosts
@@ -217,4 +217,5 @@ def evaluate_run(run: Run, encoder: Encoder, untrained: Encoder, workdir: Path) 
         found, workdir, level=level, seed=run.settings.seed, report=looks.to_terminal
     )
     looks.clear_terminal()
+    show_in_tensorboard(run, workdir, encoder.step, found.figures)
     return f"pictures and figures: {workdir}\n{found}"

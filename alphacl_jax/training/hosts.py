@@ -150,8 +150,7 @@ def _join(cluster: Cluster) -> None:
         speaker.say("")
         if address is None:
             raise HostsError(
-                f"no cluster that JAX knows was found ({error}). Give coordinator_address, "
-                "num_processes and process_id"
+                f"no cluster that JAX knows was found ({error}), and nobody said who takes part"
             ) from error
         raise HostsError(f"the processes could not be joined: {error}") from error
     except BaseException:

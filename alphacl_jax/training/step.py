@@ -18,14 +18,13 @@ from alphacl_jax.training.state import TrainState, step_key
 MakeBatch = Callable[[Array, Batch], Batch]
 
 
-def make_init(
+def init_of(
     method: Method,
     optimizer: optax.GradientTransformation,
     make_batch: MakeBatch,
     raw_shapes: Mapping[str, jax.ShapeDtypeStruct],
-    mesh: Mesh,
-) -> Callable[[int], TrainState]:
-    """Compiles `seed -> state before the first step`, the same on each device of the mesh.
+) -> Callable[[Array], TrainState]:
+    """The function `key -> state before the first step`, not compiled.
 
     Args:
       method: what is trained.
@@ -33,7 +32,6 @@ def make_init(
       make_batch: as in `step_of`; its output's shapes and types are all that is asked of it here.
       raw_shapes: of what the data yields, by name; the leading axis, of samples, may have any
         length.
-      mesh: the devices.
     """
     two = {
         name: jax.ShapeDtypeStruct((2, *raw.shape[1:]), raw.dtype)
@@ -53,6 +51,23 @@ def make_init(
             key=jax.random.key_data(run_key),
         )
 
+    return init
+
+
+def make_init(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    make_batch: MakeBatch,
+    raw_shapes: Mapping[str, jax.ShapeDtypeStruct],
+    mesh: Mesh,
+) -> Callable[[int], TrainState]:
+    """Compiles `seed -> state before the first step`, the same on each device of the mesh.
+
+    Args:
+      method, optimizer, make_batch, raw_shapes: as in `init_of`.
+      mesh: the devices.
+    """
+    init = init_of(method, optimizer, make_batch, raw_shapes)
     # Run once: on a CPU, optimising the random draws takes far longer than making them.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None

@@ -233,7 +233,7 @@ def test_processes_that_do_not_come(tmp_path):
 def test_no_cluster_to_detect():
     ((code, out, err),) = _ends([start("pretrain", "--distributed")])
     assert (code, out) == (1, "")
-    assert err.startswith("error: --distributed found no cluster that JAX knows (")
+    assert err.startswith("error: --distributed: no cluster that JAX knows was found (")
     assert err.endswith("Give --coordinator_address, --num_processes and --process_id\n")
     assert err.count("\n") == 1
 
