@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alphacl_jax.families import check_scalar
+from alphacl_jax.parameters import check_scalar
 from alphacl_jax.losses import pairwise_importance
 from alphacl_jax.rules import uniform
 
