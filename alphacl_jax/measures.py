@@ -61,8 +61,9 @@ def statistics(
     """
 
     family = rule_or_family.family if isinstance(rule_or_family, Rule) else rule_or_family
-    info_nce = isinstance(family, Family) and family.is_info_nce
-    temperature = family.temperature if info_nce else None
+    temperature = None
+    if isinstance(family, Family) and family.is_info_nce:
+        temperature = family.temperature
 
     def rows(pairs: Pairs) -> dict[str, Array]:
         d_pos, d_neg, mask = pair_distances(pairs)

@@ -82,7 +82,8 @@ def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
 
         return PairSums(None, terms, lambda d_pos, shift, sums: held(slope(sums[1])) * sums[2])
     # In the log domain, α_ij = φ_log'(log ξ_i) · ψ_ij/ξ_i · (log ψ)'_ij.
-    logits, log_sum = _log_domain(log_psi, family.temperature)
+    temperature = family.temperature
+    logits, log_sum = _log_domain(log_psi, temperature)
     log_slope, psi_log_slope = _derivative(phi_of_log), _derivative(log_psi)
 
     def weighted(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
@@ -105,8 +106,8 @@ def _log_domain(
 ) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array, list[Array]], Array]]:
     """The logits of ψ, and log ξ_i from d_i², shifts and sums.
 
-    Where log ψ(x) is x/τ and a constant, d_i² is left out of the logits and added to log ξ_i: its gradient then
-    needs no sums over pairs.
+    Where log ψ(x) is x/τ and a constant, d_i² is left out of the logits and added to log ξ_i: its
+    gradient then needs no sums over pairs.
     """
     if temperature is not None:
         return (

@@ -27,6 +27,8 @@ KERNELS = (
     "losses",
     "measures",
 )
+# What is no kernel and serves the parts above them.
+SHARED = ("files",)
 STANDARD = {"collections", "dataclasses", "functools", "math", "numbers", "typing"}
 HEAVY = ("flax", "optax", "grain", "orbax", "sklearn", "matplotlib", "tensorflow")
 
@@ -55,7 +57,7 @@ def files(*folders):
 
 
 def test_kernels_are_all_listed():
-    assert {p.stem for p in PACKAGE.glob("*.py")} == {*KERNELS, "__init__"}
+    assert {p.stem for p in PACKAGE.glob("*.py")} == {*KERNELS, "__init__", *SHARED}
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -45,7 +45,10 @@ def no_training(monkeypatch):
         ("--encoder=resnet18", "--widths=4 is set, and only runs with the encoder 'small' read it"),
         ("--batch_size=2000", "1297 images are fewer than one batch of 2000. Use a smaller batch"),
         ("--dataset=nosuchset", "--dataset=nosuchset is not known. Known are digits, cifar10"),
-        ("--dataset=folder", "--data_dir=None is no folder: .* needs data_dir, the folder of the images"),
+        (
+            "--dataset=folder",
+            "--data_dir=None is no folder: .* needs data_dir",
+        ),
         ("--dataset=folder --data_dir=/no/where", "--data_dir=/no/where does not exist"),
         (
             "--warmup_epochs=2",
