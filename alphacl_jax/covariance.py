@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.distances import compute_dtype
+from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.layouts import (
     Pairs,
     check_views,
@@ -31,6 +32,7 @@ def _pairs_of(x: Array, x_pos: Array, alpha: Array) -> tuple[Pairs, Array]:
     return pairs, jnp.where(negative_mask(pairs), alpha, 0.0)
 
 
+@left_to_compiler(rows=lambda options: False)
 def contrastive_covariance(
     x: Array,
     x_pos: Array,
@@ -79,6 +81,7 @@ def contrastive_covariance(
     return inter - intra
 
 
+@left_to_compiler(rows=lambda options: False)
 def energy(z: Array, z_pos: Array, alpha: Array) -> Array:
     """The energy `E_α = tr C_α[z, z] = 2 Σ_ij α_ij (d_ij² − d_i²)`.
 

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.explicit import left_to_compiler
+
 # Squared norms below this count as zero: a dead ReLU network gives exactly 0, and the reciprocal
 # square root of anything much smaller has gradients that overflow float32.
 _ZERO_SQUARED_NORM = 1e-12
@@ -38,6 +40,7 @@ def l2_normalize(z: Array) -> Array:
     return unit.astype(z.dtype)
 
 
+@left_to_compiler(rows=lambda options: True)
 def squared_distances(x: Array, y: Array | None = None) -> Array:
     """Half squared Euclidean distances, `d_ij² = ½‖x_i − y_j‖²`.
 

@@ -8,6 +8,7 @@ from jax import Array
 
 from alphacl_jax import rules
 from alphacl_jax.blocks import map_anchors
+from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.families import Family, anchor_losses
 from alphacl_jax.layouts import Pairs, pair_distances
 from alphacl_jax.rules import Rule
@@ -15,6 +16,7 @@ from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 from alphacl_jax.sums import family_sums, rule_sums
 
 
+@left_to_compiler(rows=lambda options: options.get("reduction") == "none")
 def contrastive_loss(
     z: Array,
     z_pos: Array,
@@ -91,6 +93,7 @@ def contrastive_loss(
     return reduce_anchors(values, reduction, axis_name)
 
 
+@left_to_compiler(rows=lambda options: options.get("reduction") == "none")
 def alpha_cl_loss(
     z: Array,
     z_pos: Array,
@@ -152,6 +155,7 @@ def alpha_cl_loss(
     return reduce_anchors(values, reduction, axis_name)
 
 
+@left_to_compiler(rows=lambda options: True)
 def pairwise_importance(
     z: Array,
     z_pos: Array,

@@ -10,6 +10,7 @@ from jax.scipy.special import xlogy
 from alphacl_jax import rules
 from alphacl_jax.blocks import map_anchors
 from alphacl_jax.distances import masked_logsumexp
+from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.families import Family
 from alphacl_jax.layouts import Pairs, pair_distances
 from alphacl_jax.parameters import typed
@@ -17,6 +18,7 @@ from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 
 
+@left_to_compiler(rows=lambda options: False)
 def statistics(
     z: Array,
     z_pos: Array,

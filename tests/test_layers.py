@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "alphacl_jax"
 # Each file may import from the ones before it.
 KERNELS = (
     "errors",
+    "explicit",
     "distances",
     "layouts",
     "parameters",

@@ -1,0 +1,65 @@
+"""Meshes with explicit sharding, whose axes are part of an array's type.
+
+There JAX wants to be told where the result of each operation lies. The functions of this library
+leave that to the compiler, as they do on other meshes: seen from outside they take explicitly
+sharded embeddings, and within them the axes are `AxisType.Auto`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def left_to_compiler(
+    rows: Callable[[Mapping[str, Any]], bool],
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Decorates a function of arrays such that it also takes explicitly sharded ones.
+
+    Args:
+      rows: of the keyword arguments, whether the result has a row for each of the first array's;
+        its rows then lie as that array's do. Any other result is the same on all devices.
+    """
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @functools.wraps(function)
+        def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            leaves, structure = jax.tree.flatten((args, kwargs))
+            arrays = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+            if not any(_axes(leaves[i]) for i in arrays):
+                return function(*args, **kwargs)
+
+            def with_arrays(*values: jax.Array) -> Result:
+                # Numbers stay what they are: as arrays they would be traced.
+                whole = list(leaves)
+                for i, value in zip(arrays, values, strict=True):
+                    whole[i] = value
+                own_args, own_kwargs = jax.tree.unflatten(structure, whole)
+                return function(*own_args, **own_kwargs)
+
+            first = _spec(leaves[arrays[0]])
+            spread = P(first[0]) if rows(kwargs) and len(first) else P()
+            result: Result = jax.sharding.auto_axes(with_arrays, out_sharding=spread)(
+                *(leaves[i] for i in arrays)
+            )
+            return result
+
+        return wrapped
+
+    return decorate
+
+
+def _spec(x: jax.Array) -> P:
+    return jax.typeof(x).sharding.spec
+
+
+def _axes(x: jax.Array) -> bool:
+    """Whether the array's type names explicit axes of a mesh."""
+    mesh = jax.typeof(x).sharding.mesh
+    return AxisType.Explicit in getattr(mesh, "axis_types", ())
