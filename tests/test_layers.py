@@ -14,18 +14,20 @@ KERNELS = (
     "errors",
     "distances",
     "layouts",
+    "parameters",
     "families",
     "solve",
     "rules",
     "covariance",
     "sums",
+    "tile_sums",
     "tiles",
     "blocks",
     "sharded",
     "losses",
     "measures",
 )
-STANDARD = {"collections", "dataclasses", "math", "numbers", "typing"}
+STANDARD = {"collections", "dataclasses", "functools", "math", "numbers", "typing"}
 HEAVY = ("flax", "optax", "grain", "orbax", "sklearn", "matplotlib", "tensorflow")
 
 
