@@ -101,11 +101,14 @@ class Made:
 
     def __repr__(self) -> str:
         module = self.build.__module__.rpartition(".")[2]
-        return f"{module}.{self.build.__name__.lstrip('_')}({_listed(self.arguments)})"
+        shown = ", ".join(_shown(name, value) for name, value in self.arguments)
+        return f"{module}.{self.build.__name__.lstrip('_')}({shown})"
 
 
-def _listed(arguments: Any) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in arguments)
+def _shown(name: str, value: Any) -> str:
+    # A function or a family says itself what it is.
+    alone = callable(_plain(value)) or hasattr(value, "made_by")
+    return repr(value) if alone else f"{name}={value!r}"
 
 
 def made(build: Callable[..., T], **arguments: Any) -> T:
@@ -173,5 +176,5 @@ def describe(made: Any) -> str:
     if made.made_by is not None:
         return repr(made.made_by)
     defaults = {f.name: f.default for f in dataclasses.fields(made)}
-    given = [(name, value) for name, value in _given(made) if value is not defaults[name]]
-    return f"{type(made).__name__}({_listed(given)})"
+    given = [f"{n}={value!r}" for n, value in _given(made) if value is not defaults[n]]
+    return f"{type(made).__name__}({', '.join(given)})"

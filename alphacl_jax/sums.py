@@ -106,8 +106,8 @@ def _log_domain(
 ) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array, list[Array]], Array]]:
     """The logits of ψ, and log ξ_i from d_i², shifts and sums.
 
-    Where log ψ(x) is x/τ and a constant, d_i² is left out of the logits and added to log ξ_i: its
-    gradient then needs no sums over pairs.
+    With a temperature (log ψ is x/τ and a constant) d_i² is left out of the logits and added to
+    log ξ_i: its gradient then needs no sums over pairs.
     """
     if temperature is not None:
         return (

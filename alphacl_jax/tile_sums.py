@@ -212,10 +212,7 @@ class _Gradients(NamedTuple):
 
     def add_constants(self, more: Any, exists: Array) -> Any:
         """Adds what flows back from a block, which is nothing where that does not exist."""
-
-        def add(total: Array, m: Array) -> Array:
-            return total + jnp.where(exists, m, 0.0)
-
+        add = lambda total, m: total + jnp.where(exists, m, 0.0)  # noqa: E731
         return self._replace(constants=jax.tree.map(add, self.constants, more))
 
     def of_embeddings(self, x: Array) -> Array:
@@ -257,10 +254,11 @@ def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
             rows=total.rows.add(a, of_a).add(b, of_b),
         )
 
+    by_rows, by_columns, weight, of_rows = varying_like(
+        jax.tree.map(jnp.zeros_like, (x, x_t, half, rows)), x
+    )
     # Constants may be the same on all devices, and their gradients then sums over devices.
     none = [varying_like(jnp.zeros_like(c), c) for c in constants]
-    zeros = jax.tree.map(jnp.zeros_like, (x, x_t, half, rows))
-    by_rows, by_columns, weight, of_rows = varying_like(zeros, x)
     start = _Gradients(by_rows, by_columns, weight, of_rows, none)
     total = terms.tiling.fold(within, between, start)
     return total.of_embeddings(x), total.rows, total.constants
