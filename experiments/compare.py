@@ -20,7 +20,7 @@ from absl import flags
 from alphacl_jax.cli.start import run_main
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.report import format_table, over_seeds
-from alphacl_jax.training.checkpoint import write_json_atomically
+from alphacl_jax.files import write_json_atomically
 from experiments.objectives import LOSSES
 
 _NAMED = {

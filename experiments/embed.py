@@ -9,10 +9,10 @@ features [n, dim], embeddings [n, projector_dim] and, where the data has them, l
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from alphacl_jax.cli.start import plain_errors, run_main
+from alphacl_jax.files import write_npz_atomically
 from alphacl_jax.training.state import TrainState
 from experiments.evaluate import embeddings_of, features_of, restore_run
 from experiments.runs import Run
@@ -38,13 +38,11 @@ def _write(run: Run, state: TrainState, output: Path) -> None:
         features, labels = features_of(run, state, split)
         arrays = {
             "features": features,
-            "embeddings": embeddings_of(run, state, features),
+            "embeddings": embeddings_of(run, state, split),
         }
         if split.labelled:
             arrays["labels"] = labels
-        partial = output / f"{name}.partial.npz"
-        np.savez(partial, **arrays)  # type: ignore[arg-type]
-        partial.replace(output / f"{name}.npz")
+        write_npz_atomically(output / f"{name}.npz", arrays)
         shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
         print(f"{output / f'{name}.npz'}: {shapes}")
 

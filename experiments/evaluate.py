@@ -23,12 +23,12 @@ from alphacl_jax.evaluation import pictures
 from alphacl_jax.evaluation.features import extract_features
 from alphacl_jax.evaluation.report import evaluate_features, format_table
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
-from alphacl_jax.methods.contrastive import embed_features
-from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically
+from alphacl_jax.files import write_json_atomically
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.records import read_records
 from alphacl_jax.training.state import TrainState
 from experiments.run_flags import read_run
-from experiments.runs import Run, make_projector, open_run, untrained_state
+from experiments.runs import Run, open_run, untrained_state
 
 _CHUNK = 500
 _FEWEST_IN_A_MAP = 4
@@ -43,10 +43,10 @@ def features_of(run: Run, state: TrainState, split: Split) -> Labelled:
     return extract_features(encode, in_order(split, _CHUNK, run.memory_limit_bytes))
 
 
-def embeddings_of(run: Run, state: TrainState, features: np.ndarray) -> np.ndarray:
-    """The embeddings z `[n, dim]` that the loss compares, of features `[n, dim]`."""
-    projector = make_projector(run.values)
-    return np.asarray(embed_features(projector, state.params, state.method_state, features))
+def embeddings_of(run: Run, state: TrainState, split: Split) -> np.ndarray:
+    """The embeddings z `[n, dim]` that the loss compares, of a split."""
+    encode = partial(run.embed, state.params, state.method_state)
+    return extract_features(encode, in_order(split, _CHUNK, run.memory_limit_bytes))[0]
 
 
 def _pixels_of(run: Run, split: Split) -> Labelled | None:
@@ -64,7 +64,7 @@ def evaluate_run(run: Run, state: TrainState, untrained: TrainState, workdir: Pa
     train, test = run.dataset.train, run.dataset.test
     shown = test or train or run.dataset.pretrain
     features, labels = features_of(run, state, shown)
-    embeddings = embeddings_of(run, state, features)
+    embeddings = embeddings_of(run, state, shown)
     spectra = {"embedding z": singular_values(embeddings), "features h": singular_values(features)}
     pictures.plot_spectrum(workdir / "spectrum.png", spectra)
     if len(features) >= _FEWEST_IN_A_MAP:

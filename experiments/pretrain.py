@@ -11,7 +11,7 @@ Presets: --flagfile=experiments/presets/NAME.flags
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import jax
@@ -22,7 +22,10 @@ from alphacl_jax.data.preview import save_preview
 from alphacl_jax.data.sources import in_order
 from alphacl_jax.errors import RunError
 from alphacl_jax.training import hosts
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
+from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.records import Recorder, RunRecords
 from alphacl_jax.training.state import TrainState
 from experiments import run_flags
 from experiments.evaluate import evaluate_run
@@ -109,15 +112,25 @@ def _pretrain(run: Run, training: Training, workdir: Path) -> str | None:
     # Copied, because the memory of the first state is given up to those after it.
     untrained = hosts.own_copy(state._replace(opt_state=()))
     try:
-        last = train(
-            state,
-            training.step,
-            training.batches,
-            training.schedule,
-            workdir,
-            batch_size=run.flag("batch_size"),
-            learning_rate=training.learning_rate,
+        records = RunRecords(
+            Recorder(workdir),
+            Progress(
+                training.schedule.total_steps,
+                run.method.unit,
+                run.flag("batch_size"),
+                run.method.shown,
+            ),
         )
+        with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+            last = train(
+                state,
+                training.step,
+                training.batches,
+                training.schedule,
+                checkpoints,
+                records if hosts.is_writer() else None,
+                mesh=run.mesh,
+            )
     except (InterruptedBySignal, NonFiniteLossError):
         hosts.leave()  # these come to all processes alike
         raise

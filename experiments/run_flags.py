@@ -10,8 +10,8 @@ from typing import Any
 from absl import flags
 
 from alphacl_jax.errors import RunError
+from alphacl_jax.files import write_text_atomically
 from alphacl_jax.runs.settings import LARGEST_SEED
-from alphacl_jax.training.checkpoint import write_text_atomically
 from alphacl_jax.training.hosts import Cluster
 from alphacl_jax.training.optim import OPTIMIZERS
 from experiments.objectives import LOSSES

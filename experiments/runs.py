@@ -15,12 +15,13 @@ from jax.sharding import Mesh
 from alphacl_jax.data import policies, sources
 from alphacl_jax.data.batches import Batches, open_batches
 from alphacl_jax.methods.contrastive import contrastive_method
-from alphacl_jax.methods.method import Method
+from alphacl_jax.methods.method import Batch, Method
 from alphacl_jax.models import heads, resnet
 from alphacl_jax.training.loop import Schedule, TrainStep
+from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.optim import make_optimizer, warmup_cosine
 from alphacl_jax.training.state import TrainState
-from alphacl_jax.training.step import data_mesh, make_init, make_train_step
+from alphacl_jax.training.step import make_init, make_train_step
 from experiments.objectives import make_objective
 
 _LARGE_STEM_ABOVE = 64
@@ -37,6 +38,7 @@ class Run:
       mesh: the devices.
       method: what is trained.
       features: compiled `(params, method_state, uint8 images) -> [batch, dim]`, for evaluation.
+      embed: likewise, what the loss compares.
     """
 
     values: flags.FlagValues
@@ -45,6 +47,7 @@ class Run:
     mesh: Mesh
     method: Method
     features: Callable[[Any, Any, Any], Array]
+    embed: Callable[[Any, Any, Any], Array]
 
     def flag(self, name: str) -> Any:
         return self.values[name].value
@@ -56,6 +59,9 @@ class Run:
     def views(self, key: Array, images: Array) -> Array:
         """Two augmented views of uint8 images, `[batch, 2, height, width, channels]`."""
         return policies.two_views(key, images, self.policy, self.dataset.mean, self.dataset.std)
+
+    def make_batch(self, key: Array, raw: Batch) -> Batch:
+        return {"views": self.views(key, raw["images"]), "labels": raw["labels"]}
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,11 @@ def open_run(values: flags.FlagValues) -> Run:
         inputs = policies.normalize(images, dataset.mean, dataset.std)
         return method.features(params, method_state, inputs)
 
-    return Run(values, dataset, policy, mesh, method, jax.jit(features))
+    def embed(params: Any, method_state: Any, images: Array) -> Array:
+        inputs = policies.normalize(images, dataset.mean, dataset.std)
+        return method.embed(params, method_state, inputs)
+
+    return Run(values, dataset, policy, mesh, method, jax.jit(features), jax.jit(embed))
 
 
 def prepare_training(run: Run) -> Training:
@@ -127,7 +137,7 @@ def prepare_training(run: Run) -> Training:
     return Training(
         optimizer=optimizer,
         init=_init(run, optimizer),
-        step=make_train_step(run.method, optimizer, run.views, run.mesh),
+        step=make_train_step(run.method, optimizer, run.make_batch, learning_rate, run.mesh),
         batches=batches,
         schedule=Schedule(total, run.flag("log_every"), run.flag("save_every")),
         learning_rate=learning_rate,
@@ -142,7 +152,11 @@ def untrained_state(run: Run) -> tuple[TrainState, int]:
 
 
 def _init(run: Run, optimizer: optax.GradientTransformation) -> Callable[[int], TrainState]:
-    return make_init(run.method, optimizer, run.dataset.image_shape, run.mesh)
+    raw = {
+        "images": jax.ShapeDtypeStruct((2, *run.dataset.image_shape), jnp.uint8),
+        "labels": jax.ShapeDtypeStruct((2,), jnp.int32),
+    }
+    return make_init(run.method, optimizer, run.make_batch, raw, run.mesh)
 
 
 def _optimizer(

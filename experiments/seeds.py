@@ -3,18 +3,28 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.report import format_table, over_seeds
+from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.settings import LARGEST_SEED
-from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import NonFiniteLossError, train
-from alphacl_jax.training.seeds import SeedsBatches, make_seeds_step, stack_states
+from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.records import RunRecords
+from alphacl_jax.training.seeds import (
+    SeedsBatches,
+    SeedsCheckpoints,
+    SeedsRecorder,
+    make_seeds_step,
+    stack_states,
+)
 from experiments.run_flags import claim_workdir, locked, with_flags
 from experiments.runs import Run, Training
 
@@ -79,7 +89,7 @@ def pretrain_seeds(
             try:
                 pretrain_one(members[seed], own, folder)
             except NonFiniteLossError as error:
-                raise NonFiniteLossError(f"seed {seed}: {error}") from error
+                raise RunError(f"seed {seed}: {error}") from error
         return _summary(workdir, folders)
 
 
@@ -98,15 +108,32 @@ def _train_together(run: Run, training: Training, folders: dict[int, Path]) -> N
         file=sys.stderr,
         flush=True,
     )
-    train(
-        stack_states([training.init(seed) for seed in folders]),
-        make_seeds_step(run.method, training.optimizer, run.views, run.mesh),
-        SeedsBatches([training.batches.with_seed(seed) for seed in folders]),
-        training.schedule,
-        folders,
-        batch_size=run.flag("batch_size"),
-        learning_rate=training.learning_rate,
+    workdirs, seeds = list(folders.values()), list(folders)
+    records = RunRecords(
+        SeedsRecorder(workdirs),
+        Progress(
+            training.schedule.total_steps,
+            run.method.unit,
+            run.flag("batch_size") * len(folders),
+            run.method.shown,
+        ),
     )
+    step = make_seeds_step(
+        run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
+    )
+    with closing(SeedsCheckpoints(workdirs)) as checkpoints:
+        try:
+            train(
+                stack_states([training.init(seed) for seed in folders]),
+                step,
+                SeedsBatches([training.batches.with_seed(seed) for seed in folders]),
+                training.schedule,
+                checkpoints,
+                records,
+                mesh=run.mesh,
+            )
+        except NonFiniteLossError as error:
+            raise RunError(f"seed {seeds[error.member or 0]}: {error}") from error
 
 
 def _trained(folder: Path, total_steps: int) -> bool:

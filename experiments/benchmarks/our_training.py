@@ -20,8 +20,10 @@ from absl import flags
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Schedule, train
-from alphacl_jax.training.records import read_records
+from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.records import Recorder, RunRecords, read_records
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Call
 from experiments.objectives import make_objective
@@ -60,15 +62,16 @@ def speed(arguments: Sequence[str], steps: int) -> dict[str, Any]:
     state = training.init(run.flag("seed"))
     parameters = sum(p.size for p in jax.tree.leaves(state.params))
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-        with contextlib.redirect_stderr(nowhere):  # the progress
+        progress = Progress(steps, run.method.unit, run.flag("batch_size"), stream=nowhere)
+        with contextlib.closing(Checkpoints(Path(folder) / "checkpoints")) as checkpoints:
             train(
                 state,
                 training.step,
                 training.batches,
                 Schedule(steps, run.flag("log_every"), steps),
-                Path(folder),
-                batch_size=run.flag("batch_size"),
-                learning_rate=training.learning_rate,
+                checkpoints,
+                RunRecords(Recorder(Path(folder)), progress),
+                mesh=run.mesh,
             )
         rates = [r["images_per_second"] for r in read_records(Path(folder) / "metrics.jsonl")]
     return {
@@ -96,7 +99,7 @@ def parts(arguments: Sequence[str], rounds: int) -> dict[str, float]:
     held = [training.init(run.flag("seed"))]  # the step reuses the memory of its state
 
     def step() -> None:
-        held[0], metrics = training.step(held[0], batch)
+        held[0], metrics = training.step(held[0], batch, False)
         jax.block_until_ready((held[0], metrics))
 
     def done(function: Callable[..., Any], *inputs: Any) -> Call:
@@ -165,14 +168,14 @@ def profile(arguments: Sequence[str], steps: int, top: int) -> list[tuple[str, f
     """
     run, training = _open(arguments)
     state, batch = training.init(run.flag("seed")), next(training.batches)
-    step = training.step.lower(state, batch).compile()  # type: ignore[attr-defined]
+    step = training.step.lower(state, batch, False).compile()  # type: ignore[attr-defined]
     origins = _origins(step.as_text())
-    state, _ = step(state, batch)
+    state, _ = step(state, batch, False)
     jax.block_until_ready(state)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(steps):
-                state, _ = step(state, batch)
+                state, _ = step(state, batch, False)
             jax.block_until_ready(state)
         (path,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(path))
