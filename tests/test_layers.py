@@ -69,10 +69,17 @@ def test_kernels_import_only_earlier_ones_and_jax_and_chex(name):
     assert outside <= {"jax", "chex"} | STANDARD
 
 
+def test_writing_files_needs_nothing_else():
+    path = PACKAGE / "files.py"
+    assert not own(path)
+    outside = {n.split(".")[0] for n in imports(path)} - {"numpy"}  # where arrays are written
+    assert outside <= sys.stdlib_module_names
+
+
 def test_models_data_and_evaluation_know_nothing_of_losses_or_training():
     for folder in ("models", "data", "evaluation"):
         for path in files(folder):
-            assert own(path) <= {folder}, path
+            assert own(path) <= {folder, "files"}, path
 
 
 def test_theory_builds_on_the_kernels_alone():

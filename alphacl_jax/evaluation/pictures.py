@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 from alphacl_jax.evaluation.checks import check_features, check_labels
 from alphacl_jax.evaluation.spectrum import effective_rank
+from alphacl_jax.files import replaced
 
 # Ten colours told apart with any colour vision (Petroff 2021, arXiv:2107.02270); markers double
 # them, and carry on where there are more classes.
@@ -189,11 +190,6 @@ def plot_map(
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Writes a figure as PNG beside the target, then renames: nobody reads half a file."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as half:
         figure.savefig(half, format="png", dpi=150)
-        os.replace(half, path)
-    finally:
-        half.unlink(missing_ok=True)

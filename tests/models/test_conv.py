@@ -1,6 +1,6 @@
 """The fast forms of the convolution against the plain one, value and gradient."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -149,41 +149,3 @@ def test_other_backends_get_the_plain_convolution(monkeypatch: pytest.MonkeyPatc
     )
     assert "conv_general_dilated" in jaxpr
     assert "custom_vjp" not in jaxpr
-
-
-@pytest.fixture
-def asked_anew() -> Iterator[None]:
-    """Without what earlier calls found out, and leaving nothing behind."""
-    conv._is_known_to_xla.cache_clear()
-    yield
-    conv._is_known_to_xla.cache_clear()
-
-
-def _negate_sum(x: jax.Array) -> jax.Array:
-    return -x.sum()
-
-
-def test_options_are_such_as_compile() -> None:
-    compiled = jax.jit(_negate_sum, compiler_options=conv.compiler_options())
-    assert compiled(jnp.ones(3)) == -3
-
-
-@pytest.mark.parametrize(
-    "unknown",
-    [{"xla_no_such_option": "1"}, {"xla_cpu_experimental_ynn_fusion_type": "NO_SUCH_TYPE"}],
-    ids=["name", "value"],
-)
-def test_an_xla_that_lacks_the_option_goes_without(
-    monkeypatch: pytest.MonkeyPatch, asked_anew: None, unknown: dict[str, str]
-) -> None:
-    known = {"xla_backend_optimization_level": "1"}
-    monkeypatch.setattr(conv, "_YNNPACK", known)
-    assert conv.compiler_options() == known
-    conv._is_known_to_xla.cache_clear()
-    monkeypatch.setattr(conv, "_YNNPACK", unknown)
-    assert conv.compiler_options() is None
-
-
-def test_other_backends_have_no_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert conv.compiler_options() is None

@@ -1,7 +1,6 @@
 """Checkpoints: read back bit by bit, damage noticed and survived, half-written ones ignored."""
 
 import gc
-import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from alphacl_jax.training.checkpoint import (
-    Checkpoints,
-    UnusableCheckpointsError,
-    write_text_atomically,
-)
+from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.state import TrainState
 
 # Orbax abandons its other reads where one fails, and Python reports them when they are collected.
@@ -231,15 +226,3 @@ def test_a_half_written_folder_is_no_checkpoint(folder):
     checkpoints.save(_state(50), _position(50))  # waits for what orbax clears in the background
     checkpoints.close()
     assert not (folder / "40.orbax-checkpoint-tmp").exists()
-
-
-def test_text_is_replaced_whole(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("old")
-    write_text_atomically(path, "new\n")
-    assert path.read_text() == "new\n"
-    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
-    path.with_name("a.txt.partial").mkdir()  # a write that fails leaves the old file
-    with pytest.raises(OSError, match=re.escape("a.txt.partial")):
-        write_text_atomically(path, "newer\n")
-    assert path.read_text() == "new\n"

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine, weights_only
 
 PARAMS = {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.full((2,), 2.0), "scale": jnp.ones((2,))}
@@ -37,12 +38,12 @@ def test_without_warmup_the_first_step_has_the_peak():
     [
         ((0.0, 10, 0), "learning_rate=0.0 must be finite and > 0"),
         ((float("nan"), 10, 0), "learning_rate=nan must be finite and > 0"),
-        ((0.1, 10, 10), "warm-up of 10 steps does not fit in a run of 10 steps"),
-        ((0.1, 10, -1), "warm-up of -1 steps"),
+        ((0.1, 10, 10), "warmup_steps=10 does not fit in a run of 10 steps"),
+        ((0.1, 10, -1), "warmup_steps=-1 does not fit"),
     ],
 )
 def test_schedules_that_do_not_fit(arguments, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         warmup_cosine(*arguments)
 
 
@@ -102,12 +103,69 @@ def test_momentum_is_read():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "rmsprop"}, "optimizer 'rmsprop' is unknown; use one of sgd, adam, adamw, lars"),
+        ({"name": "rmsprop"}, "optimizer=rmsprop is unknown; use one of sgd, adam, adamw, lars"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must be finite and >= 0"),
         ({"momentum": 1.0}, "momentum=1.0 must be in"),
         ({"clip_norm": 0.0}, "clip_norm=0.0 must be > 0; leave it out"),
+        ({"multipliers": {"encoder": -1.0}}, "multipliers={'encoder': -1.0} must be finite and >="),
     ],
 )
 def test_values_out_of_range(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         make_optimizer(options.pop("name", "sgd"), lambda step: 0.1, **options)
+
+
+PARTS = {"encoder": PARAMS, "projector": {"kernel": jnp.full((2, 2), 3.0)}, "predictor": PARAMS}
+
+
+def _updates(optimizer, steps=2):
+    """The updates of each step under gradients of ones."""
+    params, found = PARTS, []
+    state = optimizer.init(params)
+    for _ in range(steps):
+        updates, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+        params = optax.apply_updates(params, updates)
+        found.append(updates)
+    return found, params
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_multipliers_scale_the_learning_rate_of_their_part_and_nothing_else(name):
+    def schedule(step):
+        return 0.1 / (1 + step)
+
+    options = {"weight_decay": 0.1, "clip_norm": 1.0}
+    (plain, *_), _ = _updates(make_optimizer(name, schedule, **options))
+    multipliers = {"predictor": 10.0, "encoder": 0.0}
+    optimizer = make_optimizer(name, schedule, multipliers=multipliers, **options)
+    (first, _), last = _updates(optimizer)
+    jax.tree.map(np.testing.assert_array_equal, first["projector"], plain["projector"])
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, 10 * b, rtol=1e-6),
+        first["predictor"],
+        plain["predictor"],
+    )
+    jax.tree.map(np.testing.assert_array_equal, last["encoder"], PARTS["encoder"])
+
+
+def test_a_frozen_part_stays_where_its_gradient_is_not_finite():
+    optimizer = make_optimizer("sgd", lambda step: 0.1, multipliers={"encoder": 0.0})
+    gradients = jax.tree.map(jnp.ones_like, PARTS)
+    gradients["encoder"] = jax.tree.map(lambda p: p * jnp.inf, gradients["encoder"])
+    updates, _ = optimizer.update(gradients, optimizer.init(PARTS), PARTS)
+    assert not any(np.any(u) for u in jax.tree.leaves(updates["encoder"]))
+
+
+@pytest.mark.parametrize("multipliers", [None, {}])
+def test_without_multipliers_the_state_is_the_plain_one(multipliers):
+    plain = make_optimizer("sgd", lambda step: 0.1).init(PARTS)
+    state = make_optimizer("sgd", lambda step: 0.1, multipliers=multipliers).init(PARTS)
+    assert jax.tree.structure(state) == jax.tree.structure(plain)
+
+
+def test_a_multiplier_of_an_unknown_part_names_those_there_are():
+    optimizer = make_optimizer("sgd", lambda step: 0.1, multipliers={"target": 0.5})
+    with pytest.raises(
+        ArgumentError, match="target.*no part .* have encoder, predictor, projector"
+    ):
+        optimizer.init(PARTS)
