@@ -1,0 +1,1 @@
+"""A run folder, from the settings that made it to the encoder that it holds."""

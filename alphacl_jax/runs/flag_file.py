@@ -1,0 +1,111 @@
+"""A run's settings as text, one `--name=value` a line: absl's flag file format.
+
+A run folder keeps them so: `--flagfile=RUN/flags.txt` repeats the run.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.runs.fields import kind_of, parse
+from alphacl_jax.runs.settings import METHODS, RunSettings
+
+Fields = dict[str, tuple[type, dataclasses.Field[Any]]]
+
+
+def groups_of(method: str) -> dict[str, type]:
+    """The settings classes of a run with this method, by their field of `RunSettings`."""
+    return {
+        field.name: METHODS[method] if field.name == "method" else type(field.default)
+        for field in dataclasses.fields(RunSettings)
+        if not field.metadata
+    }
+
+
+def fields_of(method: str) -> Fields:
+    """Every setting of a run with this method: name → (its class, its field)."""
+    found: Fields = {f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata}
+    for owner in groups_of(method).values():
+        found |= {field.name: (owner, field) for field in dataclasses.fields(owner)}
+    return found
+
+
+def method_name(settings: RunSettings) -> str:
+    """What the settings' method is called."""
+    return next(name for name, owner in METHODS.items() if type(settings.method) is owner)
+
+
+def as_mapping(settings: RunSettings) -> dict[str, Any]:
+    """All settings by name, the method among them."""
+    values: dict[str, Any] = {"method": method_name(settings)}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        values |= {field.name: value} if field.metadata else vars(value)
+    return values
+
+
+def from_mapping(values: Mapping[str, Any]) -> RunSettings:
+    """The settings that `as_mapping` gave; those left out have their defaults.
+
+    Raises:
+      ArgumentError: for a method or a setting that there is not, and a value out of range.
+    """
+    method = values.get("method", next(iter(METHODS)))
+    if method not in METHODS:
+        raise ArgumentError("method", method, f"is none of {', '.join(METHODS)}")
+    known = fields_of(method)
+    for name, value in values.items():
+        if name != "method" and name not in known:
+            raise ArgumentError(name, value, f"is no setting of the method {method}")
+
+    def filled(owner: type) -> Any:
+        names = {field.name for field in dataclasses.fields(owner) if field.metadata}
+        return owner(**{name: values[name] for name in names & values.keys()})
+
+    groups = {name: filled(owner) for name, owner in groups_of(method).items()}
+    own = {f.name for f in dataclasses.fields(RunSettings) if f.metadata}
+    return RunSettings(**groups, **{name: values[name] for name in own & values.keys()})
+
+
+def to_text(settings: RunSettings) -> str:
+    """The settings as a flag file; what is None is left out."""
+    lines = []
+    for name, value in sorted(as_mapping(settings).items()):
+        if isinstance(value, bool):
+            lines.append(f"--{name}" if value else f"--no{name}")
+        elif value is not None:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            lines.append(f"--{name}={shown}")
+    return "\n".join(lines) + "\n"
+
+
+def from_text(text: str) -> RunSettings:
+    """The settings that a flag file holds.
+
+    Raises:
+      ArgumentError: for a value that a setting cannot take.
+      ValueError: for a line that is none of `to_text`.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    given: dict[str, str | bool] = {}
+    for line in lines:
+        name, equals, value = line.removeprefix("--").partition("=")
+        if not line.startswith("--"):
+            raise ValueError(f"it holds {line!r}")
+        given[name] = value if equals else True
+    method = str(given.pop("method", next(iter(METHODS))))
+    if method not in METHODS:
+        raise ArgumentError("method", method, f"is none of {', '.join(METHODS)}")
+    known = fields_of(method)
+    values: dict[str, Any] = {"method": method}
+    for name, value in given.items():
+        if value is True and name.startswith("no") and name[2:] in known:
+            name, value = name[2:], "false"  # noqa: PLW2901
+        if name not in known:
+            raise ValueError(f"unknown setting {name!r}")
+        owner, field = known[name]
+        if value is True and kind_of(owner, name)[0] is not bool:
+            raise ValueError(f"{name!r} has no value")
+        values[name] = parse(owner, field, "true" if value is True else str(value))
+    return from_mapping(values)

@@ -1,0 +1,275 @@
+"""The settings of a run: what the flags are made from, a run folder stores, and people fill in.
+
+    RunSettings(data=DataSettings(dataset="cifar10"), optimizer=OptimizerSettings(epochs=200))
+
+Each field carries its help text and its range. A value out of range is an `ArgumentError` that
+names the field.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.runs.fields import check_settings, require_default, setting
+
+LARGEST_SEED = 2**31 - 1
+
+LOSSES = (
+    "info_nce", "mine", "triplet", "soft_triplet", "n_plus_one_tuplet", "lifted_structured",
+    "sigmoid", "linear",
+    "alpha_direct", "alpha_entropy", "alpha_inverse", "alpha_square", "alpha_uniform",
+    "alpha_reference_inverse",
+    "alpha_from_info_nce", "alpha_from_mine", "alpha_from_triplet", "alpha_from_soft_triplet",
+    "alpha_from_n_plus_one_tuplet", "alpha_from_lifted_structured", "alpha_from_sigmoid",
+    "alpha_from_linear",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """What is trained on."""
+
+    dataset: str = setting(
+        "digits",
+        "digits (ships with scikit-learn), folder, or a TFDS image classification data set: "
+        "cifar10, cifar100, stl10, fashion_mnist, ...",
+        basic=True,
+    )
+    data_dir: str | None = setting(
+        None,
+        "For folder: the folder with train/CLASS/* and test/CLASS/*, or with unlabelled images. "
+        "For TFDS: where it keeps its data sets; its own default otherwise.",
+        basic=True,
+    )
+    image_size: int | None = setting(
+        None, "Resize and crop images to this side. Default: as they are.", lower=1, basic=True
+    )
+    memory_limit_mb: int = setting(
+        2048,
+        "Data sets of up to this size live on the devices; larger ones are streamed.",
+        lower=0,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class AugmentationSettings:
+    """How views are made of an image."""
+
+    augmentation: str | None = setting(
+        None, "simclr, simclr_gray, digits or none. Default: what suits the data set."
+    )
+    augmentation_overrides: str = setting(
+        "",
+        "Changes to the augmentation, such as 'cutout_prob=0.5,crop_scale=0.2:1,sobel_prob=0.1'; "
+        "the fields are those of alphacl_jax.data.policies.Policy.",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The network."""
+
+    encoder: str = setting(
+        "small",
+        "small is one block per stage, for little images.",
+        choices=("small", "resnet18", "resnet34", "resnet50"),
+        basic=True,
+    )
+    widths: tuple[int, ...] = setting(
+        (32, 64, 128), "Channels of each stage of the encoder 'small'."
+    )
+    stem: str = setting(
+        "auto",
+        "small is a 3x3 convolution, large ImageNet's 7x7 and pooling; auto takes small up to "
+        "64 pixels. The encoder 'small' always has the small one.",
+        choices=("auto", "small", "large"),
+    )
+    projector_hidden: int = setting(256, "Width of the projector's hidden layers.", lower=1)
+    projector_depth: int = setting(
+        2, "Layers of the projector: 2 is SimCLR's, 1 linear, 0 none.", lower=0
+    )
+    projector_dim: int = setting(128, "Width of the embedding that the loss sees.", lower=1)
+    projector_norm: str = setting(
+        "affine",
+        "BatchNorm on the projector's hidden layers.",
+        choices=("none", "affine", "no_affine"),
+    )
+    dtype: str = setting(
+        "float32", "Of the model's computation.", choices=("float32", "bfloat16")
+    )
+    init_from: str | None = setting(
+        None, "A run folder, or an export of one, whose encoder this run starts from."
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class ContrastiveSettings:
+    """The method 'contrastive': a loss of the family, or α-CL, on two views."""
+
+    loss: str = setting(
+        "alpha_direct",
+        "The loss family, or alpha_ and the rule for alpha.",
+        choices=LOSSES,
+        basic=True,
+    )
+    temperature: float = setting(
+        0.5, "tau > 0 of the losses and rules that have one.", above=0, basic=True
+    )
+    power: float = setting(4.0, "p > 1 of alpha_direct: alpha ~ exp(-d^p / tau).", above=1)
+    gamma: float = setting(
+        2.0, "The exponent of alpha_inverse (> 1) and alpha_reference_inverse (> 0).", above=0
+    )
+    eps: float = setting(
+        1.0, "epsilon >= 0 of info_nce: the weight of the positive in the denominator.", lower=0
+    )
+    margin: float | None = setting(
+        None, "Of triplet, soft_triplet and lifted_structured. Default: the family's."
+    )
+    sigmoid_c: float = setting(1.0, "c > 0 of the sigmoid loss.", above=0)
+    negatives: str = setting(
+        "both_views",
+        "Which embeddings are an anchor's negatives.",
+        choices=("both_views", "same_view", "cross_view"),
+    )
+    stop_gradient: bool = setting(
+        True, "Hold alpha fixed in the gradient. --nostop_gradient is 'backprop alpha(theta)'."
+    )
+    block_size: int | str = setting("auto", "Anchors compared at a time: a number, or auto.")
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        text = str(self.block_size)
+        if text != "auto" and (not text.isdecimal() or int(text) < 1):
+            raise ArgumentError("block_size", text, "must be a whole number >= 1, or auto")
+
+
+# The settings of each method that there is, by its name; `alphacl_jax.runs.methods` makes them.
+METHODS: Mapping[str, type] = {"contrastive": ContrastiveSettings}
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """How it is trained."""
+
+    batch_size: int = setting(128, "Images per step, over all devices.", lower=2, basic=True)
+    epochs: int = setting(60, "Passes over the data.", lower=1, basic=True)
+    optimizer: str = setting(
+        "adamw", "From optax.", choices=("sgd", "adam", "adamw", "lars"), basic=True
+    )
+    learning_rate: float = setting(
+        2e-3, "The peak, after warm-up and before the cosine.", above=0, basic=True
+    )
+    warmup_epochs: int | None = setting(
+        None,
+        "Of linear warm-up, part of the epochs. Default: a tenth of them, at most 5; below ten "
+        "epochs that is part of an epoch.",
+        lower=0,
+    )
+    weight_decay: float = setting(
+        1e-4, "On weights alone: norms and biases are spared.", lower=0
+    )
+    momentum: float = setting(0.9, "Of sgd and lars.", lower=0, below=1)
+    clip_norm: float | None = setting(
+        None, "Clip the gradient at this global norm. Default: no clipping.", above=0
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
+            raise ArgumentError(
+                "warmup_epochs",
+                self.warmup_epochs,
+                f"is part of the {self.epochs} epochs and must be less than that",
+            )
+        if self.optimizer not in ("sgd", "lars"):
+            require_default(self, "momentum", "the optimizers sgd and lars")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is looked at while training and after it; it changes nothing that is trained."""
+
+    evaluate: str = setting(
+        "full",
+        "After training: none, quick (a linear probe and kNN), or full (few-label probes, and a "
+        "map of the features, too).",
+        choices=("none", "quick", "full"),
+        basic=True,
+    )
+    supervised: bool = setting(
+        False,
+        "Train the same network on the labels too, and add its row to the table.",
+    )
+    probe_every: int = setting(
+        0,
+        "Epochs between probes while training (kNN, a quick linear probe, effective rank) on "
+        "held-out data; 0 for none.",
+        lower=0,
+    )
+    log_every: int = setting(
+        10, "Steps between records in metrics.jsonl and TensorBoard.", lower=1
+    )
+    save_every: int = setting(100, "Steps between checkpoints.", lower=1)
+    save_minutes: float | None = setting(
+        None, "Save a checkpoint also when this many minutes have passed since the last.", above=0
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """All settings of a run.
+
+    Attributes:
+      seed: of the initial weights, the order of the data and the augmentation.
+      num_seeds: how many runs, of `seed` and the seeds after it, are trained.
+      data, augmentation, model, method, optimizer, evaluation: the settings by subject. Which
+        method is trained follows from the class of `method`.
+    """
+
+    seed: int = setting(
+        0,
+        "Of the initial weights, the order of the data and the augmentation.",
+        lower=0,
+        upper=LARGEST_SEED,
+        basic=True,
+    )
+    num_seeds: int = setting(
+        1,
+        "Train this many runs, of the seed and the seeds after it, each in a folder seed-K of the "
+        "run folder, and report the mean and standard deviation over them.",
+        lower=1,
+    )
+    data: DataSettings = DataSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
+    model: ModelSettings = ModelSettings()
+    method: ContrastiveSettings = ContrastiveSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        last = self.seed + self.num_seeds - 1
+        if last > LARGEST_SEED:
+            raise ArgumentError(
+                "num_seeds",
+                self.num_seeds,
+                f"goes beyond the largest seed, {LARGEST_SEED}, from seed {self.seed} on",
+            )
+
+    @property
+    def seeds(self) -> range:
+        return range(self.seed, self.seed + self.num_seeds)
+
+
