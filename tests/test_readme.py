@@ -1,49 +1,31 @@
-"""The README's Python runs as printed, and its commands name what exists."""
+"""The README is short, says early what is not done, and its Python runs as printed."""
 
 import re
-import shlex
-from pathlib import Path
 
 import jax
+import pytest
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+from tests.docs.documents import ROOT, text_of
+from tests.docs.test_pages import run
 
 
-def test_the_python_blocks_run_in_order_as_printed(capsys) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    assert len(blocks) == 3
-    names: dict[str, object] = {}
+def test_the_python_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with jax.numpy_rank_promotion("allow"):
-        for block in blocks:
-            exec(compile(block, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert "NT-Xent" in printed
-    assert "(256, 128)" in printed
+        run("README.md")
+    assert re.search(r"α-CL -?\d.*NT-Xent.*gradient \(256, 128\)", capsys.readouterr().out)
 
 
-def test_commands_name_scripts_presets_and_flags_that_exist() -> None:
-    from absl import flags
-
-    from experiments.run_flags import define_run_flags
-
-    values = flags.FlagValues()
-    define_run_flags(values)
-    commands = re.findall(r"python -m experiments\.([\w.]+)([^\n`]*)", README)
-    assert {script for script, _ in commands} >= {"pretrain", "evaluate", "embed", "compare"}
-    for script, arguments in commands:
-        source = ROOT / "experiments" / f"{script.replace('.', '/')}.py"
-        assert source.is_file()
-        for word in shlex.split(arguments):
-            name, _, value = word.removeprefix("--").partition("=")
-            if not word.startswith("--") or name == "help":
-                continue
-            own = f'"{name}"' in source.read_text()
-            assert name == "flagfile" or name in values or own, word
-            if name == "flagfile" and not value.startswith("RUN"):
-                assert (ROOT / value).is_file()
+def test_it_is_short_and_says_early_what_is_not_done() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 150
+    assert lines.index("## What is not done") < 30
 
 
-def test_links_and_pictures_exist() -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+def test_it_maps_folders_that_exist() -> None:
+    rows = re.findall(r"^\| (`\w+/.*?) \|", text_of("README.md"), flags=re.MULTILINE)
+    assert len(rows) >= 5
+    for row in rows:
+        first, *others = re.findall(r"`([\w/]+)/`", row)
+        assert (ROOT / first).is_dir(), first
+        for name in others:  # beside the first, or at the top
+            assert (ROOT / first).with_name(name).is_dir() or (ROOT / name).is_dir(), name

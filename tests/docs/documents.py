@@ -1,0 +1,40 @@
+"""The documents that people read, and what their tests look for in them."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from alphacl_jax.runs.flag_file import fields_of
+from alphacl_jax.runs.settings import METHODS
+
+ROOT = Path(__file__).parents[2]
+PAGES = tuple(p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "docs").glob("*.md")))
+DOCUMENTS = ("README.md", "BUILD_NOTES.md", *PAGES)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def text_of(document: str) -> str:
+    """A document's text, commands that go over several lines joined."""
+    return re.sub(r"\s*\\\n\s*", " ", (ROOT / document).read_text())
+
+
+def run_flags() -> set[str]:
+    """The flags that the settings of a run become."""
+    return {"method", "flagfile", "help"}.union(*(fields_of(method) for method in METHODS))
+
+
+def sources_of(script: Path) -> list[Path]:
+    """A script, and the files of this project that it imports."""
+    modules = re.findall(
+        r"(?:from|import) ((?:experiments|alphacl_jax\.cli)\S*)", script.read_text()
+    )
+    files = [ROOT / f"{module.replace('.', '/')}.py" for module in modules]
+    return [script, *(file for file in files if file.is_file())]
+
+
+def has_flag(name: str, sources: list[Path]) -> bool:
+    """Whether a flag is a setting of runs, or is named in one of the files that define flags."""
+    candidates = {name, name.removeprefix("no")}
+    return bool(candidates & run_flags()) or any(
+        f'"{candidate}"' in source.read_text() for candidate in candidates for source in sources
+    )
