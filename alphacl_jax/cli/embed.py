@@ -3,8 +3,8 @@
     alphacl embed --workdir=runs/digits-alpha_direct-1234abcd
     alphacl embed --workdir=RUN --dataset=folder --data_dir=PHOTOS --output=FEATURES
 
-writes train.npz and test.npz (or pretrain.npz where there are no labels) into --output, each
-with features [n, dim], embeddings [n, projector_dim] and, where the data has them, labels [n],
+writes train.npz and test.npz (pretrain.npz where there are no labels, images.npz of another
+folder, all of whose images are taken) into --output, each with features [n, dim], embeddings [n, projector_dim] and, where the data has them, labels [n],
 class_names and paths [n]; preprocessing says as JSON what was done to the images.
 """
 
@@ -24,12 +24,15 @@ from alphacl_jax.cli.data_flags import (
 )
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.runs.settings import DataSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from alphacl_jax.data.sources import Dataset, Split
+    from alphacl_jax.data.sources import Split
     from alphacl_jax.runs.encoder import Encoder
+
+    Parts = dict[str, tuple[Split, tuple[str, ...]]]
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -58,21 +61,37 @@ def main(argv: Sequence[str]) -> None:
         note_unfinished(encoder)
         data = data_settings_of(values, encoder.settings.data)
         output = Path(values["output"].value or workdir / "features").expanduser()
-        embed(encoder, open_data(encoder, data), output, data.memory_limit_mb * 2**20)
+        embed(encoder, parts_of(encoder, data), output, data.memory_limit_mb * 2**20)
 
 
-def embed(encoder: "Encoder", dataset: "Dataset", output: Path, memory_limit_bytes: int) -> None:
+def parts_of(encoder: "Encoder", data: DataSettings) -> "Parts":
+    """The parts of the data by name, each with its class names.
+
+    A folder other than the run's own needs no classes and no division into training and test
+    images: all images in it and below it are one part.
+    """
+    if data.dataset == "folder" and data != encoder.settings.data and data.data_dir is not None:
+        from alphacl_jax.data.folder import open_any
+        from alphacl_jax.data.sources import Split
+
+        source, class_names = open_any(data.data_dir, encoder.preprocessing.image_shape)
+        return {"images": (Split(source, labelled=bool(class_names)), class_names)}
+    dataset = open_data(encoder, data)
+    parts = {"train": dataset.train, "test": dataset.test}
+    if dataset.train is None:
+        parts = {"pretrain": dataset.pretrain}
+    return {
+        name: (split, dataset.class_names) for name, split in parts.items() if split is not None
+    }
+
+
+def embed(encoder: "Encoder", parts: "Parts", output: Path, memory_limit_bytes: int) -> None:
     """Writes a file for each part of the data, and says what is in it."""
     from alphacl_jax.files import write_npz_atomically
 
-    splits = {"train": dataset.train, "test": dataset.test}
-    if dataset.train is None:
-        splits = {"pretrain": dataset.pretrain}
     output.mkdir(parents=True, exist_ok=True)
-    for name, split in splits.items():
-        if split is None:
-            continue
-        arrays = _arrays(encoder, dataset, split, memory_limit_bytes)
+    for name, (split, class_names) in parts.items():
+        arrays = _arrays(encoder, split, class_names, memory_limit_bytes)
         path = output / f"{name}.npz"
         write_npz_atomically(path, arrays)
         shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
@@ -80,7 +99,7 @@ def embed(encoder: "Encoder", dataset: "Dataset", output: Path, memory_limit_byt
 
 
 def _arrays(
-    encoder: "Encoder", dataset: "Dataset", split: "Split", memory_limit_bytes: int
+    encoder: "Encoder", split: "Split", class_names: tuple[str, ...], memory_limit_bytes: int
 ) -> "dict[str, np.ndarray]":
     import numpy as np
 
@@ -100,7 +119,7 @@ def _arrays(
     }
     if split.labelled:
         arrays["labels"] = np.concatenate(labels)
-        arrays["class_names"] = np.array(dataset.class_names)
+        arrays["class_names"] = np.array(class_names)
     if names:
         arrays["paths"] = np.array(names)
     return arrays

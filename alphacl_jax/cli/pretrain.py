@@ -9,6 +9,7 @@ over them. With --distributed one run spans several hosts: start the same comman
 Presets: --flagfile=experiments/presets/NAME.flags
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,6 +103,21 @@ def _other_run(error: "OtherRunError") -> str:
     )
 
 
+def _with_a_command_that_works(error: RunError) -> RunError:
+    """Adds to an error of mixed image sizes the command that scales them."""
+    from alphacl_jax.data.errors import MixedSizesError
+
+    cause = error.__cause__
+    if not isinstance(cause, MixedSizesError):
+        return error
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("--image_size")]
+    program = ["python", "-m", "experiments.pretrain"]
+    if Path(sys.argv[0]).name.startswith("alphacl"):
+        program = ["alphacl"]
+    command = shlex.join([*program, *given, f"--image_size={cause.suggested}"])
+    return RunError(f"{error}. For example: {command}")
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     del argv
@@ -115,6 +131,8 @@ def main(argv: Sequence[str]) -> None:
         try:
             with hosts.joined(cluster):
                 table = pretrain(values)
+        except RunError as error:
+            raise _with_a_command_that_works(error) from error
         except InterruptedBySignal as error:
             print(error, file=sys.stderr)
             sys.exit(128 + error.number)

@@ -29,7 +29,7 @@ def finished(class_folder, tmp_path_factory) -> tuple[Path, str]:
     return workdir, table
 
 
-def _run_script(monkeypatch, script, *arguments: str) -> None:
+def run_script(monkeypatch, script, *arguments: str) -> None:
     """Runs a script's main in this process, with flags of its own."""
     own = flags.FlagValues()
     script.define_flags(own)
@@ -69,7 +69,7 @@ def test_evaluating_again_says_the_same_and_changes_nothing_else(finished, monke
     records = (workdir / "metrics.jsonl").read_text()
     (workdir / "evaluation.json").unlink()
     (workdir / "map.png").unlink()
-    _run_script(monkeypatch, evaluate, f"--workdir={workdir}")
+    run_script(monkeypatch, evaluate, f"--workdir={workdir}")
     assert capsys.readouterr() == (table + "\n", "")
     assert (workdir / "evaluation.json").read_text() == before
     assert (workdir / "metrics.jsonl").read_text() == records
@@ -78,7 +78,7 @@ def test_evaluating_again_says_the_same_and_changes_nothing_else(finished, monke
 
 def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_path, capsys):
     workdir, _ = finished
-    _run_script(monkeypatch, embed, f"--workdir={workdir}", f"--output={tmp_path}/a/b")
+    run_script(monkeypatch, embed, f"--workdir={workdir}", f"--output={tmp_path}/a/b")
     assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["test.npz", "train.npz"]
     for name, count in (("train", 24), ("test", 8)):
         with np.load(tmp_path / "a" / "b" / f"{name}.npz") as arrays:
@@ -95,7 +95,7 @@ def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_
 def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"Not a directory: .*/file/x"):
-        _run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file/x")
+        run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file/x")
 
 
 def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
@@ -108,7 +108,7 @@ def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
     )
     errors = []
     monkeypatch.setattr(sys.stderr, "write", errors.append)
-    _run_script(monkeypatch, embed, f"--workdir={workdir}")
+    run_script(monkeypatch, embed, f"--workdir={workdir}")
     monkeypatch.undo()
     assert "note: this run is at step 6 of 9" in "".join(errors)
     assert [p.name for p in (workdir / "features").iterdir()] == ["pretrain.npz"]
@@ -122,14 +122,14 @@ def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("script", [evaluate, embed])
 def test_no_run(script, monkeypatch, tmp_path):
     with pytest.raises(RunError, match=f"{tmp_path}/none holds no run: .*flags.txt is missing"):
-        _run_script(monkeypatch, script, f"--workdir={tmp_path}/none")
+        run_script(monkeypatch, script, f"--workdir={tmp_path}/none")
 
 
 def test_an_untrained_run(class_folder, monkeypatch, tmp_path):
     data = ["--dataset=folder", f"--data_dir={class_folder}"]
     claim_workdir(tmp_path / "run", tiny_settings(*data, "--loss=alpha_entropy"))
     with pytest.raises(RunError, match="has no checkpoint yet: train it first, by the command"):
-        _run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
+        run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
 
 
 def test_a_run_whose_data_has_gone(finished, class_folder, monkeypatch, tmp_path):
@@ -137,7 +137,7 @@ def test_a_run_whose_data_has_gone(finished, class_folder, monkeypatch, tmp_path
     path = tmp_path / "run" / "flags.txt"
     path.write_text(path.read_text().replace(str(class_folder), f"{tmp_path}/gone"))
     with pytest.raises(RunError, match=f"--data_dir={tmp_path}/gone does not exist"):
-        _run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
+        run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
 
 
 def test_a_run_whose_checkpoints_are_all_damaged(finished, monkeypatch, tmp_path):
@@ -145,7 +145,7 @@ def test_a_run_whose_checkpoints_are_all_damaged(finished, monkeypatch, tmp_path
     shutil.copy(finished[0] / "preprocessing.json", tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
     with pytest.raises(RunError, match=r"none of the checkpoints of steps \[5\] .* can be read"):
-        _run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
+        run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
 
 
 def test_the_script_ends_with_one_line_and_status_one(tmp_path):
