@@ -1,6 +1,7 @@
 """Imports point one way, and one loss costs one loss."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -88,12 +89,43 @@ def test_theory_builds_on_the_kernels_alone():
         assert not {n for n in imports(path) if n.split(".")[0] in {"matplotlib", "flax"}}, path
 
 
+# What each folder may import beside itself, the errors and the writing of files; in this order.
+FOLDERS = {
+    "models": set(),
+    "data": set(),
+    "evaluation": set(),
+    "methods": set(KERNELS),
+    "training": {"data", "methods"},
+    "runs": {"data", "models", "evaluation", "methods", "training", "families", "rules"},
+    "cli": {"data", "evaluation", "training", "runs"},
+}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_import_what_lies_below_them(folder):
+    for path in files(folder):
+        below = own(path) - {folder, "errors", "files"}
+        # `from alphacl_jax import Family` names what the package re-exports.
+        below -= {"Family", "Rule"} if folder == "runs" else set()
+        assert below <= FOLDERS[folder], path
+
+
 def test_only_the_command_line_has_flags_and_nothing_imports_experiments():
     for path in PACKAGE.rglob("*.py"):
         names = imports(path)
         assert not {n for n in names if n.split(".")[0] == "experiments"}, path
         if "cli" not in path.parts:
             assert not names & {"absl.app", "absl.flags"}, path
+
+
+def test_no_message_below_the_command_line_names_a_flag():
+    """But for the settings, whose help text is of flags, and TFDS's own command."""
+    for path in PACKAGE.rglob("*.py"):
+        if "cli" in path.parts or path.parent.name == "runs" or path.stem == "tfds_source":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"(?<![\w-])--[a-z]", node.value), (path, node.value)
 
 
 def test_importing_the_package_loads_no_heavy_library():

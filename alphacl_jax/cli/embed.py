@@ -4,8 +4,9 @@
     alphacl embed --workdir=RUN --dataset=folder --data_dir=PHOTOS --output=FEATURES
 
 writes train.npz and test.npz (pretrain.npz where there are no labels, images.npz of another
-folder, all of whose images are taken) into --output, each with features [n, dim], embeddings [n, projector_dim] and, where the data has them, labels [n],
-class_names and paths [n]; preprocessing says as JSON what was done to the images.
+folder, all of whose images are taken) into --output, each with features [n, dim], embeddings
+[n, projector_dim] and, where the data has them, labels [n], class_names and paths [n];
+preprocessing says as JSON what was done to the images.
 """
 
 import json
