@@ -1,0 +1,168 @@
+"""From settings to the parts of a run: data, policy, method, step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from alphacl_jax.data import policies, sources
+from alphacl_jax.data.batches import Batches, open_batches, raw_shapes
+from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.methods.method import Method
+from alphacl_jax.runs.methods import make_method, views_of
+from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
+from alphacl_jax.training.loop import Schedule, TrainStep
+from alphacl_jax.training.optim import make_optimizer, warmup_cosine
+from alphacl_jax.training.state import TrainState
+from alphacl_jax.training.step import MakeBatch, make_init, make_train_step
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the settings of a run stand for.
+
+    Attributes:
+      settings: of the run.
+      dataset: opened, not yet decoded.
+      policy: the augmentation.
+      preprocessing: what the encoder's inputs are.
+      mesh: the devices.
+      method: what is trained.
+    """
+
+    settings: RunSettings
+    dataset: sources.Dataset
+    policy: policies.Policy
+    preprocessing: Preprocessing
+    mesh: Mesh
+    method: Method
+
+    @property
+    def make_batch(self) -> MakeBatch:
+        return views_of(self.policy, self.preprocessing)
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        return self.settings.data.memory_limit_mb * 2**20
+
+
+@dataclass(frozen=True)
+class Training:
+    """The parts that the loop is given.
+
+    Attributes:
+      optimizer: that `init` and `step` are made with.
+      init: the state before the first step, by seed.
+      step: compiled.
+      batches: in the order of the run's seed.
+      schedule: when to record, to save and to stop.
+      learning_rate: by step.
+    """
+
+    optimizer: optax.GradientTransformation
+    init: Callable[[int], TrainState]
+    step: TrainStep
+    batches: Batches
+    schedule: Schedule
+    learning_rate: optax.Schedule
+
+
+def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None = None) -> Run:
+    """Opens the data and builds the method that the settings describe.
+
+    Args:
+      settings: of the run.
+      mesh: the devices, with an axis "data".
+      dataset: the data, where it is not the one that the settings name.
+
+    Raises:
+      ValueError, FileNotFoundError: where settings or data cannot be used; the message says why.
+    """
+    data = settings.data
+    if dataset is None:
+        make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
+        dataset = sources.load(data.dataset, data.data_dir, data.image_size)
+    preprocessing = Preprocessing(dataset.image_shape, dataset.mean, dataset.std)
+    policy = policies.policy_for(
+        dataset.name,
+        dataset.image_shape,
+        settings.augmentation.augmentation,
+        settings.augmentation.augmentation_overrides,
+    )
+    method = make_method(settings, dataset.image_shape, mesh)
+    return Run(settings, dataset, policy, preprocessing, mesh, method)
+
+
+def prepare_training(run: Run) -> Training:
+    """The parts that train a run.
+
+    Raises:
+      ValueError: where the settings do not fit each other or the data.
+    """
+    own, looks = run.settings.optimizer, run.settings.evaluation
+    batches = open_batches(
+        run.dataset.pretrain, own.batch_size, run.mesh, run.settings.seed, run.memory_limit_bytes
+    )
+    optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch)
+    minutes = looks.save_minutes
+    return Training(
+        optimizer=optimizer,
+        init=init_of(run, optimizer),
+        step=make_train_step(run.method, optimizer, run.make_batch, learning_rate, run.mesh),
+        batches=batches,
+        schedule=Schedule(
+            own.epochs * batches.steps_per_epoch,
+            looks.log_every,
+            looks.save_every,
+            None if minutes is None else 60 * minutes,
+        ),
+        learning_rate=learning_rate,
+    )
+
+
+def init_of(run: Run, optimizer: optax.GradientTransformation) -> Callable[[int], TrainState]:
+    """What makes the state before the first step, by seed."""
+    # Shapes and random draws are all that initialising reads of a batch: two samples will do.
+    shapes = raw_shapes(run.dataset.image_shape, 2)
+    return make_init(run.method, optimizer, run.make_batch, shapes, run.mesh)
+
+
+def steps_of(run: Run) -> int:
+    """The number of steps of the whole run, without reading its images."""
+    own = run.settings.optimizer
+    return own.epochs * (len(run.dataset.pretrain.source) // own.batch_size)
+
+
+def untrained_state(run: Run) -> TrainState:
+    """The state that a run starts from, without reading its images."""
+    own = run.settings.optimizer
+    steps_per_epoch = len(run.dataset.pretrain.source) // own.batch_size
+    optimizer, _ = optimizer_of(own, max(1, steps_per_epoch))
+    return init_of(run, optimizer)(run.settings.seed)
+
+
+def optimizer_of(
+    settings: OptimizerSettings, steps_per_epoch: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimiser, and its learning rate by step."""
+    total = settings.epochs * steps_per_epoch
+    warmup_epochs = settings.warmup_epochs
+    if warmup_epochs is None and settings.epochs >= 10:
+        warmup_epochs = min(5, settings.epochs // 10)
+    warmup_steps = total // 10 if warmup_epochs is None else warmup_epochs * steps_per_epoch
+    learning_rate = warmup_cosine(settings.learning_rate, total, warmup_steps)
+    optimizer = make_optimizer(
+        settings.optimizer,
+        learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        clip_norm=settings.clip_norm,
+    )
+    return optimizer, learning_rate
+
+
+def count_parameters(state: TrainState) -> int:
+    """How many numbers are trained."""
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
