@@ -1,10 +1,10 @@
-"""The same mathematics a block at a time, in O(block · candidates) memory.
+"""The same mathematics a block at a time, and the choice of the blocks.
 
 Losses that are sums over pairs (`alphacl_jax.sums`) whose anchors are also the candidates visit
-square tiles, each pair once (`alphacl_jax.tiles`); everything else whole rows, here.
+square tiles, each pair once (`alphacl_jax.tiles`); everything else whole rows, in
+O(block · candidates) memory.
 """
 
-import math
 from collections.abc import Callable
 from numbers import Integral
 from typing import Any, TypeVar
@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
+from alphacl_jax.distances import paired_squared_distances
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.layouts import Pairs
-from alphacl_jax.tiles import TILES_AT_ONCE
+from alphacl_jax.sums import PairSums
+from alphacl_jax.tiles import resolve_tile, tiled_values
 
 Rows = TypeVar("Rows")
-
-# The side of the fastest tiles on a CPU, whose cache holds a few of that size.
-_CPU_TILE = 512
 
 # Above this many anchor-candidate pairs, "auto" works in blocks: a handful of float32 arrays of
 # that size is where a dense form begins to cost hundreds of megabytes.
@@ -44,44 +44,43 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
         )
     whole = isinstance(block_size, Integral) and not isinstance(block_size, bool)
     if not whole or block_size < 1:
-        raise ValueError(f"block_size={block_size!r} must be a whole number >= 1, 'auto' or None")
+        problem = "must be a whole number >= 1, 'auto' or None"
+        raise ArgumentError("block_size", repr(block_size), problem)
     return anchors if block_size >= candidates else min(int(block_size), anchors)
 
 
-def resolve_tile(block_size: Any, anchors: int) -> int:
-    """The side of the tiles in which all pairs of anchors are visited; `anchors` for no tiles.
-
-    Tiles hold no more pairs at a time than `block_size` rows do. On a CPU they are also kept to
-    the size that is fastest there, and "auto" takes them as soon as they beat the dense form.
-
-    Raises:
-      ValueError: as `resolve_block_size`.
-    """
-    size = resolve_block_size(block_size, anchors, anchors)
-    on_cpu = jax.default_backend() == "cpu"
-    if block_size == "auto" and on_cpu:
-        return _CPU_TILE if anchors > 2 * _CPU_TILE else anchors
-    if size >= anchors:
-        return anchors
-    side = max(1, math.isqrt(size * anchors // TILES_AT_ONCE))
-    return min(side, _CPU_TILE) if on_cpu else side
-
-
-def map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, block_size: Any) -> Rows:
-    """Applies a function of pairs to blocks of anchors, each with all candidates.
+def map_anchors(
+    function: Callable[[Pairs], Rows],
+    pairs: Pairs,
+    block_size: Any,
+    sums: PairSums | None = None,
+) -> Any:
+    """Applies a function of pairs at once, in blocks of whole rows, or in square tiles.
 
     Args:
       function: maps pairs to arrays with one row per anchor, `[anchors, ...]`.
       pairs: the layout.
       block_size: as in `resolve_block_size`.
+      sums: the same function as sums over pairs, where it is such a loss. Tiles need these, and
+        anchors that are the candidates.
 
     Returns:
-      What `function(pairs)` returns. The backward pass computes each block again.
+      What `function(pairs)` returns. In blocks and tiles the backward pass computes each again.
     """
     anchors = pairs.anchors.shape[0]
     size = resolve_block_size(block_size, anchors, pairs.candidates.shape[0])
-    if size >= anchors:
+    if sums is not None and pairs.views is not None:
+        tile = resolve_tile(size, anchors, automatic=block_size == "auto")
+        if tile < anchors:
+            d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
+            return tiled_values(sums, pairs.anchors, d_pos, pairs.views, tile)
         return function(pairs)
+    return function(pairs) if size >= anchors else _map_rows(function, pairs, size)
+
+
+def _map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, size: int) -> Rows:
+    """`function(pairs)` in blocks of `size` anchors, each with all candidates."""
+    anchors = pairs.anchors.shape[0]
     blocks = -(-anchors // size)
 
     def fold(x: jax.Array) -> jax.Array:
@@ -91,11 +90,11 @@ def map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, block_size: Any) -
     per_anchor = {
         name: fold(value)
         for name, value in pairs._asdict().items()
-        if name != "candidates" and value is not None
+        if name not in ("candidates", "views") and value is not None
     }
 
     @jax.checkpoint
-    def one_block(block: dict[str, jax.Array]) -> Rows:
+    def one_block(block: dict[str, Any]) -> Rows:
         return function(pairs._replace(**block))
 
     rows = jax.lax.map(one_block, per_anchor)

@@ -6,59 +6,51 @@ nor a large distance overflows.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.distances import masked_logsumexp
-
-Scalar = float | Array
-
-
-@dataclass(frozen=True)
-class Bound:
-    """A function with its last arguments filled in; equal by value, unlike a closure."""
-
-    function: Callable[..., Array]
-    parameters: tuple[Any, ...] = ()
-
-    def __call__(self, *arguments: Array) -> Array:
-        return self.function(*arguments, *self.parameters)
+from alphacl_jax.parameters import Bound, Made, Scalar, check_scalar, describe, made, register
 
 
-@dataclass(frozen=True)
-class Affine:
-    """`x ↦ x/temperature + margin`, the log ψ of every exponential loss of the table."""
-
-    temperature: Scalar
-    margin: Scalar
-
-    def __call__(self, x: Array) -> Array:
-        return x / self.temperature + self.margin
-
-
-@dataclass(frozen=True)
+@register
+@dataclass(frozen=True, repr=False)
 class Family:
     """One loss `Σ_i φ(ξ_i)`, `ξ_i = Σ_{j≠i} ψ(d_i² − d_ij²)`, φ and ψ increasing.
 
     A loss of one's own is `Family(phi=..., psi=...)`; its pairwise importance α follows by
-    automatic differentiation. Two families are equal where their functions are, so a family can
-    be a static argument of jit: pass named functions, or a `Bound` of one and its parameters.
+    automatic differentiation. Two families are equal where their functions and parameters are, so
+    a family can be a static argument of jit: pass named functions.
+
+    A family is a pytree as well, whose leaves are its parameters, as floating numbers: it can be
+    an argument of jit, `jax.vmap(families.info_nce)(temperatures)` is a stack of families to map
+    over, and with `jax.grad` by a family and an optimiser's updates of it, its temperature is
+    learned. Nothing keeps a temperature that is learned above 0: learn its logarithm, and make
+    the family of its exponential inside the loss, or clip it after each update. Parameters of
+    one's own become leaves by `alphacl_jax.parameters.made`.
 
     Attributes:
       phi: φ, elementwise on arrays.
       psi: ψ, elementwise on arrays.
       phi_of_log: optional, φ(e^u) as a function of u = log ξ.
       log_psi: optional, log ψ. With both of these the loss is evaluated in the log domain.
+      temperature: optional, τ where `ψ(x) = e^{x/τ + c}` for some c; sums over pairs in the log
+        domain are then cheaper.
+      is_info_nce: whether `φ(x) = τ log(ε + x)` and `ψ(x) = e^{x/τ}` at that temperature, which
+        bounds the mutual information of the views (`statistics`).
+      made_by: the call that made it, where that was one of the functions below or `made`.
     """
 
     phi: Callable[[Array], Array]
     psi: Callable[[Array], Array]
     phi_of_log: Callable[[Array], Array] | None = None
     log_psi: Callable[[Array], Array] | None = None
+    temperature: Scalar | None = None
+    is_info_nce: bool = False
+    made_by: Made | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         for name in ("phi", "psi"):
@@ -66,6 +58,11 @@ class Family:
                 raise TypeError(f"Family({name}={getattr(self, name)!r}): {name} must be callable")
         if (self.phi_of_log is None) != (self.log_psi is None):
             raise ValueError("phi_of_log and log_psi go together: give both or neither")
+        if self.is_info_nce and self.temperature is None:
+            raise ValueError("is_info_nce=True needs the temperature of that InfoNCE")
+
+    def __repr__(self) -> str:
+        return describe(self)
 
 
 def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
@@ -102,43 +99,46 @@ def family_importance(family: Family, differences: Array, mask: Array) -> Array:
     return jax.grad(lambda x: jnp.sum(anchor_losses(family, x, mask)))(differences)
 
 
-def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
-    """Raises ValueError unless `value` is a finite scalar above the bound; traced values pass."""
-    if isinstance(value, jax.core.Tracer):
-        if value.ndim != 0:
-            raise ValueError(f"{name} must be a scalar, but has shape {value.shape}")
-        return
-    if jnp.ndim(value) != 0:
-        raise ValueError(f"{name} must be a scalar, but has shape {jnp.shape(value)}")
-    number = float(value)
-    if not math.isfinite(number) or not (number > above or (inclusive and number == above)):
-        sign = ">=" if inclusive else ">"
-        bound = f" {sign} {above:g}" if math.isfinite(above) else ""
-        raise ValueError(f"{name}={number:g} is out of range; it must be a finite number{bound}")
+def _affine(x: Array, temperature: Scalar, margin: Scalar) -> Array:
+    return x / temperature + margin
 
 
 def _exp_affine(x: Array, temperature: Scalar, margin: Scalar) -> Array:
-    return jnp.exp(x / temperature + margin)
+    return jnp.exp(_affine(x, temperature, margin))
 
 
 def _through_log(xi: Array, phi_of_log: Callable[[Array], Array]) -> Array:
     return phi_of_log(jnp.log(xi))
 
 
-def _exponential(phi_of_log: Bound, temperature: Scalar = 1.0, margin: Scalar = 0.0) -> Family:
+def _exponential(
+    phi_of_log: Bound,
+    temperature: Scalar = 1.0,
+    margin: Scalar = 0.0,
+    *,
+    is_info_nce: bool = False,
+) -> Family:
     """A family with `ψ(x) = e^{x/τ + margin}` and φ given as a function of log ξ."""
     return Family(
         phi=Bound(_through_log, (phi_of_log,)),
         psi=Bound(_exp_affine, (temperature, margin)),
         phi_of_log=phi_of_log,
-        log_psi=Affine(temperature, margin),
+        log_psi=Bound(_affine, (temperature, margin)),
+        temperature=temperature,
+        is_info_nce=is_info_nce,
     )
 
 
 def _log_plus(u: Array, temperature: Scalar, eps: Scalar) -> Array:
-    if isinstance(eps, int | float) and eps == 0:
-        return temperature * u
-    return temperature * jnp.logaddexp(jnp.log(jnp.asarray(eps, u.dtype)), u)
+    if isinstance(eps, int | float):
+        if eps == 0:
+            return temperature * u
+        return temperature * jnp.logaddexp(jnp.log(jnp.asarray(eps, u.dtype)), u)
+    # A traced ε may be 0 as well, where its logarithm has no derivative, but the loss has one.
+    some = eps > 0
+    log_sum = jnp.logaddexp(jnp.log(jnp.where(some, eps, 1.0)), u)
+    near_zero = u + eps * jnp.exp(-jnp.maximum(u, 0.5 * math.log(float(jnp.finfo(u.dtype).tiny))))
+    return temperature * jnp.where(some, log_sum, near_zero)
 
 
 def _softplus(u: Array, temperature: Scalar) -> Array:
@@ -157,7 +157,7 @@ def _hinge(x: Array, margin: Scalar) -> Array:
     return jax.nn.relu(x + margin)
 
 
-def _sigmoid(x: Array, c: Scalar) -> Array:
+def _logistic(x: Array, c: Scalar) -> Array:
     return jax.nn.sigmoid(c * x)
 
 
@@ -180,20 +180,19 @@ def info_nce(temperature: Scalar = 0.5, eps: Scalar = 1.0) -> Family:
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("eps", eps, above=0, inclusive=True)
-    return _exponential(Bound(_log_plus, (temperature, eps)), temperature)
+    return made(_info_nce, temperature=temperature, eps=eps)
 
 
-def info_nce_temperature(family: Family) -> Scalar | None:
-    """τ of a family made by `info_nce`; None for any other."""
-    phi = family.phi_of_log
-    if isinstance(phi, Bound) and phi.function is _log_plus:
-        temperature: Scalar = phi.parameters[0]
-        return temperature
-    return None
+def _info_nce(temperature: Scalar, eps: Scalar) -> Family:
+    return _exponential(Bound(_log_plus, (temperature, eps)), temperature, is_info_nce=True)
 
 
 def mine() -> Family:
     """MINE: `φ(x) = log x`, `ψ(x) = e^x` (Belghazi et al. 2018)."""
+    return made(_mine)
+
+
+def _mine() -> Family:
     return _exponential(Bound(_identity))
 
 
@@ -207,6 +206,10 @@ def triplet(margin: Scalar = 0.5) -> Family:
       ValueError: for a margin that is not finite.
     """
     check_scalar("margin", margin, above=-math.inf)
+    return made(_triplet, margin=margin)
+
+
+def _triplet(margin: Scalar) -> Family:
     return Family(phi=_identity, psi=Bound(_hinge, (margin,)))
 
 
@@ -222,11 +225,19 @@ def soft_triplet(temperature: Scalar = 0.5, margin: Scalar = 0.0) -> Family:
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("margin", margin, above=-math.inf)
+    return made(_soft_triplet, temperature=temperature, margin=margin)
+
+
+def _soft_triplet(temperature: Scalar, margin: Scalar) -> Family:
     return _exponential(Bound(_softplus, (temperature,)), temperature, margin)
 
 
 def n_plus_one_tuplet() -> Family:
     """N+1 tuplet: `φ(x) = log(1 + x)`, `ψ(x) = e^x` (Sohn 2016)."""
+    return made(_n_plus_one_tuplet)
+
+
+def _n_plus_one_tuplet() -> Family:
     return _exponential(Bound(_softplus, (1.0,)))
 
 
@@ -240,6 +251,10 @@ def lifted_structured(margin: Scalar = 1.0) -> Family:
       ValueError: for a margin that is not finite.
     """
     check_scalar("margin", margin, above=-math.inf)
+    return made(_lifted_structured, margin=margin)
+
+
+def _lifted_structured(margin: Scalar) -> Family:
     return _exponential(Bound(_squared_hinge), 1.0, margin)
 
 
@@ -250,9 +265,17 @@ def sigmoid(c: Scalar = 1.0) -> Family:
       ValueError: for c ≤ 0, where it is not traced.
     """
     check_scalar("c", c, above=0)
-    return Family(phi=_identity, psi=Bound(_sigmoid, (c,)))
+    return made(_sigmoid, c=c)
+
+
+def _sigmoid(c: Scalar) -> Family:
+    return Family(phi=_identity, psi=Bound(_logistic, (c,)))
 
 
 def linear() -> Family:
     """Linear, also called quadratic in the embeddings: `φ(x) = ψ(x) = x` (Ji et al. 2021)."""
+    return made(_linear)
+
+
+def _linear() -> Family:
     return Family(phi=_identity, psi=_identity)

@@ -7,8 +7,21 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.distances import paired_squared_distances, squared_distances
+from alphacl_jax.errors import ArgumentError
 
-LAYOUTS = ("both_views", "same_view", "cross_view")
+
+class Layout(NamedTuple):
+    """Which views of a sample are anchors, and which are candidates: 0 is z, 1 is z_pos."""
+
+    anchors: tuple[int, ...]
+    candidates: tuple[int, ...]
+
+
+LAYOUTS = {
+    "both_views": Layout(anchors=(0, 1), candidates=(0, 1)),
+    "same_view": Layout(anchors=(0,), candidates=(0,)),
+    "cross_view": Layout(anchors=(0,), candidates=(1,)),
+}
 
 
 class Pairs(NamedTuple):
@@ -21,6 +34,8 @@ class Pairs(NamedTuple):
       excluded: `[anchors, k]`, the columns of `candidates` that are no negatives of an anchor
         (itself, and its positive).
       mask: `[anchors, candidates]`, False where a candidate is no negative, or None.
+      views: how many anchors each sample has, where the anchors are all the candidates, first all
+        samples' first views; None where they are not, as where the batch is spread over devices.
     """
 
     anchors: Array
@@ -28,6 +43,7 @@ class Pairs(NamedTuple):
     candidates: Array
     excluded: Array
     mask: Array | None = None
+    views: int | None = None
 
 
 def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
@@ -64,41 +80,47 @@ def make_pairs(
       AssertionError: from chex, for wrong ranks and shapes.
       ValueError: for an unknown layout, or a batch that leaves an anchor without a negative.
     """
-    z, z_pos = check_views(z, z_pos)
+    local = check_views(z, z_pos)
     if not isinstance(negatives, str):
-        return _explicit_pairs(z, z_pos, negatives)
+        return _explicit_pairs(*local, negatives)
     if negatives not in LAYOUTS:
-        raise ValueError(_unknown(negatives))
-    all_z, all_z_pos = (z, z_pos) if batch is None else batch
-    total = all_z.shape[0]
-    if total < 2:
+        raise _unknown(negatives)
+    layout = LAYOUTS[negatives]
+    whole = local if batch is None else batch
+    total = whole[0].shape[0]
+    # An exported program may leave the size open; then there is no number to check.
+    if isinstance(total, int) and total < 2:
         raise ValueError(
             f"a batch of {total} has no negatives; negatives={negatives!r} needs n >= 2 samples"
         )
-    index = (offset + jnp.arange(z.shape[0]))[:, None]
-    if negatives == "both_views":
-        first = jnp.concatenate([index, index + total], axis=1)
-        return Pairs(
-            anchors=jnp.concatenate([z, z_pos]),
-            positives=jnp.concatenate([z_pos, z]),
-            candidates=jnp.concatenate([all_z, all_z_pos]),
-            excluded=jnp.concatenate([first, first[:, ::-1]]),
-        )
-    candidates = all_z if negatives == "same_view" else all_z_pos
-    return Pairs(anchors=z, positives=z_pos, candidates=candidates, excluded=index)
-
-
-def _unknown(negatives: Any) -> str:
-    return (
-        f"negatives={negatives!r} is unknown; it must be one of {', '.join(LAYOUTS)}, "
-        "an array [m, dim], or a tuple of such an array and a mask [anchors, m]"
+    index = (offset + jnp.arange(local[0].shape[0]))[:, None]
+    sample = [index + k * total for k in range(len(layout.candidates))]
+    alike = batch is None and layout.anchors == layout.candidates
+    return Pairs(
+        anchors=_stack([local[view] for view in layout.anchors]),
+        positives=_stack([local[1 - view] for view in layout.anchors]),
+        candidates=_stack([whole[view] for view in layout.candidates]),
+        excluded=_stack([jnp.concatenate(sample, axis=1)] * len(layout.anchors)),
+        views=len(layout.anchors) if alike else None,
     )
+
+
+def _stack(parts: list[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+
+def _unknown(negatives: Any) -> ArgumentError:
+    problem = (
+        f"is unknown; it must be one of {', '.join(LAYOUTS)}, an array [m, dim], or a tuple of "
+        "such an array and a mask [anchors, m]"
+    )
+    return ArgumentError("negatives", repr(negatives), problem)
 
 
 def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
     given = negatives if isinstance(negatives, tuple) else (negatives, None)
     if len(given) != 2 or not hasattr(given[0], "shape"):
-        raise ValueError(_unknown(negatives))
+        raise _unknown(negatives)
     array, mask = jnp.asarray(given[0]), given[1]
     shapes = f"z has shape {z.shape}, negatives has shape {array.shape}, not [m, {z.shape[1]}]"
     chex.assert_rank(array, 2, custom_message=shapes)

@@ -1,6 +1,5 @@
 """The losses that people call: a whole family by (φ, ψ), and α-CL by its rule for α."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,14 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax import rules
-from alphacl_jax.blocks import map_rows, resolve_tile
-from alphacl_jax.distances import paired_squared_distances
+from alphacl_jax.blocks import map_anchors
 from alphacl_jax.families import Family, anchor_losses
 from alphacl_jax.layouts import Pairs, pair_distances
 from alphacl_jax.rules import Rule
-from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors, views_per_sample
-from alphacl_jax.sums import PairSums, family_sums, rule_sums
-from alphacl_jax.tiles import tiled_values
+from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
+from alphacl_jax.sums import family_sums, rule_sums
 
 
 def contrastive_loss(
@@ -90,7 +87,7 @@ def contrastive_loss(
         return anchor_losses(family, d_pos[:, None] - d_neg, mask)
 
     pairs = batch_pairs(z, z_pos, negatives, axis_name)
-    values = _per_anchor(rows, family_sums(family), pairs, negatives, block_size, axis_name)
+    values = map_anchors(rows, pairs, block_size, family_sums(family))
     return reduce_anchors(values, reduction, axis_name)
 
 
@@ -151,29 +148,8 @@ def alpha_cl_loss(
         return jnp.sum(alpha * (d_pos[:, None] - d_neg), axis=1)
 
     pairs = batch_pairs(z, z_pos, negatives, axis_name)
-    sums = rule_sums(rule, stop_gradient)
-    values = _per_anchor(rows, sums, pairs, negatives, block_size, axis_name)
+    values = map_anchors(rows, pairs, block_size, rule_sums(rule, stop_gradient))
     return reduce_anchors(values, reduction, axis_name)
-
-
-def _per_anchor(
-    rows: Callable[[Pairs], Array],
-    sums: PairSums | None,
-    pairs: Pairs,
-    negatives: Any,
-    block_size: Any,
-    axis_name: AxisName,
-) -> Array:
-    """`rows(pairs)`, dense or in blocks, by tiles where the loss and the layout allow them."""
-    views = views_per_sample(negatives, axis_name)
-    if sums is not None and views is not None:
-        anchors = pairs.anchors.shape[0]
-        tile = resolve_tile(block_size, anchors)
-        if tile < anchors:
-            d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
-            return tiled_values(sums, pairs.anchors, d_pos, views, tile)
-        block_size = None
-    return map_rows(rows, pairs, block_size)
 
 
 def pairwise_importance(

@@ -8,10 +8,11 @@ from jax import Array
 from jax.scipy.special import xlogy
 
 from alphacl_jax import rules
-from alphacl_jax.blocks import map_rows
+from alphacl_jax.blocks import map_anchors
 from alphacl_jax.distances import masked_logsumexp
-from alphacl_jax.families import Family, info_nce_temperature
+from alphacl_jax.families import Family
 from alphacl_jax.layouts import Pairs, pair_distances
+from alphacl_jax.parameters import typed
 from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 
@@ -60,7 +61,9 @@ def statistics(
     """
 
     family = rule_or_family.family if isinstance(rule_or_family, Rule) else rule_or_family
-    temperature = info_nce_temperature(family) if isinstance(family, Family) else None
+    temperature = None
+    if isinstance(family, Family) and family.is_info_nce:
+        temperature = family.temperature
 
     def rows(pairs: Pairs) -> dict[str, Array]:
         d_pos, d_neg, mask = pair_distances(pairs)
@@ -71,7 +74,7 @@ def statistics(
         count = jnp.sum(mask, axis=1).astype(d_neg.dtype)
         bound = {}
         if temperature is not None:
-            log_xi = masked_logsumexp((d_pos[:, None] - d_neg) / temperature, mask)
+            log_xi = masked_logsumexp((d_pos[:, None] - d_neg) / typed(temperature, d_neg), mask)
             information = jnp.log1p(count) - jax.nn.softplus(log_xi)
             bound = {"information": jnp.where(count > 0, information, 0.0).astype(d_neg.dtype)}
         return {
@@ -86,7 +89,7 @@ def statistics(
 
     # Stopped here: z is not all that may be differentiated, and pmax has no derivative.
     per_anchor = jax.lax.stop_gradient(
-        map_rows(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+        map_anchors(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
     )
 
     def mean(name: str) -> Array:

@@ -8,20 +8,37 @@ A rule gives each anchor a row `α_i·` over its negatives, of budget `Σ_{j≠i
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.distances import masked_softmax
-from alphacl_jax.families import Bound, Family, Scalar, check_scalar, family_importance
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.families import Family, family_importance
+from alphacl_jax.parameters import (
+    Bound,
+    Fixed,
+    Made,
+    Scalar,
+    check_scalar,
+    describe,
+    made,
+    register,
+)
 from alphacl_jax.solve import solve_decreasing
 
 
-@dataclass(frozen=True)
+@register
+@dataclass(frozen=True, repr=False)
 class Rule:
     """α as a function of the distances.
+
+    A rule is frozen, hashable and equal by value, so it can be a static argument of jit; it is
+    also a pytree, whose leaves are its parameters, as floating numbers. They are learned as those
+    of a `Family` are, in a loss with `stop_gradient=False`: no gradient reaches them through an α
+    that is stopped.
 
     Attributes:
       importance: maps d_neg `[anchors, candidates]` (d_ij²), d_pos `[anchors]` (d_i²) and the mask
@@ -29,15 +46,21 @@ class Rule:
       log_weight: optional, where `α_ij ∝ exp(log_weight(d_ij²))` in each row: that function,
         elementwise and falling. With it a loss in blocks visits each pair once, not each row.
       family: optional, the loss whose α this is; it serves the same end.
+      made_by: the call that made it, where that was one of the functions below or
+        `alphacl_jax.parameters.made`.
     """
 
     importance: Callable[[Array, Array, Array], Array]
     log_weight: Callable[[Array], Array] | None = None
     family: Family | None = None
+    made_by: Made | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if not callable(self.importance):
             raise TypeError(f"Rule({self.importance!r}): importance must be callable")
+
+    def __repr__(self) -> str:
+        return describe(self)
 
 
 def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: Array) -> Array:
@@ -60,13 +83,19 @@ def direct(temperature: Scalar = 0.5, power: Scalar = 4) -> Rule:
 
     Args:
       temperature: τ > 0.
-      power: p > 1. On the unit sphere p = 4 is exp(−(1 − cos)²/τ).
+      power: p > 1. On the unit sphere p = 4 is exp(−(1 − cos)²/τ). A whole number is part of
+        the program, which is cheaper; 4.0 is a leaf, like a temperature.
 
     Raises:
       ValueError: for a value out of range, where it is not traced.
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("power", power, above=1)
+    fixed = Fixed(power) if isinstance(power, int) else power
+    return made(_direct, temperature=temperature, power=fixed)
+
+
+def _direct(temperature: Scalar, power: Scalar) -> Rule:
     return _softmax_rule(Bound(_direct_log_weight, (temperature, power)))
 
 
@@ -77,6 +106,10 @@ def entropy(temperature: Scalar = 0.5) -> Rule:
       ValueError: for τ ≤ 0, where it is not traced.
     """
     check_scalar("temperature", temperature, above=0)
+    return made(_entropy, temperature=temperature)
+
+
+def _entropy(temperature: Scalar) -> Rule:
     return _softmax_rule(Bound(_entropy_log_weight, (temperature,)))
 
 
@@ -95,7 +128,11 @@ def inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("gamma", gamma, above=1)
-    return Rule(Bound(_inverse, (temperature, gamma)))
+    return made(_inverse, temperature=temperature, gamma=gamma)
+
+
+def _inverse(temperature: Scalar, gamma: Scalar) -> Rule:
+    return Rule(Bound(_inverse_importance, (temperature, gamma)))
 
 
 def square(temperature: Scalar = 0.5) -> Rule:
@@ -105,11 +142,19 @@ def square(temperature: Scalar = 0.5) -> Rule:
       ValueError: for τ ≤ 0, where it is not traced.
     """
     check_scalar("temperature", temperature, above=0)
-    return Rule(Bound(_square, (temperature,)))
+    return made(_square, temperature=temperature)
+
+
+def _square(temperature: Scalar) -> Rule:
+    return Rule(Bound(_square_importance, (temperature,)))
 
 
 def uniform() -> Rule:
     """`α_ij = 1/#negatives of i`: the quadratic loss, scaled to a budget of 1."""
+    return made(_uniform)
+
+
+def _uniform() -> Rule:
     return _softmax_rule(jnp.zeros_like)
 
 
@@ -127,6 +172,10 @@ def reference_inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
     """
     check_scalar("temperature", temperature, above=0)
     check_scalar("gamma", gamma, above=0)
+    return made(_reference_inverse, temperature=temperature, gamma=gamma)
+
+
+def _reference_inverse(temperature: Scalar, gamma: Scalar) -> Rule:
     return _softmax_rule(Bound(_reference_inverse_log_weight, (temperature, gamma)))
 
 
@@ -150,8 +199,13 @@ def regularized(r_prime_inverse: Callable[[Array], Array], *, domain: tuple[floa
         raise TypeError(f"r_prime_inverse={r_prime_inverse!r} must be callable")
     low, high = domain
     if not low < high:
-        raise ValueError(f"domain={domain} is empty; it must be (r'(∞), r'(0)), low < high")
-    return Rule(Bound(_regularized, (r_prime_inverse, float(low), float(high))))
+        raise ArgumentError("domain", domain, "is empty; it must be (r'(∞), r'(0)), low < high")
+    interval = Fixed((float(low), float(high)))
+    return made(_regularized, r_prime_inverse=r_prime_inverse, domain=interval)
+
+
+def _regularized(r_prime_inverse: Callable[[Array], Array], domain: tuple[float, float]) -> Rule:
+    return Rule(Bound(_regularized_importance, (r_prime_inverse, *domain)))
 
 
 def from_family(family: Family) -> Rule:
@@ -162,7 +216,11 @@ def from_family(family: Family) -> Rule:
     """
     if not isinstance(family, Family):
         raise TypeError(f"from_family expects a Family, got {family!r}")
-    return Rule(Bound(_from_family, (family,)), family=family)
+    return made(_from_family, family=family)
+
+
+def _from_family(family: Family) -> Rule:
+    return Rule(Bound(_family_importance, (family,)), family=family)
 
 
 def _softmax_rule(log_weight: Callable[[Array], Array]) -> Rule:
@@ -180,7 +238,7 @@ def _direct_log_weight(d_neg: Array, temperature: Scalar, power: Scalar) -> Arra
     # Saturated, not infinite: the difference of two infinities is NaN.
     limit = math.sqrt(float(jnp.finfo(d_neg.dtype).max))
     bounded = jnp.minimum(d_neg, limit ** (2 / power))
-    if not isinstance(power, jax.core.Tracer) and power >= 2:
+    if isinstance(power, int | float) and power >= 2:
         return -(bounded ** (power / 2)) / temperature
     # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
     apart = bounded > 0
@@ -196,11 +254,11 @@ def _reference_inverse_log_weight(d_neg: Array, temperature: Scalar, gamma: Scal
     return -gamma * jnp.log(d_neg + temperature)
 
 
-def _from_family(d_neg: Array, d_pos: Array, mask: Array, family: Family) -> Array:
+def _family_importance(d_neg: Array, d_pos: Array, mask: Array, family: Family) -> Array:
     return family_importance(family, d_pos[:, None] - d_neg, mask)
 
 
-def _square(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
+def _square_importance(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
     del d_pos
     u = -2.0 * _above_minimum(d_neg, mask) / temperature
     ranked = -jnp.sort(-jax.lax.stop_gradient(jnp.where(mask, u, -jnp.inf)), axis=1)
@@ -215,7 +273,9 @@ def _square(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Arr
     return jnp.where(support, u - level, 0.0)
 
 
-def _inverse(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar) -> Array:
+def _inverse_importance(
+    d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar
+) -> Array:
     """Solves `Σ_j (τ/(e_j + t))^{1/γ} = 1` for log t, with e = d² − min d² and t = min d² − μ/2."""
     del d_pos
     excess = _above_minimum(d_neg, mask)
@@ -238,7 +298,7 @@ def _inverse(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma
     return masked_softmax(logits(log_t), mask)
 
 
-def _regularized(
+def _regularized_importance(
     d_neg: Array,
     d_pos: Array,
     mask: Array,

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.layouts import Pairs, check_views, make_pairs
 
 AxisName = str | tuple[str, ...] | None
@@ -18,22 +19,13 @@ def batch_pairs(z: Array, z_pos: Array, negatives: Any, axis_name: AxisName) -> 
 
     Explicit negatives are taken as the whole set, the same on each device.
     """
-    if axis_name is None or not isinstance(negatives, str):
+    spread = axis_name is not None and jax.lax.axis_size(axis_name) > 1
+    if not spread or not isinstance(negatives, str):
         return make_pairs(z, z_pos, negatives)
     z, z_pos = check_views(z, z_pos)
     batch = jax.lax.all_gather((z, z_pos), axis_name, tiled=True)
     offset = jax.lax.axis_index(axis_name) * z.shape[0]
     return make_pairs(z, z_pos, negatives, batch=batch, offset=offset)
-
-
-def views_per_sample(negatives: Any, axis_name: AxisName) -> int | None:
-    """How many anchors each sample has, where all anchors are here and are the candidates too.
-
-    None in the layouts where they differ, and where the batch is spread over several devices.
-    """
-    views = {"both_views": 2, "same_view": 1}
-    here = axis_name is None or jax.lax.axis_size(axis_name) == 1
-    return views.get(negatives) if isinstance(negatives, str) and here else None
 
 
 def reduce_anchors(values: Array, reduction: str, axis_name: AxisName = None) -> Array:
@@ -43,7 +35,8 @@ def reduce_anchors(values: Array, reduction: str, axis_name: AxisName = None) ->
       ValueError: for an unknown reduction.
     """
     if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction={reduction!r} is unknown; use one of {', '.join(REDUCTIONS)}")
+        problem = f"is unknown; use one of {', '.join(REDUCTIONS)}"
+        raise ArgumentError("reduction", repr(reduction), problem)
     if reduction == "none":
         return values
     total = jnp.sum(values) if reduction == "sum" else jnp.mean(values)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.families import Affine, Family
+from alphacl_jax.families import Family
+from alphacl_jax.parameters import Scalar, typed
 from alphacl_jax.rules import Rule
 
 
@@ -41,7 +42,7 @@ def family_sums(family: Family) -> PairSums:
             values=lambda d_pos, d_neg: (family.psi(d_pos - d_neg),),
             finish=lambda d_pos, shift, sums: family.phi(sums[1]),
         )
-    logits, log_sum = _log_domain(log_psi)
+    logits, log_sum = _log_domain(log_psi, family.temperature)
     return PairSums(
         logits=logits,
         values=lambda d_pos, d_neg: (),
@@ -81,36 +82,37 @@ def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
 
         return PairSums(None, terms, lambda d_pos, shift, sums: held(slope(sums[1])) * sums[2])
     # In the log domain, α_ij = φ_log'(log ξ_i) · ψ_ij/ξ_i · (log ψ)'_ij.
-    logits, log_sum = _log_domain(log_psi)
+    temperature = family.temperature
+    logits, log_sum = _log_domain(log_psi, temperature)
     log_slope, psi_log_slope = _derivative(phi_of_log), _derivative(log_psi)
 
     def weighted(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
-        if isinstance(log_psi, Affine):
+        if temperature is not None:
             return (d_neg,)
         x = d_pos - d_neg
         return (held(psi_log_slope(x)) * x,)
 
     def finish(d_pos: Array, shift: Array, sums: list[Array]) -> Array:
         mean = sums[1] / sums[0]
-        if isinstance(log_psi, Affine):
-            mean = (d_pos - mean) / log_psi.temperature
+        if temperature is not None:
+            mean = (d_pos - mean) / typed(temperature, mean)
         return held(log_slope(log_sum(d_pos, shift, sums))) * mean
 
     return PairSums(lambda d_pos, d_neg: held(logits(d_pos, d_neg)), weighted, finish)
 
 
 def _log_domain(
-    log_psi: Callable[[Array], Array],
+    log_psi: Callable[[Array], Array], temperature: Scalar | None
 ) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array, list[Array]], Array]]:
     """The logits of ψ, and log ξ_i from d_i², shifts and sums.
 
-    Where log ψ is affine d_i² is left out of the logits and added to log ξ_i: its gradient then
-    needs no sums over pairs.
+    Where log ψ(x) is x/τ and a constant, d_i² is left out of the logits and added to log ξ_i: its
+    gradient then needs no sums over pairs.
     """
-    if isinstance(log_psi, Affine):
+    if temperature is not None:
         return (
             lambda d_pos, d_neg: log_psi(-d_neg),
-            lambda d_pos, shift, sums: d_pos / log_psi.temperature + shift + jnp.log(sums[0]),
+            lambda d_pos, shift, sums: d_pos / typed(temperature, d_pos) + shift + jnp.log(sums[0]),
         )
     return (
         lambda d_pos, d_neg: log_psi(d_pos - d_neg),

@@ -327,7 +327,7 @@ def test_values_out_of_range(call, message):
     [
         (lambda: acl.Rule(3), r"Rule\(3\): importance must be callable"),
         (lambda: acl.rules.regularized(3, domain=(0, 1)), "r_prime_inverse=3 must be callable"),
-        (lambda: acl.rules.from_family(rule("uniform")), "expects a Family, got Rule"),
+        (lambda: acl.rules.from_family(rule("uniform")), r"expects a Family, got rules\.uniform\(\)"),
         (
             lambda: acl.pairwise_importance(np.ones((2, 2)), np.ones((2, 2)), "direct"),
             "expected a Rule or a Family, got 'direct'",

@@ -86,8 +86,7 @@ def tiled(name, z, z_pos, negatives, tile):
     else:
         parts = sums.rule_sums(chosen, stop_gradient)
     d_pos = distances.paired_squared_distances(pairs.anchors, pairs.positives)
-    views_per_sample = {"both_views": 2, "same_view": 1}[negatives]
-    return tiles.tiled_values(parts, pairs.anchors, d_pos, views_per_sample, tile)
+    return tiles.tiled_values(parts, pairs.anchors, d_pos, pairs.views, tile)
 
 
 def gradients_of(function, names, z, z_pos):

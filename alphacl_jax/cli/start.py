@@ -1,49 +1,86 @@
-"""How every script starts and ends: quiet libraries, plain errors, exit codes."""
+"""How every command starts and ends: quiet libraries, plain errors, exit codes."""
 
 import os
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-import jax
 from absl import app, flags, logging
 
+from alphacl_jax.cli.help import Groups, help_text
 from alphacl_jax.errors import RunError
-from alphacl_jax.training.checkpoint import UnusableCheckpointsError
-from alphacl_jax.training.hosts import HostsError
-from alphacl_jax.training.loop import NonFiniteLossError
+
+# An argument is called as its flag is, but for these.
+_FLAGS_OF_ARGUMENTS = {"c": "sigmoid_c"}
+# What other programs call a flag that is here under another name.
+_OTHER_NAMES = {
+    "lr": "learning_rate",
+    "wd": "weight_decay",
+    "bs": "batch_size",
+    "tau": "temperature",
+    "model": "encoder",
+    "arch": "encoder",
+    "backbone": "encoder",
+    "data": "data_dir",
+    "output_dir": "workdir",
+    "logdir": "workdir",
+    "num_epochs": "epochs",
+}
 
 
 @contextmanager
-def plain_errors(values: flags.FlagValues) -> Iterator[None]:
-    """Turns what the library says of settings, data and files into a RunError that names flags."""
-    # An argument is called as its flag is, but for the sigmoid loss's c.
-    names = {name.removeprefix("sigmoid_"): name for name in values}
+def plain_errors(known: flags.FlagValues | None = None) -> Iterator[None]:
+    """Turns what the library says of settings, data and files into a RunError that names flags.
 
-    def as_flag(match: re.Match[str]) -> str:
-        return f"--{names[match[0]]}" if match[0] in names else match[0]
-
+    Args:
+      known: the flags there are; by default those of the command line.
+    """
     try:
         yield
-    except (
-        ValueError,
-        OSError,
-        HostsError,
-        NonFiniteLossError,
-        UnusableCheckpointsError,
-    ) as error:
-        argument = r"(?<![-\w./])(\w+(?==)|[a-z]+_\w+)"
-        raise RunError(re.sub(argument, as_flag, str(error))) from error
-    except jax.errors.JaxRuntimeError as error:
-        text = str(error)
-        if "out of memory" not in text.lower() and "RESOURCE_EXHAUSTED" not in text:
+    except RunError:
+        raise
+    except Exception as error:
+        text = _plain(error, flags.FLAGS if known is None else known)
+        if text is None:
             raise
-        raise RunError(f"out of memory; choose smaller sizes ({text.splitlines()[0]})") from error
+        raise RunError(text) from error
+
+
+def _plain(error: Exception, known: flags.FlagValues) -> str | None:
+    """The error as a sentence for the person at the keyboard; None where it is a fault of ours."""
+    argument = getattr(error, "argument", None)
+    if argument is not None:
+        name = _FLAGS_OF_ARGUMENTS.get(argument, argument)
+        if name in known:
+            return f"--{name}={error.value} {error.problem}"  # type: ignore[attr-defined]
+        return str(error)
+    # Here, since --help is to wait for none of these.
+    import jax
+
+    from alphacl_jax.training.checkpoint import UnusableCheckpointsError
+    from alphacl_jax.training.hosts import HostsError
+    from alphacl_jax.training.loop import NonFiniteLossError
+
+    if isinstance(error, HostsError):
+        who = "--coordinator_address, --num_processes and --process_id"
+        return f"--distributed: {error}. Give {who}"
+    ours = (ValueError, OSError, NonFiniteLossError, UnusableCheckpointsError)
+    if isinstance(error, ours):
+        return str(error)
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        text = str(error)
+        if "out of memory" in text.lower() or "RESOURCE_EXHAUSTED" in text:
+            return f"out of memory; choose smaller sizes ({text.splitlines()[0]})"
+    return None
 
 
 def run_main(
-    main: Callable[[Sequence[str]], None], documentation: str | None, *, positional: bool = False
+    main: Callable[[Sequence[str]], None],
+    documentation: str | None,
+    *,
+    positional: bool = False,
+    groups: Groups | None = None,
+    argv: Sequence[str] | None = None,
 ) -> None:
     """Parses the flags and runs `main`; a RunError ends the program with its message, status 1.
 
@@ -53,33 +90,80 @@ def run_main(
       main: given the arguments that are no flags, the program's name first.
       documentation: what --help prints above the flags.
       positional: whether arguments that are no flags are expected.
+      groups: the flags that --help shows, by heading; by default those that the script defines.
+      argv: the command line, the program's name first; by default this process's.
     """
 
     def guarded(argv: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of each file at INFO
         if len(argv) > 1 and not positional:
-            print(
-                f"error: unexpected argument {argv[1]!r}; flags are --name=value", file=sys.stderr
-            )
-            sys.exit(2)
+            _end(f"unexpected argument {argv[1]!r}; flags are --name=value", 2)
         try:
             main(argv)
         except RunError as error:
             logging.debug("where the error came from:", exc_info=True)
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(1)
+            _end(str(error), 1)
 
     def parse(argv: Sequence[str]) -> list[str]:
+        if _asks_for_help(argv):
+            _show(help_text(documentation, groups))
+            sys.exit(0)
         try:
             return flags.FLAGS(argv)
-        except flags.Error as error:
-            print(f"error: {error}; --help lists the flags", file=sys.stderr)
-            sys.exit(2)
-        except BrokenPipeError:  # `--help | head`: who reads has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-            sys.exit(0)
+        except (flags.Error, RunError) as error:
+            _end(f"{_as_sentence(error)} (--help lists the flags)", 2)
+            raise AssertionError from error  # not reached
 
-    # absl prints the main module's documentation on --help.
-    sys.modules["__main__"].__doc__ = documentation
-    app.run(guarded, flags_parser=parse)
+    app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
+
+
+def _end(problem: str, status: int) -> None:
+    print(f"error: {problem}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _asks_for_help(argv: Sequence[str]) -> bool:
+    for argument in argv[1:]:
+        if argument == "--":
+            return False
+        if argument.lstrip("-") in ("h", "help", "helpshort", "helpfull") and argument[0] == "-":
+            return True
+    return False
+
+
+def _show(text: str) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # `--help | head`: who reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+
+
+def _as_sentence(error: Exception) -> str:
+    """What absl says of a flag, in words of the rest of the program."""
+    if isinstance(error, flags.UnrecognizedFlagError):
+        # absl looks among all flags for one that is spelled alike; not for what is meant.
+        meant = _OTHER_NAMES.get(error.flagname)
+        if meant is not None and meant in flags.FLAGS:
+            return f"unknown flag --{error.flagname}. Did you mean --{meant}?"
+        text = str(error).replace("Unknown command line flag", "unknown flag")
+        return text.replace("Did you mean: ", "Did you mean --").replace(" ?", "?")
+    text = str(error)
+    if isinstance(error, flags.IllegalFlagValueError):
+        cause = error.__context__
+        name, _, value = text.removeprefix("flag --").partition("=")
+        if cause is not None and value.endswith(f": {cause}"):
+            wanted = _WANTED.get(_parser_of(name), str(cause))
+            return f"--{name}={value.removesuffix(f': {cause}')} {wanted}"
+        return text.removeprefix("flag ")
+    return text.removeprefix("ERROR:: ")
+
+
+_WANTED: Mapping[type | None, str] = {
+    flags.IntegerParser: "must be a whole number in the range of the flag",
+    flags.FloatParser: "must be a number in the range of the flag",
+}
+
+
+def _parser_of(name: str) -> type | None:
+    return type(flags.FLAGS[name].parser) if name in flags.FLAGS else None

@@ -4,12 +4,13 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.distances import l2_normalize
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.families import Family
 from alphacl_jax.losses import alpha_cl_loss, contrastive_loss
 from alphacl_jax.measures import statistics
@@ -43,14 +44,13 @@ def contrastive_method(
       block_size: as in `contrastive_loss`.
 
     Returns:
-      The method; its metrics are those of `alphacl_jax.measures`.
+      The method; its metrics are those of `alphacl_jax.statistics` where a step is recorded, and
+      0 where it is not. Its functions raise an ArgumentError for other than two views.
     """
 
     def init(key: Array, batch: Batch) -> tuple[Any, Any]:
         encoder_key, projector_key = jax.random.split(key)
-        views = batch["views"]
-        inputs = views.reshape(-1, *views.shape[2:])
-        h, variables = encoder.init_with_output(encoder_key, inputs, train=True)
+        h, variables = encoder.init_with_output(encoder_key, _flat(batch["views"]), train=True)
         heads = projector.init(projector_key, h, train=True)
         params = {"encoder": variables["params"], "projector": heads.get("params", {})}
         state = {
@@ -59,9 +59,8 @@ def contrastive_method(
         }
         return params, state
 
-    def embed(params: Any, state: Any, views: Array) -> tuple[Array, Any]:
-        # Views lie on axis 1, so that this reshape stays within each device's part of the batch.
-        x = views.reshape(-1, *views.shape[2:])
+    def embed_views(params: Any, state: Any, views: Array) -> tuple[Array, Any]:
+        x = _flat(views)
         new_state = {}
         for name, module in (("encoder", encoder), ("projector", projector)):
             variables = {"params": params[name], "batch_stats": state[name]}
@@ -70,54 +69,62 @@ def contrastive_method(
         z = l2_normalize(x)
         return z.reshape(*views.shape[:2], z.shape[-1]), new_state
 
-    def pair_loss(z: Array) -> tuple[Array, Metrics]:
+    common: dict[str, Any] = {"negatives": negatives, "block_size": block_size, "axis_name": "data"}
+
+    def pair_loss(z: Array, recorded: Array) -> tuple[Array, Metrics]:
         first, second = z[:, 0], z[:, 1]
-        common: dict[str, Any] = {
-            "negatives": negatives,
-            "block_size": block_size,
-            "axis_name": "data",
-        }
         if isinstance(rule_or_family, Rule):
             loss = alpha_cl_loss(
                 first, second, rule_or_family, stop_gradient=stop_gradient, **common
             )
         else:
             loss = contrastive_loss(first, second, rule_or_family, **common)
-        return loss, statistics(first, second, rule_or_family, **common)
+        return loss, measures_if(recorded, jax.lax.stop_gradient(z))
+
+    def measures_if(recorded: Array, z: Array) -> Metrics:
+        def measures(z: Array) -> Metrics:
+            return statistics(z[:, 0], z[:, 1], rule_or_family, **common)
+
+        def nothing(z: Array) -> Metrics:
+            return jax.tree.map(
+                lambda of: jnp.zeros(of.shape, of.dtype), jax.eval_shape(measures, z)
+            )
+
+        # One program for all steps, of which those that nobody looks at do not pay.
+        return jax.lax.cond(recorded, measures, nothing, z)
 
     # The one place that names devices: the gradient is taken outside this map, by the trainer.
-    global_loss = jax.shard_map(pair_loss, mesh=mesh, in_specs=P("data"), out_specs=P())
+    global_loss = jax.shard_map(pair_loss, mesh=mesh, in_specs=(P("data"), P()), out_specs=P())
 
     def loss(
         params: Any, state: Any, batch: Batch, key: Array
     ) -> tuple[Array, tuple[Any, Metrics]]:
         del key
-        z, new_state = embed(params, state, batch["views"])
-        value, metrics = global_loss(z)
+        z, new_state = embed_views(params, state, batch["views"])
+        value, metrics = global_loss(z, batch["recorded"])
         return value, (new_state, metrics)
 
     def features(params: Any, state: Any, inputs: Array) -> Array:
-        variables = {"params": params["encoder"], "batch_stats": state["encoder"]}
-        h: Array = encoder.apply(variables, inputs, train=False)  # type: ignore[assignment]
-        return h
+        return _evaluated(encoder, params["encoder"], state["encoder"], inputs)
 
-    return Method(init, loss, features)
+    def embed(params: Any, state: Any, inputs: Array) -> Array:
+        h = features(params, state, inputs)
+        return l2_normalize(_evaluated(projector, params["projector"], state["projector"], h))
+
+    return Method(init, loss, features, embed, shown=("energy",), unit="images")
 
 
-def embed_features(
-    projector: nn.Module, params: Any, state: Any, features: Array | np.ndarray
-) -> Array:
-    """The embeddings z that the loss compares, of features of `contrastive_method`.
+def _flat(views: Array) -> Array:
+    """Two views of each sample as one batch, `[2 batch, height, width, channels]`."""
+    if views.shape[1] != 2:
+        raise ArgumentError(
+            "views", views.shape[1], "of each sample were made, and contrastive learning reads 2"
+        )
+    # Views lie on axis 1, so that this reshape stays within each device's part of the batch.
+    return views.reshape(-1, *views.shape[2:])
 
-    Args:
-      projector: the one that the method was made with.
-      params: the method's parameters.
-      state: the method's state.
-      features: `[batch, features]`.
 
-    Returns:
-      `[batch, dim]`, on the unit sphere.
-    """
-    variables = {"params": params["projector"], "batch_stats": state["projector"]}
-    z: Array = projector.apply(variables, features, train=False)  # type: ignore[assignment]
-    return l2_normalize(z)
+def _evaluated(module: nn.Module, params: Any, batch_stats: Any, x: Array) -> Array:
+    variables = {"params": params, "batch_stats": batch_stats}
+    y: Array = module.apply(variables, x, train=False)  # type: ignore[assignment]
+    return y

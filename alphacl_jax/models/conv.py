@@ -1,12 +1,11 @@
 """Two-dimensional convolution, with the forms that XLA's CPU backend runs fast.
 
-XLA's CPU backend has two libraries for a convolution, and hands most of them to YNNPACK, which is
-up to three times slower than its other, Eigen: `compiler_options` keeps it to Eigen. Gradients have
-no forms made for them there; those here compute the same numbers up to rounding. Other backends
-get the plain convolution.
+XLA's CPU backend has no forms made for a convolution's gradients; those here compute the same
+numbers up to rounding. Which of its libraries computes a convolution is a matter of how a program
+is compiled: `training/compiler.py`. Other backends get the plain convolution.
 """
 
-from functools import cache, partial
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -20,27 +19,7 @@ _MATMUL_POSITIONS = 4
 _PART_POSITIONS = 4096
 _MOST_PARTS = 16
 
-# YNNPACK for matrix products and sums, and so not for convolutions.
-_YNNPACK: dict[str, str | bool] = {
-    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-}
-
 Padding = tuple[tuple[int, int], tuple[int, int]]
-
-
-def compiler_options() -> dict[str, str | bool] | None:
-    """What `jax.jit` compiles with a program of convolutions; None where nothing helps."""
-    return _YNNPACK if jax.default_backend() == "cpu" and _is_known_to_xla() else None
-
-
-@cache
-def _is_known_to_xla() -> bool:
-    """Whether the option, which XLA calls experimental, is one of the XLA in use."""
-    try:
-        jax.jit(jnp.negative, compiler_options=_YNNPACK).lower(0.0).compile()
-    except jax.errors.JaxRuntimeError:
-        return False
-    return True
 
 
 def conv2d(x: Array, kernel: Array, strides: tuple[int, int], padding: Padding) -> Array:

@@ -31,11 +31,12 @@ from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.state import TrainState
-from alphacl_jax.training.step import make_init
+from alphacl_jax.training.step import init_of
 
 _CHUNK = 500
 
-Function = Callable[[Any, Any, Array], Array]
+Function = Callable[[Any, Any, Array | np.ndarray], Array]
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
@@ -104,9 +105,7 @@ class Encoder:
         same = RunSettings(model=self.settings.model, method=self.settings.method)
         return _compiled(same, self.preprocessing)
 
-    def _apply(
-        self, images: ArrayLike, resize: bool, function: Function
-    ) -> np.ndarray:
+    def _apply(self, images: ArrayLike, resize: bool, function: Function) -> np.ndarray:
         prepared = np.asarray(self.preprocessing.prepare(images, resize=resize))
         found = []
         for start in range(0, len(prepared), _CHUNK):
@@ -118,17 +117,13 @@ class Encoder:
         return np.concatenate(found).astype(np.float32)
 
 
-def encoder_of(
-    settings: RunSettings, description: Description, state: TrainState
-) -> Encoder:
+def encoder_of(settings: RunSettings, description: Description, state: TrainState) -> Encoder:
     """The encoder in a train state."""
     return Encoder(settings, description, state.params, state.method_state, int(state.step))
 
 
 @functools.lru_cache(maxsize=8)
-def _compiled(
-    settings: RunSettings, preprocessing: Preprocessing
-) -> tuple[Function, Function]:
+def _compiled(settings: RunSettings, preprocessing: Preprocessing) -> tuple[Function, Function]:
     """Features and embeddings of uint8 images, compiled once for all encoders of these settings."""
     method = _method(settings, preprocessing)
 
@@ -200,16 +195,15 @@ def newest_state(folder: Path, settings: RunSettings) -> TrainState:
 def _shapes(settings: RunSettings, description: Description) -> TrainState:
     """The shapes, types and placement of a run's states, without making one."""
     preprocessing = description.preprocessing
-    init = make_init(
+    init = init_of(
         _method(settings, preprocessing),
         optimizer_of(settings.optimizer, 1)[0],
         views_of(description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
-        _one_device(),
     )
     placed = SingleDeviceSharding(jax.local_devices()[0])
 
     def shape(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed)
 
-    return jax.tree.map(shape, jax.eval_shape(init, 0))
+    return jax.tree.map(shape, jax.eval_shape(init, jax.random.key(0)))

@@ -1,9 +1,9 @@
 """A run folder: whose it is, with which settings, and what its encoder needs beside the weights.
 
-    flags.txt          the settings, as a flag file
-    preprocessing.json what was measured on the data: image shape, mean, std, policy, class names
-    checkpoints/       the states
-    metrics.jsonl, tensorboard/, evaluation.json, *.png
+flags.txt          the settings, as a flag file
+preprocessing.json what was measured on the data: image shape, mean, std, policy, class names
+checkpoints/       the states
+metrics.jsonl, tensorboard/, evaluation.json, *.png
 """
 
 import dataclasses
@@ -75,7 +75,7 @@ def read_settings(workdir: Path) -> RunSettings:
     """
     path = workdir / _SETTINGS
     if not path.is_file():
-        raise RunError(f"{workdir} holds no run: {path} is missing. Check the run folder's name")
+        raise RunError(f"{workdir} holds no run: {path} is missing. Check the run folder")
     try:
         return from_text(path.read_text())
     except (ValueError, OSError) as error:
@@ -91,12 +91,19 @@ class Description:
       policy: the augmentation that it was trained with.
       class_names: one per label; empty where there were no labels.
       data: the title of the data set.
+      num_images: how many it was trained on.
     """
 
     preprocessing: Preprocessing
     policy: policies.Policy
     class_names: tuple[str, ...]
     data: str
+    num_images: int
+
+    def total_steps(self, settings: RunSettings) -> int:
+        """The number of steps of the whole run."""
+        own = settings.optimizer
+        return own.epochs * (self.num_images // own.batch_size)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -104,6 +111,7 @@ class Description:
             "policy": policies.as_dict(self.policy),
             "class_names": list(self.class_names),
             "data": self.data,
+            "num_images": self.num_images,
         }
 
     @classmethod
@@ -113,6 +121,7 @@ class Description:
             policies.from_dict(found["policy"]),
             tuple(found["class_names"]),
             found["data"],
+            found["num_images"],
         )
 
 

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from jax import Array
 from jax.sharding import Mesh
 
-from alphacl_jax.data import policies
+from alphacl_jax.data.policies import Policy
 from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.data.views import make_views
 from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.methods.method import Batch, Method
 from alphacl_jax.runs.flag_file import method_name
@@ -29,9 +30,7 @@ class Maker(NamedTuple):
     label: Callable[[Any], str]
 
 
-def _contrastive(
-    settings: RunSettings, image_shape: tuple[int, int, int], mesh: Mesh
-) -> Method:
+def _contrastive(settings: RunSettings, image_shape: tuple[int, int, int], mesh: Mesh) -> Method:
     own = settings.method
     block_size = str(own.block_size)
     return contrastive_method(
@@ -66,13 +65,11 @@ def label_of(settings: RunSettings) -> str:
     return MAKERS[method_name(settings)].label(settings.method)
 
 
-def views_of(policy: policies.Policy, preprocessing: Preprocessing) -> MakeBatch:
+def views_of(policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
     """What makes a method's batch of raw images: two augmented views of each, and the labels."""
 
     def make_batch(key: Array, raw: Batch) -> Batch:
-        views = policies.two_views(
-            key, raw["images"], policy, preprocessing.mean, preprocessing.std
-        )
+        views = make_views(key, raw["images"], policy, preprocessing.mean, preprocessing.std)
         return {"views": views, "labels": raw["labels"]}
 
     return make_batch

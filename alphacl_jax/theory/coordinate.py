@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from jax import Array
 
 import alphacl_jax as acl
-from alphacl_jax.families import Affine
 
 Params = Any  # a tree of arrays
 Network = Callable[[Params, Array], Array]  # (params, inputs [n, dim]) -> embeddings [n, out]
@@ -128,7 +127,7 @@ def _trajectory(
 
 def exponential_temperature(family: acl.Family) -> float | Array | None:
     """τ of a loss with `ψ(x) = e^{x/τ + margin}`; None for other ψ."""
-    return family.log_psi.temperature if isinstance(family.log_psi, Affine) else None
+    return family.temperature
 
 
 def budgets(z: Array, z_pos: Array, family: acl.Family) -> Array:

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alphacl_jax.families import check_scalar
 from alphacl_jax.losses import pairwise_importance
+from alphacl_jax.parameters import check_scalar
 from alphacl_jax.rules import uniform
 
 # How far from 1 probabilities may sum: above what float32 rounds.

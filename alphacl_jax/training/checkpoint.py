@@ -22,9 +22,10 @@ class UnusableCheckpointsError(RuntimeError):
 class Checkpoints:
     """The checkpoints of one run.
 
-    Each holds the train state (parameters, optimiser, BatchNorm, step, random key), the reader's
-    position in the data, and a checksum of every array. Orbax writes to a temporary folder and
-    renames it, so a save that was cut off leaves no checkpoint behind.
+    Each holds the train state (parameters, optimiser, BatchNorm, step, random key), the loop's
+    position (that in the data, and what is not recorded yet), and a checksum of every array.
+    Orbax writes to a temporary folder and renames it, so a save that was cut off leaves no
+    checkpoint behind.
 
     Where several processes train, all of them save and restore together, in a folder that all see.
     """
@@ -66,7 +67,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, position: dict[str, Any]) -> None:
-        """Saves a state and the position in the data (a JSON-able dict), unless it is there."""
+        """Saves a state and the loop's position (a JSON-able dict), unless the step is there."""
         step = int(state.step)
         if step in self.steps():
             return
@@ -89,7 +90,7 @@ class Checkpoints:
           like: a state of the same shapes, types and placement.
 
         Returns:
-          The state and the position in the data, or None where there is no checkpoint.
+          The state and the position, or None where there is no checkpoint.
 
         Raises:
           UnusableCheckpointsError: where there are checkpoints and none of them can be used.
@@ -182,15 +183,3 @@ def _checksums(tree: Any, position: dict[str, Any]) -> dict[str, int]:
         for path, leaf in leaves
     }
     return {**sums, "position": zlib.crc32(json.dumps(position, sort_keys=True).encode())}
-
-
-def write_json_atomically(path: Path, value: Any) -> None:
-    """Writes JSON so that the file is either the old one or the whole new one."""
-    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text_atomically(path: Path, text: str) -> None:
-    """Writes text so that the file is either the old one or the whole new one."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(text)
-    temporary.replace(path)

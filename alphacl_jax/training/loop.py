@@ -1,32 +1,51 @@
-"""The loop around the training step: resuming, records, checkpoints, and how a run ends."""
+"""The loop around the training step: resuming, records, hooks, checkpoints, and how a run ends."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.sharding import Mesh
 
 from alphacl_jax.data.batches import Batches
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Metrics
 from alphacl_jax.training.checkpoint import Checkpoints
-from alphacl_jax.training.hosts import StopVote, is_writer
-from alphacl_jax.training.records import Progress, Recorder
-from alphacl_jax.training.seeds import SeedsBatches, SeedsCheckpoints, SeedsRecorder
+from alphacl_jax.training.records import RunRecords
+from alphacl_jax.training.seeds import SeedsBatches, SeedsCheckpoints
+from alphacl_jax.training.signals import stop_requests
 from alphacl_jax.training.state import TrainState
+from alphacl_jax.training.vote import StopVote
 
-# Its second argument is what its batches yield: a batch, or a list with one per seed.
-TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+# Its second argument is what its batches yield: a batch, or a list with one per seed; its third
+# is whether the step is recorded.
+TrainStep = Callable[[TrainState, Any, bool], tuple[TrainState, Metrics]]
+
+# Looked at for NaN at every step, and recorded as means over the steps since the last record.
+_WATCHED = ("loss", "gradient_norm", "parameter_norm")
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss, the gradient or the parameters became NaN or infinite."""
+    """The loss, the gradient or the parameters became NaN or infinite.
+
+    Attributes:
+      name: of the value: "loss", "gradient_norm" or "parameter_norm".
+      value: what it was.
+      step: the first at which it was so.
+      member: which of several runs that train as one program, or None where it is one.
+    """
+
+    def __init__(self, name: str, value: float, step: int, member: int | None, saved: int | None):
+        self.name, self.value, self.step, self.member = name, value, step, member
+        kept = "none was saved yet" if saved is None else f"the checkpoint of step {saved} is kept"
+        super().__init__(
+            f"{name} is {value} at step {step}; training stopped, {kept}. Lower the learning rate, "
+            "raise the temperature, or clip the gradient"
+        )
 
 
 class InterruptedBySignal(Exception):
@@ -50,186 +69,199 @@ class Schedule:
 
     Attributes:
       total_steps: the steps of the whole run.
-      log_every: between records, which also look for NaN.
+      log_every: between records.
       save_every: between checkpoints.
+      save_seconds: since the last checkpoint, or the start, after which one is written too.
     """
 
     total_steps: int
     log_every: int
     save_every: int
+    save_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, getattr(self, name), "must be at least 1 step")
+
+
+class Hook(NamedTuple):
+    """Something that is done while a run trains, such as an evaluation.
+
+    Attributes:
+      every: how many steps; also after the last one.
+      run: `(step, state) -> values that join the record of that step`, numbers, or of several
+        seeds lists with one for each. Where several processes train, all of them call it. The
+        state is not to be changed, nor to be kept: its memory is given up to the next step.
+    """
+
+    every: int
+    run: Callable[[int, TrainState], Mapping[str, Any]]
 
 
 def train(
     state: TrainState,
-    train_step: TrainStep,
+    step: TrainStep,
     batches: Batches | SeedsBatches,
     schedule: Schedule,
-    workdir: Path | Mapping[int, Path],
+    checkpoints: Checkpoints | SeedsCheckpoints,
+    recorder: RunRecords | None = None,
+    hooks: Sequence[Hook] = (),
     *,
-    batch_size: int,
-    learning_rate: optax.Schedule,
+    mesh: Mesh,
 ) -> TrainState:
-    """Trains to the last step, from the newest good checkpoint in `workdir` where there is one.
+    """Trains to the last step, from the newest good checkpoint where there is one.
 
-    Where several processes train, each calls this; the first of them alone writes records, and a
-    signal that comes to one of them stops all after the same step.
+    A step is recorded at every `schedule.log_every`, where a hook runs, and at the last. A record
+    has the means of loss, gradient norm and parameter norm since the one before, the learning rate
+    and the method's metrics of its own step, and what the hooks found.
+
+    Where several processes train, each calls this; a signal that comes to one of them stops all
+    after the same step.
 
     Args:
-      state: the state before the first step; its memory is given up.
-      train_step: from `make_train_step`, or for several seeds from `make_seeds_step`.
-      batches: from `open_batches`; its position is restored with the state.
+      state: the state before the first step, or for several seeds that of `stack_states`; its
+        memory is given up.
+      step: from `make_train_step`, or for several seeds from `make_seeds_step`.
+      batches: from `open_batches`, or for several seeds their `SeedsBatches`; the position is
+        restored with the state.
       schedule: when to stop, record and save.
-      workdir: the run folder; checkpoints go to `checkpoints/`, records to `metrics.jsonl`. Or,
-        for seeds that train as one program, the run folder of each seed, in the order of the
-        state's members; the state is then that of `stack_states`.
-      batch_size: of one seed, for images per second.
-      learning_rate: by step, for the records.
+      checkpoints: of the run or runs; whoever opened them closes them.
+      recorder: opened and closed here; None in a process that writes no records.
+      hooks: what else is done while it trains.
+      mesh: the devices that the step was made for.
 
     Returns:
       The state after the last step, which is saved.
 
     Raises:
-      NonFiniteLossError: at a NaN or infinite loss, gradient or parameter, naming the step and,
-        of several seeds, the seed. The last checkpoint from before it is kept, and none after it
-        is written.
-      InterruptedBySignal: after SIGTERM or SIGINT, once the state is saved.
+      NonFiniteLossError: at a NaN or infinite loss, gradient or parameter. The last checkpoint
+        from before it is kept, and none after it is written.
+      InterruptedBySignal: after SIGTERM or SIGINT, once the state is saved. A second signal ends
+        the process.
       UnusableCheckpointsError: where there are checkpoints and none can be read.
     """
-    seeds = list(workdir) if isinstance(workdir, Mapping) else []
-    checkpoints = (
-        SeedsCheckpoints(list(workdir.values()))
-        if isinstance(workdir, Mapping)
-        else Checkpoints(workdir / "checkpoints")
-    )
-    try:
-        restored = checkpoints.restore(state)
-        if restored is not None:
-            state, position = restored
-            batches.set_state(position)
-        first = int(jnp.ravel(state.step)[0])
-        if first >= schedule.total_steps:
-            return state
-
-        def run(recorder: Recorder | SeedsRecorder | None, progress: Progress | None) -> TrainState:
-            return _run(
-                state,
-                train_step,
-                batches,
-                schedule,
-                checkpoints,
-                recorder,
-                progress,
-                learning_rate,
-                seeds,
-            )
-
-        if not is_writer():
-            return run(None, None)
-        recorder = (
-            SeedsRecorder(list(workdir.values()), first)
-            if isinstance(workdir, Mapping)
-            else Recorder(workdir, first)
-        )
-        progress = Progress(schedule.total_steps, first, batch_size * max(1, len(seeds)))
-        try:
-            return run(recorder, progress)
-        finally:
-            progress.close()
-            recorder.close()
-    finally:
-        checkpoints.close()
-
-
-def _run(
-    state: TrainState,
-    train_step: TrainStep,
-    batches: Batches | SeedsBatches,
-    schedule: Schedule,
-    checkpoints: Checkpoints | SeedsCheckpoints,
-    recorder: Recorder | SeedsRecorder | None,
-    progress: Progress | None,
-    learning_rate: optax.Schedule,
-    seeds: Sequence[int],
-) -> TrainState:
+    unrecorded: Mapping[str, list[Any]] = {}
+    if (restored := checkpoints.restore(state)) is not None:
+        state, position = restored
+        batches.set_state(position["data"])
+        unrecorded = position["unrecorded"]
     first = int(jnp.ravel(state.step)[0])
-    unread: list[tuple[int, Metrics]] = []
+    if first >= schedule.total_steps:
+        return state
+    run = _Run(step, batches, schedule, checkpoints, recorder, hooks, _SinceRecord(unrecorded))
+    if recorder is None:
+        return run.to_the_end(state, first, mesh)
+    recorder.begin(first)
+    try:
+        return run.to_the_end(state, first, mesh)
+    finally:
+        recorder.close()
 
-    def record() -> None:
-        # Metrics are fetched here alone: fetching each step's would make devices wait for the host.
-        values = [(step, jax.device_get(metrics)) for step, metrics in unread]
-        unread.clear()
-        for step, metrics in values:
-            _check_finite(step, metrics, checkpoints, seeds)
-        if recorder is None or progress is None:
-            return  # another process writes
-        step, last = values[-1]
-        # Numbers, or of several seeds lists of them.
-        means = {k: (sum(m[k] for _, m in values) / len(values)).tolist() for k in last}
-        shown = {k: float(np.mean(means[k])) for k in ("loss", "energy") if k in means}
-        progress.update(step, shown["loss"], shown.get("energy"))
-        recorder.write(
-            {
-                "step": step,
-                "epoch": step / batches.steps_per_epoch,
-                **means,
-                "learning_rate": float(learning_rate(step - 1)),
-                "images_per_second": progress.images_per_second / max(1, len(seeds)),
-            }
-        )
 
-    vote = StopVote()
-    with _stop_requests() as stop_requested:
-        for step in range(first + 1, schedule.total_steps + 1):
-            state, metrics = train_step(state, next(batches))
-            unread.append((step, metrics))
-            if step == first + 1:
-                jax.block_until_ready(metrics)
-                if progress is not None:
-                    progress.begin(step)
-            received = vote(stop_requested(), metrics)
-            last = step == schedule.total_steps or received is not None
-            save = last or step % schedule.save_every == 0
-            if save or step % schedule.log_every == 0:
-                record()
-            if save:
-                checkpoints.save(state, batches.get_state())
-            if received is not None and step < schedule.total_steps:
-                raise InterruptedBySignal(received, step, schedule.total_steps)
-    return state
+@dataclass(frozen=True)
+class _Run:
+    """What `train` was given, to take the steps that are left."""
+
+    step: TrainStep
+    batches: Batches | SeedsBatches
+    schedule: Schedule
+    checkpoints: Checkpoints | SeedsCheckpoints
+    recorder: RunRecords | None
+    hooks: Sequence[Hook]
+    since: "_SinceRecord"
+
+    def to_the_end(self, state: TrainState, first: int, mesh: Mesh) -> TrainState:
+        total, save_every = self.schedule.total_steps, self.schedule.save_every
+        vote, saved_at = StopVote(mesh), time.monotonic()
+        with stop_requests() as stop_requested:
+            for number in range(first + 1, total + 1):
+                recorded = self._is_recorded(number)
+                state, metrics = self.step(state, next(self.batches), recorded)
+                self.since.add(number, metrics)
+                if number == first + 1:
+                    jax.block_until_ready(metrics)
+                    if self.recorder is not None:
+                        self.recorder.started(number)
+                signalled, due = vote(stop_requested(), self._is_due(saved_at), metrics)
+                save = due or signalled or number == total or number % save_every == 0
+                if recorded or save:
+                    self.since.fetch(self.checkpoints)
+                if recorded:
+                    self._record(number, state, metrics)
+                if save:
+                    position = {"data": self.batches.get_state(), "unrecorded": self.since.values()}
+                    self.checkpoints.save(state, position)
+                    saved_at = time.monotonic()
+                    vote.saved()
+                if signalled and number < total:
+                    raise InterruptedBySignal(signalled, number, total)
+        return state
+
+    def _is_recorded(self, number: int) -> bool:
+        every = [self.schedule.log_every, *(hook.every for hook in self.hooks)]
+        return number == self.schedule.total_steps or any(number % n == 0 for n in every)
+
+    def _is_due(self, saved_at: float) -> bool:
+        seconds = self.schedule.save_seconds
+        return seconds is not None and time.monotonic() - saved_at >= seconds
+
+    def _record(self, number: int, state: TrainState, metrics: Metrics) -> None:
+        means = self.since.take_means()
+        own = {name: np.asarray(x).tolist() for name, x in jax.device_get(metrics).items()}
+        start, found = time.monotonic(), dict[str, Any]()
+        for hook in self.hooks:
+            if number % hook.every == 0 or number == self.schedule.total_steps:
+                found |= hook.run(number, state)
+        if self.recorder is not None:
+            epoch = number / self.batches.steps_per_epoch
+            record = {"step": number, "epoch": epoch, **own, **means, **found}
+            self.recorder.write(record, aside=time.monotonic() - start)
+
+
+class _SinceRecord:
+    """The watched values of the steps since the last record, numbers or lists over members.
+
+    They are fetched where they are needed and not before: fetching each step's would make the
+    devices wait for the host. Checkpoints keep them, so that a resumed run has the same records.
+    """
+
+    def __init__(self, values: Mapping[str, list[Any]]):
+        self._values = {name: list(values.get(name, [])) for name in _WATCHED}
+        self._unread: list[tuple[int, Metrics]] = []
+
+    def add(self, step: int, metrics: Metrics) -> None:
+        self._unread.append((step, {name: metrics[name] for name in _WATCHED}))
+
+    def fetch(self, checkpoints: Checkpoints | SeedsCheckpoints) -> None:
+        """Reads what is unread, and raises a NonFiniteLossError where it is not finite."""
+        for step, metrics in self._unread:
+            for name, values in jax.device_get(metrics).items():
+                _check_finite(name, values, step, checkpoints)
+                self._values[name].append(np.asarray(values).tolist())
+        self._unread.clear()
+
+    def take_means(self) -> dict[str, Any]:
+        """The means, in float64, of what was fetched; a new record begins."""
+        means = {name: np.mean(of, axis=0).tolist() for name, of in self._values.items()}
+        self._values = {name: [] for name in _WATCHED}
+        return means
+
+    def values(self) -> dict[str, list[Any]]:
+        """What was fetched since the last record, step by step, as JSON can hold it."""
+        return self._values
 
 
 def _check_finite(
-    step: int,
-    metrics: Metrics,
-    checkpoints: Checkpoints | SeedsCheckpoints,
-    seeds: Sequence[int],
+    name: str, values: Any, step: int, checkpoints: Checkpoints | SeedsCheckpoints
 ) -> None:
-    for name in ("loss", "gradient_norm", "parameter_norm"):
-        for i, value in enumerate(np.ravel(metrics[name])):
-            if np.isfinite(value):
-                continue
+    for member, value in enumerate(np.ravel(values)):
+        if not np.isfinite(value):
             saved = checkpoints.steps()
-            kept = f"the checkpoint of step {saved[-1]} is kept" if saved else "none was saved yet"
-            of_seed = f" of seed {seeds[i]}" if seeds else ""
             raise NonFiniteLossError(
-                f"{name}{of_seed} is {value} at step {step}; training stopped, {kept}. Lower "
-                "--learning_rate, raise --temperature, or set --clip_norm"
+                name,
+                float(value),
+                step,
+                member if np.ndim(values) else None,
+                saved[-1] if saved else None,
             )
-
-
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
-    """Turns SIGTERM and SIGINT into a question that the loop asks between steps."""
-    received: list[signal.Signals] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        del frame
-        received.append(signal.Signals(number))
-
-    names = (signal.SIGTERM, signal.SIGINT)
-    before = {name: signal.signal(name, handle) for name in names}
-    try:
-        yield lambda: received[0] if received else None
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, handler)

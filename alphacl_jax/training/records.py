@@ -1,18 +1,28 @@
 """What a run writes while it trains: JSON lines, TensorBoard events, and progress on the screen."""
 
 import json
-import math
-import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TextIO
 
+import numpy as np
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
+from tensorboardX.summary import hparams
 
-from alphacl_jax.training.checkpoint import write_text_atomically
+from alphacl_jax.files import write_text_atomically
+from alphacl_jax.training.progress import Progress
 
-Record = dict[str, float]
+Record = dict[str, Any]
+
+_GROUPS = {
+    "loss": "train",
+    "epoch": "train",
+    "learning_rate": "optimizer",
+    "gradient_norm": "optimizer",
+    "parameter_norm": "optimizer",
+}
 
 
 def read_records(path: Path) -> list[Record]:
@@ -28,83 +38,147 @@ def read_records(path: Path) -> list[Record]:
     return records
 
 
-class Recorder:
-    """Appends records to `metrics.jsonl` and to TensorBoard event files in a run folder.
+def tensorboard_name(name: str) -> str:
+    """The name in TensorBoard, "group/name", of a value of a record.
 
-    Records of steps after `step` (from a run that got further than its last checkpoint) are
-    dropped first, so that a resumed run's records are those of one run.
+    What has a group of its own ("probe/knn") keeps it; what no table knows is a measure.
     """
+    if "/" in name:
+        return name
+    group = "speed" if name.endswith("_per_second") else _GROUPS.get(name, "measures")
+    return f"{group}/{name}"
 
-    def __init__(self, workdir: Path, step: int):
-        path = workdir / "metrics.jsonl"
+
+class Recorder:
+    """Appends records to `metrics.jsonl` and to TensorBoard event files in a run folder."""
+
+    members = 1  # runs that are recorded
+
+    def __init__(self, workdir: Path):
+        self._workdir = workdir
+        self._file: TextIO | None = None
+        self._events: SummaryWriter | None = None
+
+    def begin(self, step: int) -> None:
+        """Opens the files for the records after `step`.
+
+        Those of later steps, from a run that got further than its last checkpoint, are dropped, so
+        that a resumed run's records are those of one run.
+        """
+        path = self._workdir / "metrics.jsonl"
         kept = [json.dumps(r) + "\n" for r in read_records(path) if r["step"] <= step]
         write_text_atomically(path, "".join(kept))
         self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._events = self._event_file(purge_step=step + 1)
 
     def write(self, record: Record) -> None:
-        """Appends one record; it needs a "step"."""
+        """Appends one record, of numbers; it needs a "step"."""
+        assert self._file is not None, "begin comes first"
+        assert self._events is not None
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in record.items():
             if name != "step":
-                self._events.add_scalar(name, value, int(record["step"]))
+                self._events.add_scalar(tensorboard_name(name), value, int(record["step"]))
         self._events.flush()
 
+    def image(self, name: str, array: np.ndarray, step: int) -> None:
+        """Shows an image in TensorBoard, while the run trains or later.
+
+        Args:
+          name: such as "pictures/pairs".
+          array: `[height, width]` or `[height, width, channels]`, uint8, or floating in [0, 1].
+          step: of the run.
+        """
+        with self._open_events() as events:
+            events.add_image(name, array, step, dataformats="HWC"[: np.ndim(array)])
+
+    def hyperparameters(self, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
+        """Has TensorBoard list the run, by its settings, with the figures that it ended with.
+
+        Args:
+          settings: by name; what is no number, text or truth value is shown as text.
+          final: figures, such as accuracies, by name.
+        """
+        plain = (bool, int, float, str)
+        shown = {k: v if isinstance(v, plain) else str(v) for k, v in settings.items()}
+        figures = {f"final/{name}": float(value) for name, value in final.items()}
+        with self._open_events() as events:
+            # Not `add_hparams`, which makes a second run of them.
+            for summary in hparams(shown, figures):
+                events.file_writer.add_summary(summary)
+            for name, value in figures.items():
+                events.add_scalar(name, value, 0)
+
     def close(self) -> None:
-        """Flushes and closes both files."""
-        self._file.close()
-        self._events.close()
+        """Flushes and closes the files; images and hyperparameters may still come."""
+        if self._file is not None:
+            self._file.close()
+        if self._events is not None:
+            self._events.close()
+        self._file = self._events = None
+
+    @contextmanager
+    def _open_events(self) -> Iterator[SummaryWriter]:
+        if self._events is not None:
+            yield self._events
+            self._events.flush()
+            return
+        events = self._event_file()
+        try:
+            yield events
+        finally:
+            events.close()
+
+    def _event_file(self, purge_step: int | None = None) -> SummaryWriter:
+        # Named by the second alone, two files of one second would be one.
+        return SummaryWriter(
+            str(self._workdir / "tensorboard"),
+            purge_step=purge_step,
+            filename_suffix=f".{time.time_ns()}",
+        )
 
 
-class Progress:
-    """A progress bar in a terminal; elsewhere a line every few seconds and no more."""
+class RecordWriter(Protocol):
+    """What records are written to: the files of one run, or of several that train as one."""
 
-    _SECONDS_BETWEEN_LINES = 15.0
+    @property
+    def members(self) -> int: ...
 
-    def __init__(self, total_steps: int, first_step: int, batch_size: int, stream: Any = None):
-        self._stream = sys.stderr if stream is None else stream
-        self._total, self._batch_size, self._step = total_steps, batch_size, first_step
-        self._last_update, self._last_line = time.monotonic(), -math.inf
-        self.images_per_second = 0.0
-        self._bar = None
-        if first_step:
-            print(f"resuming at step {first_step} of {total_steps}", file=self._stream, flush=True)
-        if self._stream.isatty():
-            self._bar = tqdm(
-                total=total_steps,
-                initial=first_step,
-                file=self._stream,
-                dynamic_ncols=True,
-                bar_format="{percentage:3.0f}%|{bar}| {n}/{total} steps, {remaining} left{postfix}",
-            )
+    def begin(self, step: int) -> None: ...
+
+    def write(self, record: Record) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RunRecords:
+    """What the loop hands its records to: the files, and the progress on the screen."""
+
+    def __init__(self, recorder: RecordWriter, progress: Progress):
+        self._recorder, self._progress = recorder, progress
 
     def begin(self, step: int) -> None:
-        """Starts the clock after the run's first step, which had to be compiled."""
-        self._step, self._last_update = step, time.monotonic()
-        if self._bar is not None:
-            self._bar.unpause()
+        """Opens both for a run that has taken `step` steps."""
+        self._recorder.begin(step)
+        self._progress.begin(step)
 
-    def update(self, step: int, loss: float, energy: float | None) -> None:
-        """Shows where the run is; `images_per_second` is that since the last update."""
-        now = time.monotonic()
-        advance, self._step = step - self._step, step
-        self.images_per_second = advance * self._batch_size / max(now - self._last_update, 1e-9)
-        self._last_update = now
-        parts = [f"loss {loss:.4f}"] + ([] if energy is None else [f"energy {energy:.1f}"])
-        if advance:
-            parts.append(f"{self.images_per_second:,.0f} images/s")
-        if self._bar is not None:
-            self._bar.set_postfix_str(", ".join(parts), refresh=False)
-            self._bar.update(step - self._bar.n)
-        elif now - self._last_line >= self._SECONDS_BETWEEN_LINES or step == self._total:
-            self._last_line = now
-            if advance:
-                left = (self._total - step) * self._batch_size / self.images_per_second
-                parts.append(f"{left:.0f} s left")
-            print(", ".join([f"step {step}/{self._total}", *parts]), file=self._stream, flush=True)
+    def started(self, step: int) -> None:
+        """Starts the clock after the run's first step here, which had to be compiled."""
+        self._progress.started(step)
+
+    def write(self, record: Record, aside: float = 0.0) -> None:
+        """Writes and shows a record, with the speed since the one before.
+
+        Args:
+          record: numbers, or of several runs lists with one for each.
+          aside: seconds since the last record that were not spent on training.
+        """
+        self._progress.update(record["step"], record, aside)
+        speed = self._progress.per_second / self._recorder.members
+        self._recorder.write({**record, f"{self._progress.unit}_per_second": speed})
 
     def close(self) -> None:
-        """Ends the bar, so that what is printed next starts on a line of its own."""
-        if self._bar is not None:
-            self._bar.close()
+        """Closes both."""
+        self._progress.close()
+        self._recorder.close()

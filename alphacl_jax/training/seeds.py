@@ -5,24 +5,24 @@ random key, order of the data, and a run folder with its own checkpoints and rec
 can be resumed, evaluated and exported as any other run.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.data.batches import Batches, State
 from alphacl_jax.methods.method import Batch, Method, Metrics
-from alphacl_jax.models.conv import compiler_options
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
-from alphacl_jax.training.records import Recorder
+from alphacl_jax.training.compiler import compiler_options
+from alphacl_jax.training.records import Record, Recorder
 from alphacl_jax.training.state import TrainState
-from alphacl_jax.training.step import MakeViews, step_of
+from alphacl_jax.training.step import MakeBatch, step_of
 
 
 @jax.jit
@@ -42,32 +42,37 @@ def unstack_states(stacked: TrainState) -> list[TrainState]:
 def make_seeds_step(
     method: Method,
     optimizer: optax.GradientTransformation,
-    make_views: MakeViews,
+    make_batch: MakeBatch,
+    learning_rate: optax.Schedule,
     mesh: Mesh,
-) -> Callable[[TrainState, Sequence[Batch]], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Sequence[Batch], bool], tuple[TrainState, Metrics]]:
     """Compiles the step of `make_train_step` for several members at once.
 
     Args:
-      method, optimizer, make_views: as in `make_train_step`.
+      method, optimizer, make_batch, learning_rate: as in `make_train_step`.
       mesh: the devices. Batches are spread over its "data" axis; members are not spread: each
         device works on its part of every member's batch.
 
     Returns:
-      `(stacked state, one batch per member) -> (stacked state, metrics [members])`; the state's
-      memory is reused.
+      `(stacked state, one raw batch per member, recorded) -> (stacked state, metrics [members])`;
+      the state's memory is reused.
     """
     replicated, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
-    one = step_of(method, optimizer, make_views)
+    one = step_of(method, optimizer, make_batch, learning_rate)
 
     @partial(
         jax.jit,
         donate_argnums=0,
-        in_shardings=(replicated, spread),
+        in_shardings=(replicated, spread, replicated),
         out_shardings=(replicated, replicated),
         compiler_options=compiler_options(),
     )
-    def train_step(state: TrainState, batches: Sequence[Batch]) -> tuple[TrainState, Metrics]:
-        return jax.vmap(one)(state, jax.tree.map(lambda *x: jnp.stack(x), *batches))
+    def train_step(
+        state: TrainState, batches: Sequence[Batch], recorded: Array
+    ) -> tuple[TrainState, Metrics]:
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *batches)
+        # One `recorded` for all: a condition that differed by member would be computed both ways.
+        return jax.vmap(one, in_axes=(0, 0, None))(state, stacked, recorded)
 
     return train_step
 
@@ -97,6 +102,11 @@ class SeedsCheckpoints:
     """What `Checkpoints` is to a state, for a stacked one: each member's lie in its own folder."""
 
     def __init__(self, workdirs: Sequence[Path]):
+        """Opens them.
+
+        Args:
+          workdirs: the run folders of the members, in the order of the stacked state.
+        """
         self._members = [Checkpoints(workdir / "checkpoints") for workdir in workdirs]
 
     def steps(self) -> list[int]:
@@ -104,9 +114,9 @@ class SeedsCheckpoints:
         return sorted(set.intersection(*(set(member.steps()) for member in self._members)))
 
     def save(self, state: TrainState, position: State) -> None:
-        """Saves each member's state, and its position in the data."""
+        """Saves each member's state, and its part of the loop's position."""
         for member, one, place in zip(
-            self._members, unstack_states(state), position["members"], strict=True
+            self._members, unstack_states(state), _parts(position), strict=True
         ):
             member.save(one, place)
 
@@ -119,8 +129,8 @@ class SeedsCheckpoints:
           like: a stacked state of the same shapes, types and placement.
 
         Returns:
-          The stacked state and the positions in the data, or None where the members have no
-          checkpoint in common, which means starting from the first step.
+          The stacked state and the position, or None where the members have no checkpoint in
+          common, which means starting from the first step.
 
         Raises:
           UnusableCheckpointsError: where damaged checkpoints are the reason for that.
@@ -133,7 +143,7 @@ class SeedsCheckpoints:
             if len(good) == len(found):
                 self._forget_after(steps[-1])
                 states, positions = zip(*good, strict=True)
-                return stack_states(states), {"members": list(positions)}
+                return stack_states(states), _whole(positions)
             damaged = True
         if damaged:
             raise UnusableCheckpointsError(
@@ -154,18 +164,51 @@ class SeedsCheckpoints:
             member.close()
 
 
+def _parts(position: State) -> list[State]:
+    """Each member's part of the loop's position: as if it had trained by itself."""
+    values = position["unrecorded"]
+    return [
+        {"data": data, "unrecorded": {name: [v[i] for v in of] for name, of in values.items()}}
+        for i, data in enumerate(position["data"]["members"])
+    ]
+
+
+def _whole(parts: Sequence[State]) -> State:
+    """The position that `_parts` took apart.
+
+    Where members were last recorded at different steps, each by itself, the values of the last
+    steps that they have in common are kept.
+    """
+    unrecorded = {}
+    for name in parts[0]["unrecorded"]:
+        members = [part["unrecorded"][name] for part in parts]
+        common = min(len(of) for of in members)
+        latest = [of[len(of) - common :] for of in members]
+        unrecorded[name] = [list(values) for values in zip(*latest, strict=True)]
+    return {"data": {"members": [part["data"] for part in parts]}, "unrecorded": unrecorded}
+
+
 class SeedsRecorder:
     """Writes each member's part of a record into its own run folder."""
 
-    def __init__(self, workdirs: Sequence[Path], step: int):
-        self._members = [Recorder(workdir, step) for workdir in workdirs]
+    def __init__(self, workdirs: Sequence[Path]):
+        self.runs = [Recorder(workdir) for workdir in workdirs]
 
-    def write(self, record: Mapping[str, Any]) -> None:
+    @property
+    def members(self) -> int:
+        return len(self.runs)
+
+    def begin(self, step: int) -> None:
+        """Opens the files of all members."""
+        for run in self.runs:
+            run.begin(step)
+
+    def write(self, record: Record) -> None:
         """Appends one record; what is a list holds one value per member."""
-        for i, member in enumerate(self._members):
-            member.write({k: v[i] if isinstance(v, list) else v for k, v in record.items()})
+        for i, run in enumerate(self.runs):
+            run.write({k: v[i] if isinstance(v, list) else v for k, v in record.items()})
 
     def close(self) -> None:
         """Flushes and closes all files."""
-        for member in self._members:
-            member.close()
+        for run in self.runs:
+            run.close()

@@ -1,52 +1,48 @@
 """The training step, and the state that it starts from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import Array
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.methods.method import Batch, Method, Metrics
-from alphacl_jax.models.conv import compiler_options
+from alphacl_jax.training.compiler import compiler_options
 from alphacl_jax.training.state import TrainState, step_key
 
-MakeViews = Callable[[Array, Array], Array]
+# Makes the method's batch, on the device, from a random key and what the data yields.
+MakeBatch = Callable[[Array, Batch], Batch]
 
 
-def data_mesh() -> Mesh:
-    """All devices along one axis, "data", over which batches are spread.
-
-    Those of a process lie side by side, so that each process has one piece of every batch.
-    """
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
-    return Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
-
-
-def make_init(
+def init_of(
     method: Method,
     optimizer: optax.GradientTransformation,
-    view_shape: tuple[int, ...],
-    mesh: Mesh,
-) -> Callable[[int], TrainState]:
-    """Compiles `seed -> state before the first step`, the same on each device of the mesh.
+    make_batch: MakeBatch,
+    raw_shapes: Mapping[str, jax.ShapeDtypeStruct],
+) -> Callable[[Array], TrainState]:
+    """The function `key -> state before the first step`, not compiled.
 
     Args:
       method: what is trained.
       optimizer: whose state it holds.
-      view_shape: the shape of one view of one sample, such as (height, width, channels).
-      mesh: the devices.
+      make_batch: as in `step_of`; its output's shapes and types are all that is asked of it here.
+      raw_shapes: of what the data yields, by name; the leading axis, of samples, may have any
+        length.
     """
+    two = {
+        name: jax.ShapeDtypeStruct((2, *raw.shape[1:]), raw.dtype)
+        for name, raw in raw_shapes.items()
+    }
+    shapes = jax.eval_shape(make_batch, jax.random.key(0), two)
 
     def init(key: Array) -> TrainState:
         init_key, run_key = jax.random.split(key)
-        # Shapes and random draws are all that initialising reads of a batch.
-        batch = {"views": jnp.zeros((2, 2, *view_shape))}
-        params, method_state = method.init(init_key, batch)
+        batch = jax.tree.map(lambda of: jnp.zeros(of.shape, of.dtype), shapes)
+        params, method_state = method.init(init_key, {**batch, "recorded": jnp.array(False)})
         return TrainState(
             step=jnp.zeros((), jnp.int32),
             params=params,
@@ -55,6 +51,23 @@ def make_init(
             key=jax.random.key_data(run_key),
         )
 
+    return init
+
+
+def make_init(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    make_batch: MakeBatch,
+    raw_shapes: Mapping[str, jax.ShapeDtypeStruct],
+    mesh: Mesh,
+) -> Callable[[int], TrainState]:
+    """Compiles `seed -> state before the first step`, the same on each device of the mesh.
+
+    Args:
+      method, optimizer, make_batch, raw_shapes: as in `init_of`.
+      mesh: the devices.
+    """
+    init = init_of(method, optimizer, make_batch, raw_shapes)
     # Run once: on a CPU, optimising the random draws takes far longer than making them.
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
@@ -63,23 +76,29 @@ def make_init(
 
 
 def step_of(
-    method: Method, optimizer: optax.GradientTransformation, make_views: MakeViews
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The step `(state, batch) -> (state, metrics)`, not compiled.
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    make_batch: MakeBatch,
+    learning_rate: optax.Schedule,
+) -> Callable[[TrainState, Batch, Array], tuple[TrainState, Metrics]]:
+    """The step `(state, raw batch, recorded) -> (state, metrics)`, not compiled.
+
+    Its metrics are the method's, "loss", "gradient_norm", "parameter_norm" (after the step) and
+    "learning_rate".
 
     Args:
       method: what is trained.
       optimizer: from `make_optimizer`.
-      make_views: `(key, images [batch, ...]) -> views [batch, 2, ...]`, run on the device.
+      make_batch: `(key, raw batch) -> batch of the method`, run on the device.
+      learning_rate: the one that the optimizer was made with; it is reported alone.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, raw: Batch, recorded: Array) -> tuple[TrainState, Metrics]:
         view_key, loss_key = jax.random.split(step_key(state))
-        views = make_views(view_key, batch["images"])
-        inputs = {"views": views, "labels": batch["labels"]}
+        batch = {**make_batch(view_key, raw), "recorded": recorded}
 
         def loss_of(params: Any) -> tuple[Array, tuple[Any, Metrics]]:
-            return method.loss(params, state.method_state, inputs, loss_key)
+            return method.loss(params, state.method_state, batch, loss_key)
 
         (loss, (method_state, metrics)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             state.params
@@ -97,6 +116,7 @@ def step_of(
             "loss": loss,
             "gradient_norm": optax.tree.norm(gradients),
             "parameter_norm": optax.tree.norm(new_state.params),
+            "learning_rate": jnp.asarray(learning_rate(state.step)),
         }
 
     return train_step
@@ -105,21 +125,24 @@ def step_of(
 def make_train_step(
     method: Method,
     optimizer: optax.GradientTransformation,
-    make_views: MakeViews,
+    make_batch: MakeBatch,
+    learning_rate: optax.Schedule,
     mesh: Mesh,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Compiles `(state, batch) -> (state, metrics)`; the state's memory is reused.
+) -> Callable[[TrainState, Batch, bool], tuple[TrainState, Metrics]]:
+    """Compiles `(state, raw batch, recorded) -> (state, metrics)`; the state's memory is reused.
+
+    One program serves recorded steps and others.
 
     Args:
-      method, optimizer, make_views: as in `step_of`.
+      method, optimizer, make_batch, learning_rate: as in `step_of`.
       mesh: the devices. The batch is spread over its "data" axis, the state is on each device;
         the step is written for the whole batch, and the compiler places it.
     """
     replicated, spread = NamedSharding(mesh, P()), NamedSharding(mesh, P("data"))
     return jax.jit(
-        step_of(method, optimizer, make_views),
+        step_of(method, optimizer, make_batch, learning_rate),
         donate_argnums=0,
-        in_shardings=(replicated, spread),
+        in_shardings=(replicated, spread, replicated),
         out_shardings=(replicated, replicated),
         compiler_options=compiler_options(),
     )

@@ -322,7 +322,7 @@ def write_report(path: str, report: Mapping[str, Any]) -> None:
     Raises:
       RunError: where the file cannot be written.
     """
-    from alphacl_jax.training.checkpoint import write_json_atomically  # its imports take seconds
+    from alphacl_jax.files import write_json_atomically
 
     try:
         write_json_atomically(Path(path), dict(report))

@@ -1,6 +1,6 @@
 """An encoder's value and gradient with XLA's plain convolutions and with ours.
 
-Ours are compiled as the trainer compiles them, with `compiler_options` of `models/conv.py`.
+Ours are compiled as the trainer compiles them, with `compiler_options` of `training/compiler.py`.
 
     python -m experiments.benchmarks.conv [--layers]
 
@@ -48,9 +48,10 @@ def _encoder(widths: Sequence[int]) -> Any:
 def _form(form: str) -> tuple[Any, dict[str, str | bool] | None]:
     """A form's convolution and what it is compiled with."""
     from alphacl_jax.models import conv
+    from alphacl_jax.training.compiler import compiler_options
 
     if form == "ours":
-        return conv.conv2d, conv.compiler_options()
+        return conv.conv2d, compiler_options()
     return conv.plain_conv2d, None
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from absl import flags
 
 from alphacl_jax.errors import RunError
+from alphacl_jax.runs.objectives import make_objective
+from alphacl_jax.runs.settings import ContrastiveSettings
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Call
-from experiments.objectives import make_objective
-from experiments.run_flags import define_run_flags
 
 PRODUCTS = "three products"
 # The peers: the package that each needs, and which of our losses computes the same number.
@@ -108,10 +107,7 @@ def our_loss(name: str) -> Callable[..., Any]:
     """`(z, z_pos, block_size=) -> loss` for a name of `--loss`, with its default parameters."""
     import alphacl_jax as acl
 
-    values = flags.FlagValues()
-    define_run_flags(values)
-    values(["loss", f"--loss={name}"])
-    objective = make_objective(values)
+    objective = make_objective(ContrastiveSettings(loss=name))
     if isinstance(objective, acl.Rule):
         return functools.partial(acl.alpha_cl_loss, rule=objective)
     return functools.partial(acl.contrastive_loss, family=objective)
@@ -162,15 +158,13 @@ def torch_loss(peer: str) -> Callable[[Any, Any], Any]:
     """A peer's loss with the parameters that ours has by default."""
     from experiments.benchmarks import torch_losses
 
-    values = flags.FlagValues()
-    define_run_flags(values)
-    values(["loss"])
-    temperature = values.temperature
+    defaults = ContrastiveSettings()
+    temperature = defaults.temperature
     return {
         "lightly": lambda: torch_losses.lightly_nt_xent(temperature),
         "metric_learning": lambda: torch_losses.metric_learning_nt_xent(temperature),
         "torch_nt_xent": lambda: torch_losses.cross_entropy_nt_xent(temperature),
-        "torch_alpha_direct": lambda: torch_losses.alpha_direct(temperature, values.power),
+        "torch_alpha_direct": lambda: torch_losses.alpha_direct(temperature, defaults.power),
     }[peer]()
 
 
@@ -208,10 +202,7 @@ def check_peer(peer: str, size: int = 64, dim: int = 16) -> None:
     loss = our_loss(name)
     scale = 1.0
     if name == "info_nce":  # NT-Xent is InfoNCE with ε = 1, divided by τ
-        values = flags.FlagValues()
-        define_run_flags(values)
-        values(["loss"])
-        scale = 1 / values.temperature
+        scale = 1 / ContrastiveSettings().temperature
 
     def ours(z: Any, z_pos: Any) -> Any:
         # Libraries normalise inside: their gradient is the one along the sphere.

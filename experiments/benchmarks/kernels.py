@@ -23,10 +23,10 @@ from typing import Any
 from absl import flags
 
 from alphacl_jax.errors import RunError
+from alphacl_jax.runs.settings import LOSSES
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim
 from experiments.benchmarks.kernel_entries import PEERS, PRODUCTS, Entry, check_peer, entries
-from experiments.objectives import LOSSES
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "torch", "lightly", "pytorch-metric-learning")
 _AIM_SIZES = 512, 4096, 8192, 65536

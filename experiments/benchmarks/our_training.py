@@ -1,6 +1,6 @@
 """Our side of the training benchmark: a run's speed, the parts of its step, and its profile.
 
-The functions run in processes of their own, with the flags of a training run as arguments.
+The functions run in processes of their own.
 """
 
 import contextlib
@@ -9,68 +9,59 @@ import re
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from absl import flags
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.runs.folder import checkpoints_of, records_of
+from alphacl_jax.runs.networks import make_encoder, make_projector
+from alphacl_jax.runs.objectives import make_objective
+from alphacl_jax.runs.records import open_records
+from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
+from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Schedule, train
+from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Call
-from experiments.objectives import make_objective
-from experiments.run_flags import define_run_flags
-from experiments.runs import (
-    Run,
-    Training,
-    make_encoder,
-    make_projector,
-    open_run,
-    parse_block_size,
-    prepare_training,
-)
 
 
-def parse(arguments: Sequence[str]) -> flags.FlagValues:
-    """The flags of a run, as its command line would set them."""
-    values = flags.FlagValues()
-    define_run_flags(values)
-    values(["run", *arguments])
-    return values
-
-
-def _open(arguments: Sequence[str]) -> tuple[Run, Training]:
-    run = open_run(parse(arguments))
+def _open(settings: RunSettings) -> tuple[Run, Training]:
+    run = open_run(settings, data_mesh())
     return run, prepare_training(run)
 
 
-def speed(arguments: Sequence[str], steps: int) -> dict[str, Any]:
+def speed(settings: RunSettings, steps: int) -> dict[str, Any]:
     """Images/s of each stretch between two records of a run of `steps` steps; its peak memory.
 
     The run is the trainer's own, with its records and its last checkpoint. The first stretch, of
     which compilation is a part, is left out.
     """
-    run, training = _open(arguments)
-    state = training.init(run.flag("seed"))
-    parameters = sum(p.size for p in jax.tree.leaves(state.params))
+    run, training = _open(settings)
+    state = training.init(settings.seed)
+    parameters = count_parameters(state)
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        workdir = Path(folder)
+        checkpoints = Checkpoints(checkpoints_of(workdir))
         with contextlib.redirect_stderr(nowhere):  # the progress
             train(
                 state,
                 training.step,
                 training.batches,
-                Schedule(steps, run.flag("log_every"), steps),
-                Path(folder),
-                batch_size=run.flag("batch_size"),
-                learning_rate=training.learning_rate,
+                Schedule(steps, settings.evaluation.log_every, steps),
+                checkpoints,
+                open_records(run, training, [workdir]),
+                mesh=run.mesh,
             )
-        rates = [r["images_per_second"] for r in read_records(Path(folder) / "metrics.jsonl")]
+        checkpoints.close()
+        rates = [r["images_per_second"] for r in read_records(records_of(workdir))]
     return {
         "rates": rates[1:],
         "parameters": parameters,
@@ -78,25 +69,25 @@ def speed(arguments: Sequence[str], steps: int) -> dict[str, Any]:
     }
 
 
-def parts(arguments: Sequence[str], rounds: int) -> dict[str, float]:
+def parts(settings: RunSettings, rounds: int) -> dict[str, float]:
     """Median milliseconds of the parts of a step, each compiled on its own, and of the whole.
 
     "model" is forward and backward of encoder and projector under a trivial loss; "data" gathers
     a batch.
     """
-    run, training = _open(arguments)
-    state = training.init(run.flag("seed"))
+    run, training = _open(settings)
+    state = training.init(settings.seed)
     batch = next(training.batches)
-    make_views = jax.jit(run.views)
-    views = make_views(jax.random.key(0), batch["images"])
+    make_batch = jax.jit(run.make_batch)
+    views = make_batch(jax.random.key(0), batch)["views"]
     loss, z = _loss(run), _embeddings(run)
-    value_and_gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    value_and_gradient = jax.jit(jax.value_and_grad(loss))
     update = jax.jit(_update(training))
     model = jax.jit(jax.value_and_grad(_trivial_loss(run)))
-    held = [training.init(run.flag("seed"))]  # the step reuses the memory of its state
+    held = [training.init(settings.seed)]  # the step reuses the memory of its state
 
     def step() -> None:
-        held[0], metrics = training.step(held[0], batch)
+        held[0], metrics = training.step(held[0], batch, False)
         jax.block_until_ready((held[0], metrics))
 
     def done(function: Callable[..., Any], *inputs: Any) -> Call:
@@ -104,7 +95,7 @@ def parts(arguments: Sequence[str], rounds: int) -> dict[str, float]:
 
     calls = {
         "model": done(model, state.params, state.method_state, views),
-        "augmentation": done(make_views, jax.random.key(0), batch["images"]),
+        "augmentation": done(make_batch, jax.random.key(0), batch),
         "loss": done(value_and_gradient, z),
         "optimiser": done(update, state.params, state.opt_state),
         "data": lambda: jax.block_until_ready(next(training.batches)),
@@ -117,8 +108,8 @@ def parts(arguments: Sequence[str], rounds: int) -> dict[str, float]:
 def _trivial_loss(run: Run) -> Callable[[Any, Any, Array], Array]:
     """Mean square of the projector's output over both views: the model and next to nothing else."""
     modules = {
-        "encoder": make_encoder(run.values, run.dataset.image_shape),
-        "projector": make_projector(run.values),
+        "encoder": make_encoder(run.settings.model, run.dataset.image_shape),
+        "projector": make_projector(run.settings.model),
     }
 
     def loss(params: Any, state: Any, views: Array) -> Array:
@@ -132,19 +123,18 @@ def _trivial_loss(run: Run) -> Callable[[Any, Any, Array], Array]:
 
 
 def _embeddings(run: Run) -> Array:
-    shape = (2, run.flag("batch_size"), run.flag("projector_dim"))
+    shape = (2, run.settings.optimizer.batch_size, run.settings.model.projector_dim)
     return acl.l2_normalize(jax.random.normal(jax.random.key(1), shape))
 
 
-def _loss(run: Run) -> Callable[[Array], tuple[Array, Any]]:
-    """Loss and statistics as the trainer's method has them, of embeddings `[2, batch, dim]`."""
-    objective = make_objective(run.values)
+def _loss(run: Run) -> Callable[[Array], Array]:
+    """The loss as the trainer's method has it on most steps, of embeddings `[2, batch, dim]`."""
+    objective = make_objective(run.settings.method)
     function: Any = acl.alpha_cl_loss if isinstance(objective, acl.Rule) else acl.contrastive_loss
-    block_size = parse_block_size(run.flag("block_size"))
 
-    def loss(z: Array) -> tuple[Array, Any]:
-        value = function(z[0], z[1], objective, block_size=block_size)
-        return value, acl.statistics(z[0], z[1], objective, block_size=block_size)
+    def loss(z: Array) -> Array:
+        value: Array = function(z[0], z[1], objective, block_size="auto")
+        return value
 
     return loss
 
@@ -157,22 +147,22 @@ def _update(training: Training) -> Callable[[Any, Any], Any]:
     return update
 
 
-def profile(arguments: Sequence[str], steps: int, top: int) -> list[tuple[str, float, float]]:
+def profile(settings: RunSettings, steps: int, top: int) -> list[tuple[str, float, float]]:
     """The operations of the compiled step that take the most time: what, ms per step, share.
 
     An operation is named by where in the program it comes from; those of the same origin (the
     parts of a convolution's weight gradient) are added up. Times are those of all threads.
     """
-    run, training = _open(arguments)
-    state, batch = training.init(run.flag("seed")), next(training.batches)
-    step = training.step.lower(state, batch).compile()  # type: ignore[attr-defined]
+    _, training = _open(settings)
+    state, batch = training.init(settings.seed), next(training.batches)
+    step = training.step.lower(state, batch, False).compile()  # type: ignore[attr-defined]
     origins = _origins(step.as_text())
-    state, _ = step(state, batch)
+    state, _ = step(state, batch, False)
     jax.block_until_ready(state)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(steps):
-                state, _ = step(state, batch)
+                state, _ = step(state, batch, False)
             jax.block_until_ready(state)
         (path,) = Path(folder).rglob("*.xplane.pb")
         data = jax.profiler.ProfileData.from_file(str(path))

@@ -29,6 +29,15 @@ from absl import flags
 from PIL import Image
 
 from alphacl_jax.errors import RunError
+from alphacl_jax.runs.settings import (
+    AugmentationSettings,
+    ContrastiveSettings,
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+)
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim
 
@@ -55,28 +64,30 @@ class Case:
         network = "-".join(map(str, self.widths)) if self.encoder == "small" else self.encoder
         return f"{network}, batch {self.batch_size}"
 
-    def arguments(self, data_dir: str, log_every: int) -> list[str]:
-        """The flags of our run."""
-        widths = [f"--widths={','.join(map(str, self.widths))}"]
-        return [
-            "--dataset=folder",
-            f"--data_dir={data_dir}",
-            "--augmentation=simclr",
-            f"--encoder={self.encoder}",
-            *(widths if self.encoder == "small" else []),
-            f"--batch_size={self.batch_size}",
-            f"--projector_hidden={_HIDDEN}",
-            f"--projector_dim={_DIM}",
-            "--projector_norm=none",
-            "--loss=info_nce",
-            f"--temperature={_TEMPERATURE}",
-            "--optimizer=sgd",
-            f"--learning_rate={_LEARNING_RATE}",
-            f"--momentum={_MOMENTUM}",
-            f"--weight_decay={_WEIGHT_DECAY}",
-            "--warmup_epochs=0",
-            f"--log_every={log_every}",
-        ]
+    def settings(self, data_dir: str, log_every: int) -> RunSettings:
+        """Of our run: the same network, loss and optimiser as the peer's."""
+        small = self.encoder == "small"
+        return RunSettings(
+            data=DataSettings(dataset="folder", data_dir=data_dir),
+            augmentation=AugmentationSettings(augmentation="simclr"),
+            model=ModelSettings(
+                encoder=self.encoder,
+                widths=self.widths if small else ModelSettings().widths,
+                projector_hidden=_HIDDEN,
+                projector_dim=_DIM,
+                projector_norm="none",
+            ),
+            method=ContrastiveSettings(loss="info_nce", temperature=_TEMPERATURE),
+            optimizer=OptimizerSettings(
+                batch_size=self.batch_size,
+                optimizer="sgd",
+                learning_rate=_LEARNING_RATE,
+                momentum=_MOMENTUM,
+                weight_decay=_WEIGHT_DECAY,
+                warmup_epochs=0,
+            ),
+            evaluation=EvaluationSettings(log_every=log_every),
+        )
 
 
 CASES = {
@@ -141,19 +152,19 @@ def train_ours(case: Case, data_dir: str, steps: int, log_every: int) -> dict[st
     """Images/s of our stretches, without the first; runs in a process of its own."""
     from experiments.benchmarks import our_training
 
-    return our_training.speed(case.arguments(data_dir, log_every), steps)
+    return our_training.speed(case.settings(data_dir, log_every), steps)
 
 
 def step_parts(case: Case, data_dir: str, rounds: int) -> dict[str, float]:
     from experiments.benchmarks import our_training
 
-    return our_training.parts(case.arguments(data_dir, 1), rounds)
+    return our_training.parts(case.settings(data_dir, 1), rounds)
 
 
 def step_profile(case: Case, data_dir: str) -> list[tuple[str, float, float]]:
     from experiments.benchmarks import our_training
 
-    return our_training.profile(case.arguments(data_dir, 1), steps=3, top=20)
+    return our_training.profile(case.settings(data_dir, 1), steps=3, top=20)
 
 
 def measure_case(case: Case, data_dir: str, values: flags.FlagValues) -> dict[str, Any]:

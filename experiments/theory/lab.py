@@ -19,8 +19,8 @@ from tqdm import tqdm
 from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.pictures import save_figure
+from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.settings import LARGEST_SEED
-from alphacl_jax.training.checkpoint import write_json_atomically
 from experiments.benchmarks import benchmarking
 
 _SECONDS_BETWEEN_LINES = 15.0

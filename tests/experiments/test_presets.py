@@ -6,23 +6,24 @@ from pathlib import Path
 import pytest
 
 from alphacl_jax.data import policies
-from experiments.objectives import make_objective
-from experiments.runs import make_encoder, make_projector
-from tests.experiments.tiny_runs import ROOT, make_values
+from alphacl_jax.runs.networks import make_encoder, make_projector
+from alphacl_jax.runs.objectives import make_objective
+from tests.tiny_runs import ROOT, make_settings
 
 PRESETS = sorted((ROOT / "experiments" / "presets").glob("*.flags"))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset(path: Path):
-    values = make_values(f"--flagfile={path}")
-    make_objective(values)
-    make_projector(values)
-    make_encoder(values, (96, 96, 3))
+    settings = make_settings(f"--flagfile={path}")
+    make_objective(settings.method)
+    make_projector(settings.model)
+    make_encoder(settings.model, (96, 96, 3))
     policies.override(
-        policies.default_policy("cifar10", (32, 32, 3)), values.augmentation_overrides
+        policies.default_policy("cifar10", (32, 32, 3)),
+        settings.augmentation.augmentation_overrides,
     )
-    assert values.warmup_epochs < values.epochs
+    assert settings.optimizer.warmup_epochs < settings.optimizer.epochs
     comment = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     command = f"python -m experiments.pretrain --flagfile=experiments/presets/{path.name}"
     assert command in re.sub(r"\s*\\\n#\s*", " ", comment)

@@ -11,7 +11,7 @@ import alphacl_jax as acl
 from alphacl_jax.errors import RunError
 from experiments.benchmarks import benchmarking, kernel_entries
 from experiments.benchmarks import kernels as benchmark_kernels
-from tests.experiments.tiny_runs import assert_picture, measure_here, script_values
+from tests.tiny_runs import assert_picture, measure_here, script_values
 
 ENTRIES = [
     "three products",

@@ -1,32 +1,30 @@
 """The benchmarks of training, augmentation and convolutions: our side, tiny."""
 
+import dataclasses
 import json
 
 import pytest
 
 from alphacl_jax.errors import RunError
-from experiments.benchmarks import (
-    augment as benchmark_augment,
-)
-from experiments.benchmarks import (
-    benchmarking,
-)
-from experiments.benchmarks import (
-    conv as benchmark_conv,
-)
-from experiments.benchmarks import (
-    train as benchmark_train,
-)
+from alphacl_jax.runs.settings import AugmentationSettings
+from experiments.benchmarks import augment as benchmark_augment
+from experiments.benchmarks import benchmarking
+from experiments.benchmarks import conv as benchmark_conv
+from experiments.benchmarks import train as benchmark_train
 from experiments.benchmarks.train import Case
-from tests.experiments.tiny_runs import measure_here, script_values
+from tests.tiny_runs import measure_here, script_values
 
 
 class TinyCase(Case):
     """Without augmentation, which takes its time to compile."""
 
-    def arguments(self, data_dir, log_every):
-        arguments = super().arguments(data_dir, log_every)
-        return [*arguments, "--augmentation=none", "--projector_hidden=4", "--projector_dim=2"]
+    def settings(self, data_dir, log_every):
+        settings = super().settings(data_dir, log_every)
+        return dataclasses.replace(
+            settings,
+            augmentation=AugmentationSettings(augmentation="none"),
+            model=dataclasses.replace(settings.model, projector_hidden=4, projector_dim=2),
+        )
 
 
 @pytest.mark.slow
@@ -142,13 +140,12 @@ def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
 
 def test_the_peer_s_network_has_the_parameters_of_ours():
     pytest.importorskip("lightly")
-    from experiments.benchmarks import our_training, torch_simclr
+    from experiments.benchmarks import torch_simclr
 
     case = benchmark_train.CASES["small16"]
     theirs = torch_simclr.simclr_network(case.stage_sizes, case.widths, 256, 128)
     counted = sum(p.numel() for p in theirs.parameters())
-    values = our_training.parse(case.arguments("unread", 1))
-    assert values.widths == ["16", "32", "64"]
+    assert case.settings("unread", 1).model.widths == (16, 32, 64)
     assert (
         counted
         == 3 * 9 * 16

@@ -10,7 +10,7 @@ from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
 from alphacl_jax.theory.dual_networks import ByolResult
 from experiments.theory import byol_collapse as script
-from tests.experiments.tiny_runs import script_values
+from tests.tiny_runs import script_values
 
 
 def flags_of(folder, **changes):

@@ -8,7 +8,7 @@ import pytest
 
 from alphacl_jax.errors import RunError
 from experiments.theory import collapse, collapse_runs
-from tests.experiments.tiny_runs import script_values
+from tests.tiny_runs import script_values
 
 
 def settings(*arguments):

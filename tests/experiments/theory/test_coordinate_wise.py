@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.theory import coordinate_wise
-from tests.experiments.tiny_runs import run_script
+from tests.tiny_runs import run_script
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from absl import flags
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
 from experiments.theory import covariance_operator as script
-from tests.experiments.tiny_runs import script_values
+from tests.tiny_runs import script_values
 
 
 def flags_of(folder, **changes):

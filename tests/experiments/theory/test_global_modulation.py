@@ -6,7 +6,7 @@ from absl import flags
 from alphacl_jax.errors import RunError
 from experiments.theory import global_modulation
 from experiments.theory import global_modulation_pictures as pictures
-from tests.experiments.tiny_runs import run_script, script_values
+from tests.tiny_runs import run_script, script_values
 
 
 def make_values(*arguments):

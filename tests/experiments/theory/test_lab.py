@@ -17,7 +17,7 @@ from experiments.theory.lab import (
     progress,
     published_cell,
 )
-from tests.experiments.tiny_runs import assert_picture, start
+from tests.tiny_runs import assert_picture, start
 
 
 def make_values(*arguments):

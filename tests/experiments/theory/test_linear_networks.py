@@ -8,7 +8,7 @@ import pytest
 
 from alphacl_jax.errors import RunError
 from experiments.theory import linear_networks
-from tests.experiments.tiny_runs import script_values
+from tests.tiny_runs import script_values
 
 
 def settings(*arguments):

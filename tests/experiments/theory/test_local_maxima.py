@@ -11,7 +11,7 @@ from alphacl_jax.theory.activations import RELU
 from alphacl_jax.theory.local_maxima import Ends
 from alphacl_jax.theory.patterns import equiangular_patterns, expected_patterns, pattern_data
 from experiments.theory import local_maxima, local_maxima_layers
-from tests.experiments.tiny_runs import run_script, script_values
+from tests.tiny_runs import run_script, script_values
 
 
 def make_values(*arguments):

@@ -11,7 +11,7 @@ from alphacl_jax.errors import RunError
 from experiments.theory import nonlinearity, nonlinearity_search
 from experiments.theory.nonlinearity_cells import Condition, Job, record_steps, train_jobs
 from experiments.theory.nonlinearity_tables import TABLES, Cell, cell_checks, claims, format_layout
-from tests.experiments.tiny_runs import assert_picture, script_values
+from tests.tiny_runs import assert_picture, script_values
 
 TINY = (
     "--num_seeds=2", "--steps=4", "--batch_size=4", "--locations=3", "--tokens=12", "--patterns=4",

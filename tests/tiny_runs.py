@@ -13,12 +13,16 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from alphacl_jax.cli import pretrain
+from alphacl_jax.cli.run_flags import settings_of
 from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.runs.encoder import newest_state
+from alphacl_jax.runs.folder import read_settings
+from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.training.state import TrainState
 from experiments.benchmarks import benchmarking
-from experiments.evaluate import restore_run
-from experiments.run_flags import define_run_flags
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 # Small enough that a run is a few seconds, most of them compilation.
 TINY = (
     "--widths=4",
@@ -39,7 +43,7 @@ def _parsed(define: Callable[[flags.FlagValues], None], arguments: Sequence[str]
 
 def make_values(*arguments: str) -> flags.FlagValues:
     """The flags of a run, as its command line would set them."""
-    return _parsed(define_run_flags, arguments)
+    return _parsed(pretrain.define_flags, arguments)
 
 
 def script_values(script: ModuleType, *arguments: str) -> flags.FlagValues:
@@ -57,6 +61,20 @@ def run_script(script: ModuleType, workdir: Path, *arguments: str) -> dict[str, 
 
 def tiny_values(*arguments: str) -> flags.FlagValues:
     return make_values(*TINY, *arguments)
+
+
+def make_settings(*arguments: str) -> RunSettings:
+    """The settings of a run, as its command line would set them."""
+    return settings_of(make_values(*arguments))
+
+
+def tiny_settings(*arguments: str) -> RunSettings:
+    return make_settings(*TINY, *arguments)
+
+
+def last_state(workdir: Path) -> TrainState:
+    """The newest state of a run."""
+    return newest_state(workdir, read_settings(workdir))
 
 
 def start(script: str, *arguments: str, **options) -> subprocess.Popen:
@@ -78,7 +96,7 @@ TRAIN_IMAGES, TEST_IMAGES = _images(24, 0), _images(8, 1)
 
 def assert_same_end(one: Path, other: Path) -> None:
     """The newest states of two runs are the same bit by bit, and so is the position in the data."""
-    states = [jax.tree.map(np.asarray, restore_run(workdir)[1]) for workdir in (one, other)]
+    states = [jax.tree.map(np.asarray, last_state(workdir)) for workdir in (one, other)]
     for (path, a), b in zip(
         jax.tree_util.tree_leaves_with_path(states[0]), jax.tree.leaves(states[1]), strict=True
     ):

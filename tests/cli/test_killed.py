@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.tiny_runs import TINY, assert_same_end, start
+from tests.tiny_runs import TINY, assert_same_end, start
 
 # 1,297 digits: 20 steps of 64 per epoch. Saved so often that many kills fall into a save.
 DIGITS = [
@@ -121,11 +121,13 @@ def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
     assert said, err
     assert _newest(stopped) == int(said[1])
     assert re.fullmatch(
-        r"alpha_direct on folder: 24 images of 8x8x3, [\d,]+ parameters, 120 steps on 1 cpu "
+        r"alpha_direct on flat\d*: 24 images of 8x8x3, [\d,]+ parameters, 120 steps on 1 cpu "
         rf"device\(s\), run folder {stopped}",
         lines[0],
     )
-    assert re.fullmatch(r"step \d+/120, loss -?\d+\.\d{4}, energy -?\d+\.\d.*", lines[1])
+    assert re.fullmatch(r"augmentation: simclr\b.*", lines[1])
+    assert re.fullmatch(r"step \d+/120, loss -?\d+\.\d{4}, energy -?\d+\.\d.*", lines[2])
+    assert "SIGTERM came: saving after this step; once more to leave at once" in lines
     assert "\r" not in err
     assert "\x1b" not in err
     for workdir in (whole, stopped):
@@ -164,7 +166,12 @@ def test_a_terminal_is_shown_a_bar(flat_folder, tmp_path):
     ("argument", "status", "message"),
     [
         ("--temperature=0", 1, "error: --temperature=0 is out of range; it must be a finite "),
-        ("--epochs=-1", 2, "error: flag --epochs=-1: -1 is not an integer in the range [1, "),
+        ("--epochs=-1", 1, "error: --epochs=-1 is out of range; it must be a finite number >= 1"),
+        ("--epochs=ten", 2, "error: --epochs=ten must be a whole number (--help lists the flags)"),
+        ("--epoch=3", 2, "error: unknown flag 'epoch'. Did you mean --epochs?"),
+        ("--lr=3", 2, "error: unknown flag --lr. Did you mean --learning_rate?"),
+        ("--loss=simclr", 1, "error: --loss=simclr is unknown. Did you mean info_nce? It must be "),
+        ("--flagfile=none", 2, "error: Unable to open flagfile: "),
     ],
 )
 def test_the_script_ends_with_one_line(argument, status, message):

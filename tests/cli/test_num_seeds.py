@@ -9,15 +9,23 @@ import jax
 import numpy as np
 import pytest
 
+from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.errors import RunError
+from alphacl_jax.runs import pretraining, seeds
+from alphacl_jax.runs.encoder import load_encoder
+from alphacl_jax.runs.flag_file import to_text
+from alphacl_jax.runs.folder import claim_workdir, locked, read_settings
 from alphacl_jax.training.loop import train
 from alphacl_jax.training.records import read_records
-from experiments import pretrain as script
-from experiments import seeds as seeds_script
-from experiments.evaluate import restore_run
-from experiments.pretrain import pretrain
-from experiments.run_flags import read_run, settings
-from tests.experiments.tiny_runs import TINY, assert_same_end, make_values, start, tiny_values
+from tests.tiny_runs import (
+    TINY,
+    assert_same_end,
+    last_state,
+    make_settings,
+    start,
+    tiny_settings,
+    tiny_values,
+)
 
 # 1,297 digits: ten steps.
 TEN_STEPS = ("--batch_size=128", "--epochs=1", "--log_every=1", "--save_every=4", "--seed=5")
@@ -25,32 +33,31 @@ TEN_STEPS = ("--batch_size=128", "--epochs=1", "--log_every=1", "--save_every=4"
 
 @pytest.fixture
 def quick_evaluation(monkeypatch):
-    """Writes evaluations that are quick to make; returns their seeds, and states by folder."""
-    seen = SimpleNamespace(seeds=[], states={})
+    """Writes evaluations that are quick to make; returns their seeds."""
+    seen = SimpleNamespace(seeds=[])
 
-    def evaluate(run, state, untrained, workdir):
-        seed = run.flag("seed")
+    def evaluate(run, encoder, untrained, workdir):
+        seed = run.settings.seed
         seen.seeds.append(seed)
-        seen.states[workdir] = state
         accuracy = {"alpha_direct": {"knn": 0.5 + 0.1 * seed, "few": 0.3, "few_std": 0.2}}
-        figures = {"step": int(state.step), "effective_rank": {"z": 2.0 + seed}}
+        figures = {"step": encoder.step, "effective_rank": {"z": 2.0 + seed}}
         (workdir / "evaluation.json").write_text(json.dumps(figures | {"accuracy": accuracy}))
         return f"table of seed {seed}"
 
-    monkeypatch.setattr(script, "evaluate_run", evaluate)
+    monkeypatch.setattr(pretraining, "evaluate_run", evaluate)
     return seen
 
 
 @pytest.fixture
 def trained_together(monkeypatch):
-    """The seeds of each call of the loop for several seeds."""
+    """The number of seeds of each call of the loop for several seeds."""
     calls = []
 
-    def counted(state, step, batches, schedule, folders, **options):
-        calls.append(list(folders))
-        return train(state, step, batches, schedule, folders, **options)
+    def counted(state, step, batches, schedule, checkpoints, *rest, **options):
+        calls.append(len(state.step))
+        return train(state, step, batches, schedule, checkpoints, *rest, **options)
 
-    monkeypatch.setattr(seeds_script, "train", counted)
+    monkeypatch.setattr(seeds, "train", counted)
     return calls
 
 
@@ -65,24 +72,24 @@ def test_a_member_equals_the_single_run_with_its_seed(
     together = f"--workdir={tmp_path}/together"
     values = tiny_values(*TEN_STEPS, "--num_seeds=2", "--seeds_as=vmap", together)
     text = pretrain(values)
-    assert trained_together == [[5, 6]]
+    assert trained_together == [2]
     assert quick_evaluation.seeds == [5, 6]
     assert "seeds 5, 6 train together, as one program of 10 steps" in capsys.readouterr().err
     assert "mean ± standard deviation over 2 seeds, 5 to 6" in text
     # Cut off while it evaluated the second: trained, and not evaluated.
     (tmp_path / "together" / "seed-6" / "evaluation.json").unlink()
     assert pretrain(values) == text
-    assert trained_together == [[5, 6]]
+    assert trained_together == [2]
     assert quick_evaluation.seeds == [5, 6, 6]
     alone, member = tmp_path / "alone", tmp_path / "together" / "seed-6"
     pretrain(tiny_values(*TEN_STEPS, "--seed=6", f"--workdir={alone}"))
-    assert settings(read_run(member)) == settings(read_run(alone))
+    assert read_settings(member) == read_settings(alone)
     records = [read_records(folder / "metrics.jsonl") for folder in (member, alone)]
     assert [record["step"] for record in records[0]] == list(range(1, 11))
     for ours, theirs in zip(*records, strict=True):
         for name in theirs.keys() - {"images_per_second"}:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, err_msg=name)
-    states = [quick_evaluation.states[folder] for folder in (member, alone)]
+    states = [last_state(folder) for folder in (member, alone)]
     close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
     jax.tree.map(close, *(state.params for state in states))
     jax.tree.map(close, *(state.method_state for state in states))
@@ -110,7 +117,7 @@ def test_one_after_the_other_is_bitwise_the_single_run(
 
 
 def test_the_summary_is_over_seeds(flat_folder, tmp_path, quick_evaluation, monkeypatch):
-    monkeypatch.setattr(script, "train", lambda state, *arguments, **options: state)
+    monkeypatch.setattr(pretraining, "train", lambda state, *arguments, **options: state)
     arguments = [*_folder(flat_folder), f"--workdir={tmp_path}/run", "--num_seeds=3"]
     text = pretrain(tiny_values(*arguments))
     assert text.splitlines()[0] == (
@@ -139,7 +146,7 @@ def test_what_is_done_is_not_repeated(flat_folder, tmp_path, quick_evaluation, m
     assert quick_evaluation.seeds == [0, 1, 2, 1]
     assert "trained and evaluated already: seed 0, 2\n" in capsys.readouterr().err
     # With nothing left to do, nothing is done; how the seeds are trained is not part of the run.
-    monkeypatch.setattr(script, "train", None)
+    monkeypatch.setattr(pretraining, "train", None)
     assert pretrain(tiny_values(*arguments)) == text
     assert pretrain(tiny_values(*arguments, "--seeds_as=vmap")) == text
 
@@ -157,7 +164,7 @@ def test_nan_in_turn_names_the_seed(flat_folder, tmp_path):
         ("--seeds_as=vmap", "--seeds_as is set, and only --num_seeds=2 or more reads it"),
         (
             "--seed=2147483646 --num_seeds=3",
-            "--seed=2147483646 with --num_seeds=3 goes beyond the largest seed, 2147483647",
+            "--num_seeds=3 goes beyond the largest seed, 2147483647, from seed 2147483646 on",
         ),
     ],
 )
@@ -168,23 +175,24 @@ def test_what_is_refused(tmp_path, flags, message):
 
 
 def test_folders_of_other_runs_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "pretrain_seeds", lambda *arguments: "trained")
+    monkeypatch.setattr(seeds, "pretrain_seeds", lambda *arguments: "trained")
     workdir = tmp_path / "run"
     assert pretrain(tiny_values("--num_seeds=2", "--seed=4", f"--workdir={workdir}")) == "trained"
     with pytest.raises(RunError, match="--num_seeds is 2 there and 3 here"):
         pretrain(tiny_values("--num_seeds=3", "--seed=4", f"--workdir={workdir}"))
     with pytest.raises(RunError, match=f"holds 2 runs, one per seed: give .*{workdir}/seed-4"):
-        restore_run(workdir)
+        load_encoder(workdir)
 
 
 def test_a_member_that_another_process_trains_is_refused(tmp_path, quick_evaluation):
     values = tiny_values("--num_seeds=2", f"--workdir={tmp_path}/run", "--epochs=1")
+    settings = tiny_settings("--num_seeds=2", "--epochs=1")
     member = tmp_path / "run" / "seed-1"
     member.mkdir(parents=True)
-    (tmp_path / "run" / "flags.txt").write_text(script.run_flags.flag_file(values))
-    script.claim_workdir(member, tiny_values("--seed=1", "--epochs=1"))
+    (tmp_path / "run" / "flags.txt").write_text(to_text(settings))
+    claim_workdir(member, tiny_settings("--seed=1", "--epochs=1"))
     with (
-        script.locked(member),
+        locked(member),
         pytest.raises(RunError, match=f"another process is training in {member}"),
     ):
         pretrain(values)
@@ -193,7 +201,7 @@ def test_a_member_that_another_process_trains_is_refused(tmp_path, quick_evaluat
 
 def test_the_default_folder_holds_all_seeds(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(script, "pretrain_seeds", lambda run, training, workdir, one: str(workdir))
+    monkeypatch.setattr(seeds, "pretrain_seeds", lambda run, training, workdir, *how: str(workdir))
     two, three, again = (
         pretrain(tiny_values(*flags.split()))
         for flags in ("--num_seeds=2", "--num_seeds=3", "--num_seeds=2 --seeds_as=vmap")
@@ -228,5 +236,5 @@ def test_the_script_stopped_and_started_again(class_folder, tmp_path, seeds_as):
     process = start("evaluate", f"--workdir={whole}/seed-1")
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    again = make_values(f"--flagfile={whole}/seed-1/flags.txt", f"--workdir={whole}/seed-1")
+    again = make_settings(f"--flagfile={whole}/seed-1/flags.txt", f"--workdir={whole}/seed-1")
     assert (again.num_seeds, again.seed) == (1, 1)

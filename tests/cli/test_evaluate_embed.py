@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 from absl import flags
 
+from alphacl_jax.cli import embed, evaluate
+from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.errors import RunError
-from experiments import embed, evaluate
-from experiments.pretrain import pretrain
-from experiments.run_flags import claim_workdir
-from tests.experiments.tiny_runs import assert_picture, start, tiny_values
+from alphacl_jax.runs.folder import claim_workdir
+from tests.tiny_runs import assert_picture, start, tiny_settings, tiny_values
 
 FEATURES, DIM = 4, 4
 
@@ -28,14 +29,13 @@ def finished(class_folder, tmp_path_factory) -> tuple[Path, str]:
     return workdir, table
 
 
-def _run_script(monkeypatch, main, **values: str) -> None:
+def _run_script(monkeypatch, script, *arguments: str) -> None:
     """Runs a script's main in this process, with flags of its own."""
     own = flags.FlagValues()
-    for name in ("workdir", "output"):
-        flags.DEFINE_string(name, values.get(name), "", flag_values=own)
-    own(["script"])
+    script.define_flags(own)
+    own(["script", *arguments])
     monkeypatch.setattr(flags, "FLAGS", own)
-    main(["script"])
+    script.main(["script"])
 
 
 def test_the_table_and_the_figures(finished):
@@ -69,7 +69,7 @@ def test_evaluating_again_says_the_same_and_changes_nothing_else(finished, monke
     records = (workdir / "metrics.jsonl").read_text()
     (workdir / "evaluation.json").unlink()
     (workdir / "map.png").unlink()
-    _run_script(monkeypatch, evaluate.main, workdir=str(workdir))
+    _run_script(monkeypatch, evaluate, f"--workdir={workdir}")
     assert capsys.readouterr() == (table + "\n", "")
     assert (workdir / "evaluation.json").read_text() == before
     assert (workdir / "metrics.jsonl").read_text() == records
@@ -78,7 +78,7 @@ def test_evaluating_again_says_the_same_and_changes_nothing_else(finished, monke
 
 def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_path, capsys):
     workdir, _ = finished
-    _run_script(monkeypatch, embed.main, workdir=str(workdir), output=str(tmp_path / "a" / "b"))
+    _run_script(monkeypatch, embed, f"--workdir={workdir}", f"--output={tmp_path}/a/b")
     assert sorted(p.name for p in (tmp_path / "a" / "b").iterdir()) == ["test.npz", "train.npz"]
     for name, count in (("train", 24), ("test", 8)):
         with np.load(tmp_path / "a" / "b" / f"{name}.npz") as arrays:
@@ -89,15 +89,13 @@ def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_
             np.testing.assert_array_equal(arrays["labels"], np.repeat([0, 1], count // 2))
             assert arrays["features"].std(axis=0).max() > 0
     out = capsys.readouterr().out
-    assert "test.npz: features [8, 4], embeddings [8, 4], labels [8]" in out
+    assert "test.npz: features [8, 4], embeddings [8, 4], preprocessing [], labels [8]" in out
 
 
 def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"Not a directory: .*/file/x"):
-        _run_script(
-            monkeypatch, embed.main, workdir=str(finished[0]), output=str(tmp_path / "file" / "x")
-        )
+        _run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file/x")
 
 
 def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
@@ -110,39 +108,44 @@ def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
     )
     errors = []
     monkeypatch.setattr(sys.stderr, "write", errors.append)
-    _run_script(monkeypatch, embed.main, workdir=str(workdir))
+    _run_script(monkeypatch, embed, f"--workdir={workdir}")
     monkeypatch.undo()
     assert "note: this run is at step 6 of 9" in "".join(errors)
     assert [p.name for p in (workdir / "features").iterdir()] == ["pretrain.npz"]
     with np.load(workdir / "features" / "pretrain.npz") as arrays:
-        assert set(arrays) == {"features", "embeddings"}
+        assert set(arrays) == {"features", "embeddings", "preprocessing", "paths"}
         assert arrays["features"].shape == (24, FEATURES)
+        assert list(arrays["paths"][:2]) == ["00.png", "01.png"]
+        assert json.loads(str(arrays["preprocessing"]))["image_shape"] == [8, 8, 3]
 
 
 @pytest.mark.parametrize("script", [evaluate, embed])
 def test_no_run(script, monkeypatch, tmp_path):
     with pytest.raises(RunError, match=f"{tmp_path}/none holds no run: .*flags.txt is missing"):
-        _run_script(monkeypatch, script.main, workdir=f"{tmp_path}/none")
+        _run_script(monkeypatch, script, f"--workdir={tmp_path}/none")
 
 
 def test_an_untrained_run(class_folder, monkeypatch, tmp_path):
     data = ["--dataset=folder", f"--data_dir={class_folder}"]
-    claim_workdir(tmp_path / "run", tiny_values(*data, "--loss=alpha_entropy"))
+    claim_workdir(tmp_path / "run", tiny_settings(*data, "--loss=alpha_entropy"))
     with pytest.raises(RunError, match="has no checkpoint yet: train it first, by the command"):
-        _run_script(monkeypatch, evaluate.main, workdir=f"{tmp_path}/run")
+        _run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
 
 
-def test_a_run_whose_data_has_gone(monkeypatch, tmp_path):
-    claim_workdir(tmp_path / "run", tiny_values("--dataset=folder", f"--data_dir={tmp_path}/gone"))
+def test_a_run_whose_data_has_gone(finished, class_folder, monkeypatch, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "run")
+    path = tmp_path / "run" / "flags.txt"
+    path.write_text(path.read_text().replace(str(class_folder), f"{tmp_path}/gone"))
     with pytest.raises(RunError, match=f"--data_dir={tmp_path}/gone does not exist"):
-        _run_script(monkeypatch, evaluate.main, workdir=f"{tmp_path}/run")
+        _run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
 
 
 def test_a_run_whose_checkpoints_are_all_damaged(finished, monkeypatch, tmp_path):
-    claim_workdir(tmp_path / "run", tiny_values("--batch_size=16", "--widths=2"))
+    claim_workdir(tmp_path / "run", tiny_settings("--batch_size=16", "--widths=2"))
+    shutil.copy(finished[0] / "preprocessing.json", tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "5").mkdir(parents=True)
     with pytest.raises(RunError, match=r"none of the checkpoints of steps \[5\] .* can be read"):
-        _run_script(monkeypatch, evaluate.main, workdir=f"{tmp_path}/run")
+        _run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
 
 
 def test_the_script_ends_with_one_line_and_status_one(tmp_path):
@@ -150,5 +153,5 @@ def test_the_script_ends_with_one_line_and_status_one(tmp_path):
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
     assert err == (
-        f"error: {tmp_path} holds no run: {tmp_path}/flags.txt is missing. Check --workdir\n"
+        f"error: {tmp_path} holds no run: {tmp_path}/flags.txt is missing. Check the run folder\n"
     )

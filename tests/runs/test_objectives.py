@@ -16,8 +16,16 @@ from alphacl_jax import (
     families,
     rules,
 )
-from experiments.objectives import _FAMILIES, _READ, _RULES, LOSSES, make_objective
-from tests.experiments.tiny_runs import make_values
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.runs.objectives import _FAMILIES, _RULES, READ, make_objective
+from alphacl_jax.runs.settings import LOSSES
+from tests.tiny_runs import make_settings
+
+
+def objective(*arguments):
+    """What the flags of a run stand for."""
+    return make_objective(make_settings(*arguments).method)
+
 
 # A value of each parameter that is not the default, and one that is out of range.
 OTHER = {
@@ -28,19 +36,19 @@ OTHER = {
     "power": ("3", "1"),
     "gamma": ("3", "0"),
 }
-PAIRS = [(loss, name) for loss in LOSSES for name in _READ[loss]]
+PAIRS = [(loss, name) for loss in LOSSES for name in READ[loss]]
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_takes_a_step(loss):
-    objective = make_objective(make_values(f"--loss={loss}"))
-    assert isinstance(objective, Rule if loss.startswith("alpha_") else Family)
+    found = objective(f"--loss={loss}")
+    assert isinstance(found, Rule if loss.startswith("alpha_") else Family)
     z = acl.l2_normalize(jax.random.normal(jax.random.key(0), (2, 6, 4)))
 
     def value(z):
-        if isinstance(objective, Rule):
-            return alpha_cl_loss(z[0], z[1], objective)
-        return contrastive_loss(z[0], z[1], objective)
+        if isinstance(found, Rule):
+            return alpha_cl_loss(z[0], z[1], found)
+        return contrastive_loss(z[0], z[1], found)
 
     gradient = jax.jit(jax.grad(value))(z)
     assert np.isfinite(gradient).all()
@@ -50,42 +58,40 @@ def test_every_loss_takes_a_step(loss):
 @pytest.mark.parametrize(("loss", "name"), PAIRS)
 def test_every_parameter_that_is_read_is_read(loss, name):
     value = OTHER[name][0]
-    assert make_objective(make_values(f"--loss={loss}", f"--{name}={value}")) != make_objective(
-        make_values(f"--loss={loss}")
-    )
+    assert objective(f"--loss={loss}", f"--{name}={value}") != objective(f"--loss={loss}")
 
 
 @pytest.mark.parametrize(("loss", "name"), PAIRS)
 def test_a_parameter_out_of_range_is_named(loss, name):
     bad = OTHER[name][1]
-    argument = name.removeprefix("sigmoid_")
-    with pytest.raises(ValueError, match=f"^{argument}={bad} is out of range; it must be"):
-        make_objective(make_values(f"--loss={loss}", f"--{name}={bad}"))
+    with pytest.raises(ArgumentError, match=f"{name}={bad} is out of range; it must be") as error:
+        objective(f"--loss={loss}", f"--{name}={bad}")
+    assert error.value.argument == name
 
 
 def test_parameters_arrive_under_their_names():
     flags = ["--temperature=0.3", "--power=3"]
-    assert make_objective(make_values(*flags)) == rules.direct(temperature=0.3, power=3)
+    assert objective(*flags) == rules.direct(temperature=0.3, power=3)
     flags = ["--loss=info_nce", "--temperature=0.3", "--eps=0"]
-    assert make_objective(make_values(*flags)) == families.info_nce(temperature=0.3, eps=0)
+    assert objective(*flags) == families.info_nce(temperature=0.3, eps=0)
     flags = ["--loss=alpha_from_soft_triplet", "--temperature=0.3", "--margin=0.2"]
     wanted = rules.from_family(families.soft_triplet(temperature=0.3, margin=0.2))
-    assert make_objective(make_values(*flags)) == wanted
+    assert objective(*flags) == wanted
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_parameter_that_is_not_read_is_refused(loss):
-    for name in set(OTHER) - set(_READ[loss]):
-        with pytest.raises(ValueError, match=f"--loss={loss} does not read --{name}=.*it reads "):
-            make_objective(make_values(f"--loss={loss}", f"--{name}={OTHER[name][0]}"))
+    for name in set(OTHER) - set(READ[loss]):
+        with pytest.raises(ValueError, match=f"{name}=.* is not read by the loss {loss}; it reads"):
+            objective(f"--loss={loss}", f"--{name}={OTHER[name][0]}")
 
 
 @pytest.mark.parametrize("loss", ["info_nce", "linear"])
 def test_only_rules_can_be_held_fixed(loss):
-    message = f"--nostop_gradient has no meaning for --loss={loss}"
+    message = f"stop_gradient=False has no meaning for the loss {loss}"
     with pytest.raises(ValueError, match=message):
-        make_objective(make_values(f"--loss={loss}", "--nostop_gradient"))
-    make_objective(make_values("--loss=alpha_entropy", "--nostop_gradient"))
+        objective(f"--loss={loss}", "--nostop_gradient")
+    objective("--loss=alpha_entropy", "--nostop_gradient")
 
 
 def test_the_table_is_that_of_the_library():

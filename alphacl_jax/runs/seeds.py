@@ -2,43 +2,35 @@
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from absl import flags
-
-from alphacl_jax.evaluation.report import format_table, over_seeds
-from alphacl_jax.runs.settings import LARGEST_SEED
-from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically
+from alphacl_jax.evaluation.report import format_table
+from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.evaluation import figures_over
+from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, write_description
+from alphacl_jax.runs.pretraining import describe, start_state
+from alphacl_jax.runs.records import open_records
+from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import NonFiniteLossError, train
-from alphacl_jax.training.seeds import SeedsBatches, make_seeds_step, stack_states
-from experiments.run_flags import claim_workdir, locked, with_flags
-from experiments.runs import Run, Training
+from alphacl_jax.training.seeds import (
+    SeedsBatches,
+    SeedsCheckpoints,
+    make_seeds_step,
+    stack_states,
+)
 
-
-def seeds_of(values: flags.FlagValues) -> range:
-    """The seeds of the runs that the flags ask for.
-
-    Raises:
-      ValueError: for a seed that is too large, or a --seeds_as that would have no effect.
-    """
-    first, count = values.seed, values.num_seeds
-    if count == 1 and values["seeds_as"].value != values["seeds_as"].default:
-        raise ValueError("--seeds_as is set, and only --num_seeds=2 or more reads it")
-    if first + count - 1 > LARGEST_SEED:
-        raise ValueError(
-            f"--seed={first} with --num_seeds={count} goes beyond the largest seed, {LARGEST_SEED}"
-        )
-    return range(first, first + count)
+SEEDS_AS = ("auto", "vmap", "sequential")
 
 
 def pretrain_seeds(
     run: Run,
     training: Training,
     workdir: Path,
+    seeds_as: str,
     pretrain_one: Callable[[Run, Training, Path], str | None],
 ) -> str:
     """Trains and evaluates a run for each seed, and returns the table over them.
@@ -46,50 +38,55 @@ def pretrain_seeds(
     A run that has its evaluation is left alone; the others go on from their checkpoints.
 
     Args:
-      run: of the first seed; what it holds but for its flags is that of every seed.
+      run: of the first seed; what it holds but for its settings is that of every seed.
       training: of the first seed.
       workdir: gets a run folder seed-K for each seed, and seeds.json.
+      seeds_as: "vmap" (as one program), "sequential", or "auto": vmap but on a CPU.
       pretrain_one: trains and evaluates one run in a folder of its own, or evaluates it where
         there is nothing left to train.
 
     Raises:
-      RunError: where a run folder is in use, or holds a run with other flags.
+      RunError: where a run folder is in use, or holds a run with other settings.
       NonFiniteLossError: naming the seed.
     """
-    seeds = seeds_of(run.values)
+    seeds = run.settings.seeds
     folders = {seed: workdir / f"seed-{seed}" for seed in seeds}
     members = {
-        seed: replace(run, values=with_flags(run.values, seed=seed, num_seeds=1, workdir=None))
-        for seed in seeds
+        seed: replace(run, settings=replace(run.settings, seed=seed, num_seeds=1)) for seed in seeds
     }
     total = training.schedule.total_steps
     with ExitStack() as locks:
         for seed, folder in folders.items():
-            claim_workdir(folder, members[seed].values)
+            claim_workdir(folder, members[seed].settings)
             locks.enter_context(locked(folder))
         left = {seed: folder for seed, folder in folders.items() if not _evaluated(folder, total)}
         if done := [str(seed) for seed in seeds if seed not in left]:
             print(f"trained and evaluated already: seed {', '.join(done)}", file=sys.stderr)
-        if _as_one_program(run):
+        if _as_one_program(run, seeds_as):
             _train_together(
-                run, training, {s: f for s, f in left.items() if not _trained(f, total)}
+                members, training, {s: f for s, f in left.items() if not _trained(f, total)}
             )
         for seed, folder in left.items():
             own = replace(training, batches=training.batches.with_seed(seed))
             try:
                 pretrain_one(members[seed], own, folder)
             except NonFiniteLossError as error:
-                raise NonFiniteLossError(f"seed {seed}: {error}") from error
+                _name(error, seed)
+                raise
         return _summary(workdir, folders)
 
 
-def _as_one_program(run: Run) -> bool:
-    how = run.flag("seeds_as")
+def _name(error: NonFiniteLossError, seed: int) -> None:
+    """Has the error name the seed."""
+    error.args = (f"seed {seed}: {error}",)
+
+
+def _as_one_program(run: Run, seeds_as: str) -> bool:
     on_cpu = run.mesh.devices.flat[0].platform == "cpu"
-    return how == "vmap" or (how == "auto" and not on_cpu)
+    return seeds_as == "vmap" or (seeds_as == "auto" and not on_cpu)
 
 
-def _train_together(run: Run, training: Training, folders: dict[int, Path]) -> None:
+def _train_together(members: dict[int, Run], training: Training, folders: dict[int, Path]) -> None:
     if len(folders) < 2:
         return  # what is left is an ordinary run
     print(
@@ -98,21 +95,35 @@ def _train_together(run: Run, training: Training, folders: dict[int, Path]) -> N
         file=sys.stderr,
         flush=True,
     )
-    train(
-        stack_states([training.init(seed) for seed in folders]),
-        make_seeds_step(run.method, training.optimizer, run.views, run.mesh),
-        SeedsBatches([training.batches.with_seed(seed) for seed in folders]),
-        training.schedule,
-        folders,
-        batch_size=run.flag("batch_size"),
-        learning_rate=training.learning_rate,
+    seeds = list(folders)
+    run = members[seeds[0]]
+    for seed, folder in folders.items():
+        write_description(folder, describe(members[seed]))
+    checkpoints = SeedsCheckpoints(list(folders.values()))
+    step = make_seeds_step(
+        run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
     )
+    try:
+        train(
+            stack_states([start_state(members[seed], training) for seed in seeds]),
+            step,
+            SeedsBatches([training.batches.with_seed(seed) for seed in seeds]),
+            training.schedule,
+            checkpoints,
+            open_records(run, training, list(folders.values())),
+            mesh=run.mesh,
+        )
+    except NonFiniteLossError as error:
+        _name(error, seeds[error.member or 0])
+        raise
+    finally:
+        checkpoints.close()
 
 
 def _trained(folder: Path, total_steps: int) -> bool:
-    if not (folder / "checkpoints").is_dir():
+    if not checkpoints_of(folder).is_dir():
         return False
-    checkpoints = Checkpoints(folder / "checkpoints", read_only=True)
+    checkpoints = Checkpoints(checkpoints_of(folder), read_only=True)
     try:
         return total_steps in checkpoints.steps()
     finally:
@@ -126,8 +137,14 @@ def _evaluated(folder: Path, total_steps: int) -> bool:
 
 def _summary(workdir: Path, folders: dict[int, Path]) -> str:
     """Writes seeds.json, and returns its table."""
-    runs = {seed: json.loads((f / "evaluation.json").read_text()) for seed, f in folders.items()}
-    figures = _figures_over(list(runs.values()))
+    runs = {
+        seed: json.loads((f / "evaluation.json").read_text())
+        for seed, f in folders.items()
+        if (f / "evaluation.json").exists()
+    }
+    if not runs:
+        return f"not evaluated; the runs are in {workdir}/seed-K"
+    figures = figures_over(list(runs.values()))
     write_json_atomically(workdir / "seeds.json", {"over_seeds": figures, "runs": runs})
     ranks = figures["effective_rank"]
     names = [name for name in ranks if not name.endswith("_std")]
@@ -140,13 +157,3 @@ def _summary(workdir: Path, folders: dict[int, Path]) -> str:
     if "accuracy" in figures:
         lines.append(format_table(figures["accuracy"]))
     return "\n".join(lines)
-
-
-def _figures_over(evaluations: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation of every figure, however deep it lies, but for the step."""
-    first = {name: value for name, value in evaluations[0].items() if name != "step"}
-    nested = [name for name, value in first.items() if isinstance(value, dict)]
-    figures: dict[str, Any] = over_seeds(
-        [{name: e[name] for name in first if name not in nested} for e in evaluations]
-    )
-    return figures | {name: _figures_over([e[name] for e in evaluations]) for name in nested}

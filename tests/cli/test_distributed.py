@@ -13,13 +13,14 @@ import jax
 import numpy as np
 import pytest
 
+from alphacl_jax.cli.launch import cluster_of
+from alphacl_jax.cli.pretrain import pretrain
+from alphacl_jax.cli.run_flags import settings_of
 from alphacl_jax.errors import RunError
+from alphacl_jax.runs import pretraining
+from alphacl_jax.runs.flag_file import to_text
 from alphacl_jax.training.records import read_records
-from experiments import pretrain as script
-from experiments.evaluate import restore_run
-from experiments.pretrain import pretrain
-from experiments.run_flags import cluster_of, settings
-from tests.experiments.tiny_runs import TINY, make_values, start, tiny_values
+from tests.tiny_runs import TINY, last_state, make_settings, make_values, start, tiny_settings
 
 HEARTBEAT = 6  # seconds, of the runs whose processes are killed
 # Compiling is most of such a short run: a third of the time where XLA does not optimise.
@@ -82,7 +83,7 @@ def _assert_the_same_run(one: Path, two: Path) -> None:
     for a, b in zip(*records, strict=True):
         for name in set(a) - {"images_per_second"}:
             np.testing.assert_allclose(a[name], b[name], rtol=2e-3, atol=2e-4, err_msg=name)
-    states = [restore_run(workdir)[1] for workdir in (one, two)]
+    states = [last_state(workdir) for workdir in (one, two)]
     assert int(states[0].step) == int(states[1].step)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4),
@@ -160,9 +161,9 @@ def test_after_a_lost_process_the_other_stops_and_the_run_goes_on(
     assert "There are no labels, so no probe was run" in out
     assert other == (0, "", "")
     assert _saved(two) == 30
-    monkeypatch.setattr(script, "evaluate_run", lambda *parts: "")
+    monkeypatch.setattr(pretraining, "evaluate_run", lambda *parts: "")
     pretrain(make_values(*_streamed(flat_folder, one, 10)))
-    states = [restore_run(workdir)[1] for workdir in (one, two)]
+    states = [last_state(workdir) for workdir in (one, two)]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=5e-2, atol=5e-3),
         states[0].params,
@@ -196,9 +197,9 @@ def test_an_error_of_one_process_ends_the_other(flat_folder, tmp_path):
         arguments = _streamed(flat_folder, workdir, 2)
         extra = [f"--data_dir={tmp_path}/none"] if bad else ["--seed=1"]
         if not bad:
-            tiny = tiny_values(*arguments)
+            tiny = tiny_settings(*arguments)
             workdir.mkdir(exist_ok=True)
-            (workdir / "flags.txt").write_text(script.run_flags.flag_file(tiny))
+            (workdir / "flags.txt").write_text(to_text(tiny))
         cluster = [f"--coordinator_address=127.0.0.1:{_free_port()}", "--num_processes=2"]
         processes = [
             start(
@@ -232,7 +233,7 @@ def test_processes_that_do_not_come(tmp_path):
 def test_no_cluster_to_detect():
     ((code, out, err),) = _ends([start("pretrain", "--distributed")])
     assert (code, out) == (1, "")
-    assert err.startswith("error: --distributed found no cluster that JAX knows (")
+    assert err.startswith("error: --distributed: no cluster that JAX knows was found (")
     assert err.endswith("Give --coordinator_address, --num_processes and --process_id\n")
     assert err.count("\n") == 1
 
@@ -262,7 +263,7 @@ def test_the_cluster_of_the_flags_is_no_part_of_the_run():
     cluster = cluster_of(values)
     assert cluster is not None
     assert (cluster.coordinator_address, cluster.num_processes, cluster.process_id) == ("h:1", 2, 1)
-    assert settings(values) == settings(make_values())
+    assert settings_of(values) == make_settings()
     detected = cluster_of(make_values("--distributed"))
     assert detected is not None
     assert detected.process_id is None

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from absl import flags
 
+from alphacl_jax.cli import compare
 from alphacl_jax.errors import RunError
-from experiments import compare
 
 
 def _flags(monkeypatch, output, losses: str, seeds: str) -> None:
@@ -36,8 +36,8 @@ def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_p
     monkeypatch.setattr(compare.subprocess, "run", run)
     _flags(monkeypatch, tmp_path, "backprop,linear", "0,2")
     compare.main(["compare", "--epochs=3"])
-    assert [command[:2] for command in started] == [["-m", "experiments.pretrain"]] * 4
-    assert started[0][2:] == [
+    assert [command[:3] for command in started] == [["-m", "alphacl_jax.cli", "pretrain"]] * 4
+    assert started[0][3:] == [
         "--epochs=3",
         "--loss=alpha_entropy",
         "--nostop_gradient",

@@ -1,0 +1,72 @@
+"""The console script `alphacl`: one subcommand after another name."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+COMMANDS = {
+    "pretrain": "train an encoder, and evaluate it",
+    "evaluate": "probes, neighbours and pictures of an encoder, on its own or other data",
+    "embed": "features and embeddings of images as .npz",
+    "export": "an encoder as safetensors or StableHLO",
+    "neighbors": "the nearest images of a folder",
+    "compare": "several losses over several seeds",
+}
+# What the extra [train] brings and these commands cannot do without.
+_NEEDED = ("flax", "grain", "matplotlib", "optax", "orbax", "PIL", "sklearn", "tqdm")
+
+_USAGE = """alphacl: encoders by contrastive learning.
+
+{commands}
+
+alphacl COMMAND --help lists a command's flags."""
+
+
+def run(name: str, argv: Sequence[str] | None = None) -> None:
+    """Runs a subcommand as a program.
+
+    Args:
+      name: of the subcommand.
+      argv: its command line, the program's name first; by default this process's.
+    """
+    _require_extra()
+    from alphacl_jax.cli.start import run_main
+
+    command = importlib.import_module(f"alphacl_jax.cli.{name}")
+    command.define_flags(flags.FLAGS)
+    run_main(
+        command.main,
+        command.__doc__,
+        positional=name in ("compare", "export"),
+        groups=command.groups(),
+        argv=argv,
+    )
+
+
+def main() -> None:
+    """The console script."""
+    arguments = sys.argv[1:]
+    listed = "\n".join(f"  alphacl {name:10} {text}" for name, text in COMMANDS.items())
+    usage = _USAGE.format(commands=listed)
+    if not arguments or arguments[0].lstrip("-") in ("help", "h", "helpfull", "helpshort"):
+        print(usage)
+        sys.exit(0 if arguments else 2)
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"error: {name!r} is no command of alphacl\n\n{usage}", file=sys.stderr)
+        sys.exit(2)
+    run(name, [f"alphacl {name}", *rest])
+
+
+def _require_extra() -> None:
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"error: {', '.join(missing)} cannot be imported: training and evaluation need the "
+            "extra [train]. Install it by: pip install 'alphacl_jax[train]'",
+            file=sys.stderr,
+        )
+        sys.exit(1)

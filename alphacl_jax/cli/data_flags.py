@@ -1,0 +1,77 @@
+"""The flags of commands that apply an encoder to images, its own run's or others."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from alphacl_jax.errors import RunError
+from alphacl_jax.runs.settings import DataSettings
+
+if TYPE_CHECKING:
+    from alphacl_jax.data.sources import Dataset
+    from alphacl_jax.runs.encoder import Encoder
+
+DATA = ("dataset", "data_dir", "memory_limit_mb")
+
+
+def define_data_flags(values: flags.FlagValues) -> None:
+    """Defines --workdir and those that name other data than the run's own."""
+    flags.DEFINE_string(
+        "workdir", None, "The run folder, or an export of one (needed).", flag_values=values
+    )
+    flags.DEFINE_string(
+        "dataset",
+        None,
+        "Other data than the run's own: digits, folder, or a TFDS set. Images are scaled and "
+        "cropped to what the encoder takes.",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Where that data is; or where the run's own has been moved to.",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "memory_limit_mb",
+        None,
+        "What images may take of the memory. Default: as the run.",
+        0,
+        flag_values=values,
+    )
+
+
+def workdir_of(values: flags.FlagValues) -> Path:
+    """The folder that --workdir names.
+
+    Raises:
+      RunError: where it is not given.
+    """
+    if not values["workdir"].value:
+        raise RunError("--workdir is needed: give the run folder, such as --workdir=runs/NAME")
+    return Path(values["workdir"].value).expanduser()
+
+
+def data_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
+    """Which data the flags ask for: the run's own, moved or not, or another."""
+    name, data_dir = values["dataset"].value, values["data_dir"].value
+    limit = values["memory_limit_mb"].value
+    return DataSettings(
+        dataset=own.dataset if name is None else name,
+        data_dir=data_dir if name is not None or data_dir is not None else own.data_dir,
+        image_size=own.image_size if name is None else None,
+        memory_limit_mb=own.memory_limit_mb if limit is None else limit,
+    )
+
+
+def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
+    """The data, brought to the images that the encoder takes."""
+    from alphacl_jax.data import sources
+
+    return sources.load(
+        data.dataset,
+        data.data_dir,
+        data.image_size,
+        image_shape=encoder.preprocessing.image_shape,
+    )

@@ -1,0 +1,106 @@
+"""Writes the features of a trained encoder to .npz files.
+
+    alphacl embed --workdir=runs/digits-alpha_direct-1234abcd
+    alphacl embed --workdir=RUN --dataset=folder --data_dir=PHOTOS --output=FEATURES
+
+writes train.npz and test.npz (or pretrain.npz where there are no labels) into --output, each
+with features [n, dim], embeddings [n, projector_dim] and, where the data has them, labels [n],
+class_names and paths [n]; preprocessing says as JSON what was done to the images.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from alphacl_jax.cli.data_flags import (
+    DATA,
+    data_settings_of,
+    define_data_flags,
+    open_data,
+    workdir_of,
+)
+from alphacl_jax.cli.help import Groups
+from alphacl_jax.cli.start import plain_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alphacl_jax.data.sources import Dataset, Split
+    from alphacl_jax.runs.encoder import Encoder
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of this command."""
+    define_data_flags(values)
+    flags.DEFINE_string(
+        "output", None, "Folder for the .npz files. Default: WORKDIR/features.", values
+    )
+
+
+def groups() -> Groups:
+    """The flags by heading, for --help."""
+    return {"flags": ("workdir", "output"), "other data": DATA}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    del argv
+    values = flags.FLAGS
+    with plain_errors(values):
+        workdir = workdir_of(values)
+        from alphacl_jax.cli.evaluate import note_unfinished
+        from alphacl_jax.runs.encoder import load_encoder
+
+        encoder = load_encoder(workdir)
+        note_unfinished(encoder)
+        data = data_settings_of(values, encoder.settings.data)
+        output = Path(values["output"].value or workdir / "features").expanduser()
+        embed(encoder, open_data(encoder, data), output, data.memory_limit_mb * 2**20)
+
+
+def embed(encoder: "Encoder", dataset: "Dataset", output: Path, memory_limit_bytes: int) -> None:
+    """Writes a file for each part of the data, and says what is in it."""
+    from alphacl_jax.files import write_npz_atomically
+
+    splits = {"train": dataset.train, "test": dataset.test}
+    if dataset.train is None:
+        splits = {"pretrain": dataset.pretrain}
+    output.mkdir(parents=True, exist_ok=True)
+    for name, split in splits.items():
+        if split is None:
+            continue
+        arrays = _arrays(encoder, dataset, split, memory_limit_bytes)
+        path = output / f"{name}.npz"
+        write_npz_atomically(path, arrays)
+        shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
+        print(f"{path}: {shapes}")
+
+
+def _arrays(
+    encoder: "Encoder", dataset: "Dataset", split: "Split", memory_limit_bytes: int
+) -> "dict[str, np.ndarray]":
+    import numpy as np
+
+    from alphacl_jax.data.sources import in_order_named
+
+    features, embeddings, labels = [], [], []
+    names: list[str] = []
+    for images, classes, of_chunk in in_order_named(split, 500, memory_limit_bytes):
+        features.append(encoder(images))
+        embeddings.append(encoder.embed(images))
+        labels.append(classes)
+        names += of_chunk or []
+    arrays = {
+        "features": np.concatenate(features),
+        "embeddings": np.concatenate(embeddings),
+        "preprocessing": np.array(json.dumps(encoder.preprocessing.to_json())),
+    }
+    if split.labelled:
+        arrays["labels"] = np.concatenate(labels)
+        arrays["class_names"] = np.array(dataset.class_names)
+    if names:
+        arrays["paths"] = np.array(names)
+    return arrays

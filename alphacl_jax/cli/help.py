@@ -1,0 +1,58 @@
+"""What --help prints: what a command does, and its flags in groups."""
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from absl import flags
+
+Groups = Mapping[str, Sequence[str]]
+
+_INDENT = " " * 6
+
+
+def help_text(documentation: str | None, groups: Groups | None = None) -> str:
+    """The documentation, then the flags with their texts and defaults.
+
+    Args:
+      documentation: what the command does.
+      groups: names of flags by heading; by default those of the script and of this project.
+    """
+    width = min(100, shutil.get_terminal_size((88, 24)).columns)
+    parts = [textwrap.dedent(documentation or "").strip()]
+    for title, names in (groups or _own_flags()).items():
+        parts.append(f"{title}:\n" + "\n".join(_entry(flags.FLAGS[name], width) for name in names))
+    return "\n\n".join(parts)
+
+
+def _own_flags() -> Groups:
+    """The flags that the script itself, or a module of this project, defines."""
+    own = (sys.argv[0], "__main__", "experiments", "alphacl_jax")
+    found = flags.FLAGS.flags_by_module_dict()
+    names = [
+        flag.name
+        for module, of_module in found.items()
+        if module.startswith(own)
+        for flag in of_module
+    ]
+    return {"flags": names}
+
+
+def _entry(flag: flags.Flag, width: int) -> str:
+    switch = isinstance(flag.default, bool)
+    head = f"  --[no]{flag.name}" if switch else f"  --{flag.name}={_shown(flag.default)}"
+    choices = getattr(flag.parser, "enum_values", None)
+    text = flag.help.strip() if flag.help else ""
+    if switch:
+        text += f" Default: {str(flag.default).lower()}."
+    if choices:
+        text += f" One of {', '.join(choices)}."
+    body = textwrap.fill(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
+    return f"{head}\n{body}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "..."
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,111 @@
+"""The flags of a training run, made from its settings; and the settings that they stand for."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from alphacl_jax.cli.help import Groups
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs.fields import kind_of, parse
+from alphacl_jax.runs.flag_file import Fields, fields_of, from_mapping, groups_of
+from alphacl_jax.runs.settings import METHODS, RunSettings
+
+_METHOD = "method"
+
+
+class _SettingParser(flags.ArgumentParser[Any]):
+    """Reads a flag as its setting is read from a flag file."""
+
+    syntactic_help = ""
+
+    def __init__(self, owner: type, field: dataclasses.Field[Any]):
+        self._owner, self._field = owner, field
+
+    def parse(self, argument: Any) -> Any:
+        if not isinstance(argument, str):
+            return argument
+        try:
+            return parse(self._owner, self._field, argument)
+        except ArgumentError as error:
+            # Not a ValueError, whose message absl would put into one of its own.
+            raise RunError(f"--{error}") from error
+
+
+class _SettingSerializer(flags.ArgumentSerializer[Any]):
+    def serialize(self, value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _all_fields() -> Fields:
+    """Every setting of every method, by name."""
+    found: Fields = {}
+    for method in METHODS:
+        found |= fields_of(method)
+    return found
+
+
+def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for every setting of a run on `values`."""
+    flags.DEFINE_enum(_METHOD, next(iter(METHODS)), list(METHODS), "What is trained.", values)
+    for name, (owner, field) in _all_fields().items():
+        define_setting(values, name, owner, field)
+
+
+def define_setting(
+    values: flags.FlagValues, name: str, owner: type, field: dataclasses.Field[Any]
+) -> None:
+    """Defines the flag of one setting."""
+    text = field.metadata["text"]
+    if choices := field.metadata["choices"]:
+        text = f"{text} One of {', '.join(choices)}."
+    if kind_of(owner, name)[0] is bool:
+        flags.DEFINE_bool(name, bool(field.default), text, flag_values=values)
+    else:
+        parser, serializer = _SettingParser(owner, field), _SettingSerializer()
+        flags.DEFINE(parser, name, field.default, text, values, serializer)
+
+
+def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
+    """The settings that the flags stand for.
+
+    Raises:
+      ArgumentError: for a value out of range, or one that was set and that the method has no
+        setting for.
+    """
+    method = str(values[_METHOD].value)
+    read = fields_of(method)
+    given: dict[str, Any] = {_METHOD: method}
+    for name, (_, field) in _all_fields().items():
+        value = values[name].value
+        if name in read:
+            given[name] = value
+        elif value != field.default:
+            raise ArgumentError(name, value, f"is set, and the method {method} does not read it")
+    return from_mapping(given)
+
+
+def help_groups(own: Groups) -> Groups:
+    """The flags for --help: the few that most runs set, the command's own, the rest by subject.
+
+    Args:
+      own: flags of the command itself.
+    """
+    fields = _all_fields()
+    basic = [name for name, (_, field) in fields.items() if field.metadata["basic"]]
+    groups: dict[str, list[str]] = {"what most runs set": basic}
+    groups |= {title: list(names) for title, names in own.items()}
+    for title, names in _by_subject():
+        groups.setdefault(title, []).extend(n for n in names if n not in basic)
+    return groups
+
+
+def _by_subject() -> Iterator[tuple[str, list[str]]]:
+    for method in METHODS:
+        for subject, owner in groups_of(method).items():
+            title = f"method {method}" if subject == "method" else subject
+            if subject == "method" or method == next(iter(METHODS)):
+                yield title, [field.name for field in dataclasses.fields(owner)]
+    own = [field.name for field in dataclasses.fields(RunSettings) if field.metadata]
+    yield "seeds and method", [_METHOD, *own]

@@ -1,0 +1,65 @@
+"""Files that appear whole or not at all, also where the machine stops in the middle of writing."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+
+@contextmanager
+def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write to, whose file takes the place of `path` once the block ends.
+
+    Where the block fails, the old file stays, and what was written is removed.
+
+    Args:
+      path: the file to write, in a folder that exists.
+    """
+    target = Path(path)
+    # Beside the target, since only within a file system is a file renamed at one blow; with the
+    # process's number, so that two writers of one target do not write into one file.
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(target)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+    with suppress(OSError):  # some file systems cannot: the file is whole, if perhaps the old one
+        _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Has the system write to the disk what it holds of a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Writes text, in UTF-8, so that the file is either the old one or the whole new one."""
+    with replaced(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json_atomically(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes JSON so that the file is either the old one or the whole new one."""
+    write_text_atomically(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_npz_atomically(path: str | os.PathLike[str], arrays: Mapping[str, "ArrayLike"]) -> None:
+    """Writes arrays by name, as `numpy.load` reads them, whole or not at all."""
+    import numpy as np  # here, so that who writes text need not load it
+
+    # Into an open file: given a name, NumPy may add an ending to it.
+    with replaced(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -1,0 +1,177 @@
+"""Parameters of families and rules: their checks, and how JAX sees them.
+
+A family or a rule is a pytree. Its leaves are the parameters of the call that made it, so that it
+can be an argument of jit, be mapped over a stack of temperatures, and hold a temperature that is
+learned; its functions are part of the structure.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.tree_util import GetAttrKey
+
+from alphacl_jax.errors import ArgumentError
+
+Scalar = float | Array
+
+T = TypeVar("T")
+
+
+def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
+    """Raises ValueError unless `value` is a finite scalar above the bound; traced values pass."""
+    if isinstance(value, jax.core.Tracer):
+        if value.ndim != 0:
+            raise ValueError(f"{name} must be a scalar, but has shape {value.shape}")
+        return
+    if jnp.ndim(value) != 0:
+        raise ValueError(f"{name} must be a scalar, but has shape {jnp.shape(value)}")
+    number = float(value)
+    if not math.isfinite(number) or not (number > above or (inclusive and number == above)):
+        sign = ">=" if inclusive else ">"
+        bound = f" {sign} {above:g}" if math.isfinite(above) else ""
+        problem = f"is out of range; it must be a finite number{bound}"
+        raise ArgumentError(name, f"{number:g}", problem)
+
+
+def typed(parameter: Any, x: Array) -> Any:
+    """A parameter in the type of x, which a wider one would widen; what has no type as it is."""
+    dtype = jnp.result_type(x)
+    if hasattr(parameter, "dtype") and jnp.issubdtype(dtype, jnp.floating):
+        return jnp.asarray(parameter).astype(dtype)
+    return parameter
+
+
+@jax.tree_util.register_static
+@dataclass(frozen=True)
+class Fixed:
+    """What is no leaf of a family or a rule: a function, or a number that shapes the program."""
+
+    value: Any
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+
+def _fixed_if_function(value: Any) -> Any:
+    # A function that is a pytree itself (a Partial, an Equinox module) brings its own leaves.
+    return Fixed(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
+
+
+def _plain(value: Any) -> Any:
+    return value.value if isinstance(value, Fixed) else value
+
+
+def _leaf(value: Any) -> Any:
+    # Whole numbers have no derivative.
+    return float(value) if type(value) is int else value
+
+
+@jax.tree_util.register_pytree_node_class
+@dataclass(frozen=True)
+class Bound:
+    """A function with its last arguments filled in; equal by value, unlike a closure."""
+
+    function: Callable[..., Array]
+    parameters: tuple[Any, ...] = ()
+
+    def __call__(self, *arguments: Array) -> Array:
+        return self.function(*arguments, *(typed(p, arguments[0]) for p in self.parameters))
+
+    def tree_flatten(self) -> tuple[list[Any], None]:
+        return [_leaf(_fixed_if_function(v)) for v in (self.function, *self.parameters)], None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: Any) -> "Bound":
+        function, *parameters = map(_plain, children)
+        return cls(function, tuple(parameters))
+
+
+@dataclass(frozen=True)
+class Made:
+    """The call that made a family or a rule: what its `repr` shows, and where its leaves are."""
+
+    build: Callable[..., Any]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __repr__(self) -> str:
+        module = self.build.__module__.rpartition(".")[2]
+        return f"{module}.{self.build.__name__.lstrip('_')}({_listed(self.arguments)})"
+
+
+def _listed(arguments: Any) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in arguments)
+
+
+def made(build: Callable[..., T], **arguments: Any) -> T:
+    """`build(**arguments)`, a family or a rule whose leaves are those arguments.
+
+    One's own loss with a parameter that is learned, where `Family(phi=..., psi=...)` alone would
+    hide it in functions:
+
+        def my_loss(temperature):
+            return Family(phi=jnp.log1p, psi=Bound(my_psi, (temperature,)))
+
+        family = made(my_loss, temperature=0.5)
+
+    Args:
+      build: makes the family or the rule, and does nothing with the arguments but hand them on:
+        JAX also calls it with what is no number. It must be the same function each time.
+      **arguments: numbers, families, functions; functions and what is `Fixed` are no leaves.
+    """
+    given = {name: _fixed_if_function(value) for name, value in arguments.items()}
+    built: Any = dataclasses.replace(build(**{k: _plain(v) for k, v in given.items()}))  # type: ignore[type-var]
+    object.__setattr__(built, "made_by", Made(build, tuple(given.items())))
+    return built
+
+
+def register(cls: type[T]) -> type[T]:
+    """Makes a dataclass with a field `made_by` a pytree: its leaves are as `made` says.
+
+    Of one that was given its fields by hand, functions that are pytrees bring their leaves.
+    """
+
+    def flatten(made: Any) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
+        if made.made_by is not None:
+            build, items = made.made_by.build, made.made_by.arguments
+        else:
+            build, items = None, [(name, _fixed_field(v)) for name, v in _given(made)]
+        children = [(GetAttrKey(name), _leaf(value)) for name, value in items]
+        return children, (build, tuple(name for name, _ in items))
+
+    def unflatten(structure: Any, children: Any) -> Any:
+        build, names = structure
+        values = dict(zip(names, children, strict=True))
+        if build is not None:
+            return made(build, **values)
+        # Without the checks of a call: JAX also fills in what is no function.
+        new = object.__new__(cls)
+        for name, value in {**values, "made_by": None}.items():
+            object.__setattr__(new, name, _plain(value))
+        return new
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
+
+
+def _given(made: Any) -> list[tuple[str, Any]]:
+    """The fields that a constructor was given, by name."""
+    return [(f.name, getattr(made, f.name)) for f in dataclasses.fields(made) if f.init]
+
+
+def _fixed_field(value: Any) -> Any:
+    return Fixed(value) if isinstance(value, int | float) else _fixed_if_function(value)
+
+
+def describe(made: Any) -> str:
+    """The call that makes a family or a rule again."""
+    if made.made_by is not None:
+        return repr(made.made_by)
+    defaults = {f.name: f.default for f in dataclasses.fields(made)}
+    given = [(name, value) for name, value in _given(made) if value is not defaults[name]]
+    return f"{type(made).__name__}({_listed(given)})"

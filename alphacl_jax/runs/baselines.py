@@ -1,0 +1,114 @@
+"""What a trained encoder is set beside: where it started, and the same network given the labels."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import jax
+
+from alphacl_jax.data import sources
+from alphacl_jax.data.batches import open_batches, raw_shapes
+from alphacl_jax.data.views import make_views
+from alphacl_jax.methods.classifier import classifier_method
+from alphacl_jax.methods.method import Batch
+from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
+from alphacl_jax.runs.methods import make_method, views_of
+from alphacl_jax.runs.networks import make_encoder
+from alphacl_jax.runs.run import Run, open_run, optimizer_of
+from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.training import hosts
+from alphacl_jax.training.checkpoint import Checkpoints
+from alphacl_jax.training.loop import Schedule, train
+from alphacl_jax.training.mesh import data_mesh
+from alphacl_jax.training.step import make_init, make_train_step
+
+
+def untrained_name(settings: RunSettings) -> str:
+    """What the table calls the encoder that a run started from."""
+    if settings.model.init_from is None:
+        return "untrained encoder"
+    return f"start: {Path(settings.model.init_from).name}"
+
+
+def untrained_encoder(encoder: Encoder) -> Encoder:
+    """The encoder that a run started from, made again."""
+    settings, description = encoder.settings, encoder.description
+    if settings.model.init_from is not None:
+        return load_encoder(settings.model.init_from)
+    preprocessing = description.preprocessing
+    mesh = data_mesh(jax.local_devices()[:1])
+    init = make_init(
+        make_method(settings, preprocessing.image_shape, mesh),
+        optimizer_of(settings.optimizer, 1)[0],
+        views_of(description.policy, preprocessing),
+        raw_shapes(preprocessing.image_shape, 2),
+        mesh,
+    )
+    return encoder_of(settings, description, init(settings.seed))
+
+
+def baselines_of(
+    encoder: Encoder, dataset: sources.Dataset, *, supervised: bool
+) -> dict[str, Encoder]:
+    """The rows beside a trained encoder on a data set, by their names."""
+    found = {untrained_name(encoder.settings): untrained_encoder(encoder)}
+    if supervised:
+        run = open_run(encoder.settings, data_mesh(), dataset)
+        found["supervised encoder"] = train_supervised(run, encoder)
+    return found
+
+
+def train_supervised(run: Run, start: Encoder) -> Encoder:
+    """The run's network trained from scratch on the labels of the training images.
+
+    Cross-entropy of a linear layer on one augmented view, with the run's optimiser, batch size,
+    epochs and augmentation; none of these was chosen for it.
+
+    Args:
+      run: of the data and the settings.
+      start: an encoder of the run, whose projector stays as it is.
+
+    Raises:
+      ValueError: where the data has no labels.
+    """
+    dataset, own = run.dataset, run.settings.optimizer
+    if dataset.train is None:
+        raise ValueError("a supervised encoder needs labels, and the data has none")
+    method = classifier_method(
+        make_encoder(run.settings.model, dataset.image_shape), len(dataset.class_names)
+    )
+
+    def make_batch(key: jax.Array, raw: Batch) -> Batch:
+        preprocessing = run.preprocessing
+        views = make_views(
+            key, raw["images"], run.policy, preprocessing.mean, preprocessing.std, views=1
+        )
+        return {"views": views, "labels": raw["labels"]}
+
+    batches = open_batches(
+        dataset.train, own.batch_size, run.mesh, run.settings.seed, run.memory_limit_bytes
+    )
+    optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch)
+    init = make_init(method, optimizer, make_batch, raw_shapes(dataset.image_shape, 2), run.mesh)
+    step = make_train_step(method, optimizer, make_batch, learning_rate, run.mesh)
+    total = own.epochs * batches.steps_per_epoch
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoints = Checkpoints(Path(folder))
+        try:
+            state = train(
+                init(run.settings.seed),
+                step,
+                batches,
+                Schedule(total, log_every=100, save_every=total),
+                checkpoints,
+                mesh=run.mesh,
+            )
+        finally:
+            checkpoints.close()
+    own_state = hosts.own_copy(state)
+    return dataclasses.replace(
+        start,
+        params={**start.params, "encoder": own_state.params["encoder"]},
+        state={**start.state, "encoder": own_state.method_state["encoder"]},
+        step=total,
+    )

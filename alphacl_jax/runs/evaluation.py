@@ -1,0 +1,198 @@
+"""A trained encoder looked at: accuracies beside baselines, effective ranks, pictures."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from alphacl_jax.data.sources import Dataset, Split, in_order
+from alphacl_jax.evaluation import pictures
+from alphacl_jax.evaluation.report import evaluate_features, format_table, over_seeds, verdicts
+from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
+from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.encoder import Encoder
+from alphacl_jax.runs.folder import records_of
+from alphacl_jax.runs.methods import label_of
+from alphacl_jax.training.records import read_records
+
+Labelled = tuple[np.ndarray, np.ndarray]
+Report = Callable[[str], None]
+
+LEVELS = ("none", "quick", "full")
+_CHUNK = 500
+_FEWEST_IN_A_MAP = 4
+_LABELS_PER_CLASS = (2, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation found.
+
+    Attributes:
+      figures: as evaluation.json has them.
+      features, labels: of the images that the pictures show; labels are -1 where unknown.
+      spectra: singular values by what they are of.
+      class_names: one per label; empty where there are none.
+    """
+
+    figures: dict[str, Any]
+    features: np.ndarray
+    labels: np.ndarray
+    spectra: dict[str, np.ndarray]
+    class_names: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """The table as people read it."""
+        ranks = self.figures["effective_rank"]
+        lines = ["effective rank: " + ", ".join(f"{k} {v:.1f}" for k, v in ranks.items())]
+        if "accuracy" in self.figures:
+            lines += [format_table(self.figures["accuracy"]), *self.figures["verdicts"]]
+        else:
+            lines.append(f"{self.figures['not_probed']}, so no probe was run")
+        return "\n".join(lines)
+
+
+def features_of(encoder: Encoder, split: Split, memory_limit_bytes: int) -> Labelled:
+    """Features `[n, dim]` of a split, and its labels `[n]`, -1 where unknown."""
+    chunks = in_order(split, _CHUNK, memory_limit_bytes)
+    found = [(encoder(images), labels) for images, labels in chunks]
+    return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+
+
+def embeddings_of(encoder: Encoder, split: Split, memory_limit_bytes: int) -> np.ndarray:
+    """Embeddings `[n, dim]` of a split."""
+    chunks = in_order(split, _CHUNK, memory_limit_bytes)
+    return np.concatenate([encoder.embed(images) for images, _ in chunks])
+
+
+def _pixels_of(split: Split, memory_limit_bytes: int) -> Labelled | None:
+    """Raw pixels as features, where they fit in memory as float32."""
+    if 4 * len(split.source) * int(np.prod(split.source.image_shape)) > memory_limit_bytes:
+        return None
+    chunks = list(in_order(split, _CHUNK, memory_limit_bytes))
+    images = np.concatenate([c[0] for c in chunks]).astype(np.float32) / 255
+    return images.reshape(len(images), -1), np.concatenate([c[1] for c in chunks])
+
+
+def evaluate_encoder(
+    encoder: Encoder,
+    dataset: Dataset,
+    *,
+    baselines: Mapping[str, Encoder],
+    level: str,
+    memory_limit_bytes: int,
+    report: Report,
+) -> Evaluation:
+    """Probes of an encoder on a data set, beside other encoders and raw pixels.
+
+    Args:
+      encoder: what is looked at.
+      dataset: whose test images (else whose training images) the pictures show; probes need
+        labels and test images.
+      baselines: further rows of the table.
+      level: "quick" or "full".
+      memory_limit_bytes: what images may take.
+      report: told what is being worked on.
+    """
+    shown = dataset.test or dataset.train or dataset.pretrain
+    report("features")
+    features, labels = features_of(encoder, shown, memory_limit_bytes)
+    embeddings = embeddings_of(encoder, shown, memory_limit_bytes)
+    spectra = {"embedding z": singular_values(embeddings), "features h": singular_values(features)}
+    figures: dict[str, Any] = {
+        "step": encoder.step,
+        "effective_rank": {name: effective_rank(values) for name, values in spectra.items()},
+    }
+    if dataset.train is None or dataset.test is None:
+        figures["not_probed"] = (
+            "There are no labels" if dataset.train is None else "There are no test images"
+        )
+    else:
+        # One after the other, so that the features of one encoder are held at a time.
+        rows: dict[str, dict[str, float]] = {}
+        others = {label_of(encoder.settings): encoder, **baselines}
+
+        def add(name: str, train: Labelled, test: Labelled) -> None:
+            report(f"probes of {name}")
+            classes = len(dataset.class_names)
+            rows[name] = evaluate_features(train, test, classes, level=level)
+
+        for name, other in others.items():
+            train = features_of(other, dataset.train, memory_limit_bytes)
+            same = other is encoder
+            test = (
+                (features, labels) if same else features_of(other, dataset.test, memory_limit_bytes)
+            )
+            add(name, train, test)
+        pixels = [_pixels_of(split, memory_limit_bytes) for split in (dataset.train, dataset.test)]
+        if pixels[0] is not None and pixels[1] is not None:
+            add("raw pixels", pixels[0], pixels[1])
+        figures["accuracy"] = rows
+        figures["verdicts"] = verdicts(rows)
+    names = dataset.class_names if shown.labelled else ()
+    return Evaluation(figures, features, labels, spectra, names)
+
+
+def write_evaluation(evaluation: Evaluation, path: Path) -> None:
+    """Writes the figures as JSON."""
+    write_json_atomically(path, evaluation.figures)
+
+
+def draw_evaluation(
+    evaluation: Evaluation, workdir: Path, *, level: str, seed: int, report: Report
+) -> list[Path]:
+    """Draws history.png, spectrum.png and, at level "full", map.png; one that fails is a warning.
+
+    Returns:
+      The pictures that were drawn.
+    """
+
+    def history(path: Path) -> None:
+        pictures.plot_history(path, read_records(records_of(workdir)))
+
+    def spectrum(path: Path) -> None:
+        pictures.plot_spectrum(path, evaluation.spectra)
+
+    def tsne(path: Path) -> None:
+        known = evaluation.class_names
+        labels = (evaluation.labels, known) if known else (None, None)
+        pictures.plot_map(path, evaluation.features, *labels, seed=seed)
+
+    wanted: dict[str, Callable[[Path], None]] = {"history.png": history, "spectrum.png": spectrum}
+    if level == "full" and len(evaluation.features) >= _FEWEST_IN_A_MAP:
+        wanted["map.png"] = tsne
+    drawn = []
+    for name, draw in wanted.items():
+        report(name)
+        try:
+            draw(workdir / name)
+        except Exception as error:  # a picture may not cost the run its table
+            logging.warning("%s could not be drawn: %s", workdir / name, error)
+        else:
+            drawn.append(workdir / name)
+    return drawn
+
+
+def to_terminal(text: str) -> None:
+    """Shows what is being worked on, where somebody may be watching."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[Kevaluating: {text} ...", end="", file=sys.stderr, flush=True)
+
+
+def clear_terminal() -> None:
+    """Takes back the last line of `to_terminal`."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def figures_over(evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation of every figure over runs, however deep it lies."""
+    first = evaluations[0]
+    flat = [name for name, value in first.items() if isinstance(value, float)]
+    nested = [name for name, value in first.items() if isinstance(value, Mapping)]
+    figures: dict[str, Any] = over_seeds([{name: e[name] for name in flat} for e in evaluations])
+    return figures | {name: figures_over([e[name] for e in evaluations]) for name in nested}

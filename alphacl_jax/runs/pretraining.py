@@ -1,0 +1,221 @@
+"""A run from its start to its table."""
+
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh
+from numpy.typing import ArrayLike
+
+from alphacl_jax.data import policies
+from alphacl_jax.data.arrays import dataset_from_arrays
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs import evaluation as looks
+from alphacl_jax.runs.baselines import train_supervised, untrained_name
+from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
+from alphacl_jax.runs.folder import (
+    Description,
+    checkpoints_of,
+    claim_workdir,
+    locked,
+    write_description,
+)
+from alphacl_jax.runs.methods import label_of
+from alphacl_jax.runs.probes import probe_hook
+from alphacl_jax.runs.records import open_records, show_in_tensorboard
+from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
+from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.training import hosts
+from alphacl_jax.training.checkpoint import Checkpoints
+from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
+from alphacl_jax.training.mesh import data_mesh
+from alphacl_jax.training.state import TrainState
+
+
+def pretrain(
+    images: ArrayLike,
+    settings: RunSettings = RunSettings(),  # noqa: B008 - frozen
+    *,
+    labels: ArrayLike | None = None,
+    workdir: str | Path | None = None,
+    mesh: Mesh | None = None,
+) -> Encoder:
+    """Trains an encoder on images in memory.
+
+    Args:
+      images: uint8 `[n, height, width, channels]`, or `[n, height, width]` for one channel.
+      settings: of the run; what they say of where data lies is not read.
+      labels: int `[n]`, which nothing here reads but probes while training.
+      workdir: a run folder, from which the run can be resumed and loaded; None keeps nothing.
+      mesh: the devices, with an axis "data"; by default all of them.
+
+    Returns:
+      The trained encoder.
+
+    Raises:
+      ValueError: for images, labels or settings that cannot be used; the message says why.
+      RunError: for a run folder of another run.
+      NonFiniteLossError: where training diverges.
+    """
+    dataset = dataset_from_arrays(images, labels)
+    data = dataclasses.replace(settings.data, dataset=dataset.name, data_dir=None, image_size=None)
+    if settings.num_seeds != 1:
+        raise ArgumentError("num_seeds", settings.num_seeds, "must be 1 here: call once per seed")
+    settings = dataclasses.replace(settings, data=data)
+    run = open_run(settings, mesh or data_mesh(), dataset)
+    training = prepare_training(run)
+    with ExitStack() as stack:
+        if workdir is None:
+            workdir = stack.enter_context(tempfile.TemporaryDirectory())
+        folder = Path(workdir).expanduser()
+        stack.enter_context(run_folder(folder, settings))
+        return train_run(run, training, folder)[0]
+
+
+@contextmanager
+def run_folder(workdir: Path, settings: RunSettings) -> Iterator[None]:
+    """Makes and locks the run folder, which all processes share.
+
+    Raises:
+      RunError: where it cannot be made, is in use, or belongs to another run.
+    """
+    with ExitStack() as stack:
+        if hosts.is_writer():
+            if news := claim_workdir(workdir, settings):
+                print(news, file=sys.stderr)
+            stack.enter_context(locked(workdir))
+        hosts.all_agree(True)  # it is there
+        if not (workdir / "flags.txt").exists():
+            raise RunError(
+                f"this host does not see the run folder {workdir} that process 0 made. It must lie "
+                "on storage that all hosts share"
+            )
+        yield
+
+
+def describe(run: Run) -> Description:
+    """What the run's encoder needs beside its weights."""
+    data = run.dataset
+    return Description(
+        run.preprocessing, run.policy, data.class_names, data.title, len(data.pretrain.source)
+    )
+
+
+def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> None:
+    """Says on the first process what is about to be trained."""
+    if not hosts.is_writer():
+        return
+    on_hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    height, width, channels = run.dataset.image_shape
+    print(
+        f"{label_of(run.settings)} on {run.dataset.title}: "
+        f"{len(run.dataset.pretrain.source):,} images of {height}x{width}x{channels}, "
+        f"{count_parameters(state):,} parameters, {training.schedule.total_steps:,} steps on "
+        f"{run.mesh.size} {jax.devices()[0].platform} device(s){on_hosts}, run folder {workdir}\n"
+        f"augmentation: {policies.describe(run.policy, channels)}",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def start_state(run: Run, training: Training) -> TrainState:
+    """The state before the first step, with the encoder of another run where settings name one."""
+    state = training.init(run.settings.seed)
+    if run.settings.model.init_from is None:
+        return state
+    return with_encoder(state, load_encoder(run.settings.model.init_from))
+
+
+def with_encoder(state: TrainState, other: Encoder) -> TrainState:
+    """A state whose encoder is another run's.
+
+    Raises:
+      ArgumentError: where the two are not of one architecture.
+    """
+    found = {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (found, other.variables)]
+    if shapes[0] != shapes[1]:
+        model = other.settings.model
+        raise ArgumentError(
+            "init_from",
+            "the other run",
+            f"has another encoder ({model.encoder} of widths {model.widths} for images of "
+            f"{other.preprocessing.image_shape}); give this run the same one",
+        )
+    placed = jax.tree.map(
+        lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables
+    )
+    return state._replace(
+        params={**state.params, "encoder": placed["params"]},
+        method_state={**state.method_state, "encoder": placed["batch_stats"]},
+    )
+
+
+def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Encoder]:
+    """Trains one run in a folder that it has for itself, to its end.
+
+    Returns:
+      The encoder, and the one that it started from.
+
+    Raises:
+      NonFiniteLossError, InterruptedBySignal, UnusableCheckpointsError: see `train`.
+    """
+    description = describe(run)
+    state = start_state(run, training)
+    announce(run, training, state, workdir)
+    if hosts.is_writer():
+        write_description(workdir, description)
+    # Copied, because the memory of the first state is given up to those after it.
+    untrained = encoder_of(run.settings, description, hosts.own_copy(state._replace(opt_state=())))
+    checkpoints = Checkpoints(checkpoints_of(workdir))
+    recorder = open_records(run, training, [workdir]) if hosts.is_writer() else None
+    hook = probe_hook(run, training, untrained)
+    try:
+        last = train(
+            state,
+            training.step,
+            training.batches,
+            training.schedule,
+            checkpoints,
+            recorder,
+            [] if hook is None else [hook],
+            mesh=run.mesh,
+        )
+    except (InterruptedBySignal, NonFiniteLossError):
+        hosts.leave()  # these come to all processes alike
+        raise
+    finally:
+        checkpoints.close()
+    last = hosts.own_copy(last)
+    hosts.leave()
+    return encoder_of(run.settings, description, last), untrained
+
+
+def evaluate_run(run: Run, encoder: Encoder, untrained: Encoder, workdir: Path) -> str:
+    """Evaluates a trained run as its settings say, writes what is found, and returns the table."""
+    level = run.settings.evaluation.evaluate
+    if level == "none":
+        return f"not evaluated; the run is in {workdir}"
+    baselines = {untrained_name(run.settings): untrained}
+    if run.settings.evaluation.supervised:
+        looks.to_terminal("training a supervised encoder")
+        baselines["supervised encoder"] = train_supervised(run, untrained)
+    found = looks.evaluate_encoder(
+        encoder,
+        run.dataset,
+        baselines=baselines,
+        level=level,
+        memory_limit_bytes=run.memory_limit_bytes,
+        report=looks.to_terminal,
+    )
+    looks.write_evaluation(found, workdir / "evaluation.json")
+    looks.draw_evaluation(
+        found, workdir, level=level, seed=run.settings.seed, report=looks.to_terminal
+    )
+    looks.clear_terminal()
+    show_in_tensorboard(run, workdir, encoder.step, found.figures)
+    return f"pictures and figures: {workdir}\n{found}"

@@ -1,0 +1,73 @@
+"""Looking at the features while they are trained: neighbours, a probe, how many dimensions live."""
+
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+from tqdm import tqdm
+
+from alphacl_jax.data.sources import Split, in_order
+from alphacl_jax.evaluation.quick import collapse_warnings, quick_probe
+from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
+from alphacl_jax.runs.encoder import Encoder, encoder_of
+from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.training import hosts
+from alphacl_jax.training.loop import Hook
+from alphacl_jax.training.state import TrainState
+
+_MOST_FITTED, _MOST_HELD_OUT = 4000, 1000
+
+Figures = dict[str, float]
+
+
+def probe_hook(run: Run, training: Training, untrained: Encoder) -> Hook | None:
+    """What looks at the features every `probe_every` epochs; None where nothing is asked for.
+
+    The probes fit on four fifths of (at most 5,000 of) the training images' labels and are tested
+    on the fifth that they did not see: what is decided while looking at them does not touch the
+    test images. It changes nothing that is trained.
+    """
+    epochs = run.settings.evaluation.probe_every
+    if epochs == 0:
+        return None
+    probe = _Probe(run, untrained)
+    return Hook(epochs * training.batches.steps_per_epoch, probe)
+
+
+class _Probe:
+    def __init__(self, run: Run, untrained: Encoder):
+        self._run, self._untrained = run, untrained
+        self._at_start: Figures | None = None
+
+    def __call__(self, step: int, state: TrainState) -> Mapping[str, float]:
+        if not hosts.is_writer():
+            return {}
+        if self._at_start is None:
+            self._images, self._labels = _sample(self._run)
+            self._at_start = self._figures(self._untrained)
+        here = hosts.own_copy(state._replace(opt_state=()))
+        figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
+        for warning in collapse_warnings(figures, self._at_start):
+            tqdm.write(f"warning: step {step}: {warning}", file=sys.stderr)
+        return figures
+
+    def _figures(self, encoder: Encoder) -> Figures:
+        features = encoder(self._images)
+        figures = {"effective_rank": effective_rank(singular_values(features))}
+        if self._labels is not None:
+            cut = len(features) * 4 // 5
+            train, test = (
+                (features[part], self._labels[part]) for part in (slice(cut), slice(cut, None))
+            )
+            figures |= quick_probe(train, test, len(self._run.dataset.class_names))
+        return figures
+
+
+def _sample(run: Run) -> tuple[np.ndarray, np.ndarray | None]:
+    """Up to 5,000 training images in an order of their own, always the same, and their labels."""
+    split: Split = run.dataset.train or run.dataset.pretrain
+    chunks = list(in_order(split, 500, run.memory_limit_bytes))
+    images = np.concatenate([chunk[0] for chunk in chunks])
+    labels = np.concatenate([chunk[1] for chunk in chunks])
+    order = np.random.default_rng(0).permutation(len(images))[: _MOST_FITTED + _MOST_HELD_OUT]
+    return images[order], labels[order] if run.dataset.train is not None else None

@@ -1,0 +1,59 @@
+"""What a run records: its files, the progress, and what TensorBoard shows of it in the end."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+
+from alphacl_jax.data.preview import choose_images
+from alphacl_jax.runs.flag_file import as_mapping
+from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.records import Recorder, RunRecords
+from alphacl_jax.training.seeds import SeedsRecorder
+
+_PAIRS = 8
+
+
+def open_records(run: Run, training: Training, workdirs: Sequence[Path]) -> RunRecords:
+    """The records of a run, or of several that train as one program."""
+    progress = Progress(
+        training.schedule.total_steps,
+        run.method.unit,
+        run.settings.optimizer.batch_size * len(workdirs),
+        run.method.shown,
+    )
+    if len(workdirs) == 1:
+        return RunRecords(Recorder(workdirs[0]), progress)
+    return RunRecords(SeedsRecorder(list(workdirs)), progress)
+
+
+def show_in_tensorboard(run: Run, workdir: Path, step: int, figures: dict[str, Any]) -> None:
+    """Adds augmented pairs, the map, and the settings with the final accuracies to the events."""
+    recorder = Recorder(workdir)
+    recorder.image("pictures/augmented_pairs", _pairs(run), step)
+    if (path := workdir / "map.png").exists():
+        with Image.open(path) as picture:
+            recorder.image("pictures/map", np.asarray(picture.convert("RGB")), step)
+    final = {
+        f"{name}/{row}": value
+        for row, of_row in figures.get("accuracy", {}).items()
+        for name, value in of_row.items()
+        if name in ("linear_all", "knn")
+    }
+    recorder.hyperparameters(as_mapping(run.settings), final)
+
+
+def _pairs(run: Run) -> np.ndarray:
+    """Images and their two views side by side, `[height, width, channels]` in [0, 1]."""
+    images, _ = choose_images(run.dataset.pretrain, _PAIRS, len(run.dataset.class_names))
+    raw = {"images": images, "labels": np.zeros(len(images), np.int32)}
+    views = jax.jit(run.make_batch)(jax.random.key(run.settings.seed), raw)["views"]
+    mean, std = np.asarray(run.dataset.mean), np.asarray(run.dataset.std)
+    views = np.clip(np.asarray(views) * std + mean, 0, 1)
+    rows = np.concatenate([images[:, None] / 255, views], axis=1)
+    # [row, column, height, width, channels] as one picture.
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

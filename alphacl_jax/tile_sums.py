@@ -1,0 +1,275 @@
+"""Sums over the pairs of a set of embeddings, in square tiles, each pair visited once.
+
+Nothing is kept from tile to tile but the sums: the backward pass computes each tile again. Memory
+is O(tile² + anchors · dim).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alphacl_jax.distances import (
+    at_most_zero,
+    distances_by_products,
+    half_squares,
+    paired_squared_distances,
+    precise_matmul,
+    varying_like,
+)
+from alphacl_jax.sums import PairSums
+
+# Tiles worked on at once: on a CPU they run beside each other, on its cores.
+TILES_AT_ONCE = 4
+
+
+class Tiling(NamedTuple):
+    """How the embeddings are cut: `blocks` of `side` rows, of which `total` are no filling."""
+
+    views: int
+    total: int
+    blocks: int
+    side: int
+
+    def within(self, a: Array) -> Array:
+        """True at the negatives of block a's rows among block a: `[side, side]`."""
+        sample = jnp.arange(self.side) // self.views
+        return (sample[:, None] != sample[None, :]) & self.real(a)[None, :]
+
+    def real(self, a: Array) -> Array:
+        """True at the rows of block a that are no filling: `[side]`."""
+        return a * self.side + jnp.arange(self.side) < self.total
+
+    def fold(self, within: Callable[..., Any], between: Callable[..., Any], carry: Any) -> Any:
+        """Visits every tile: `within(carry, a)` and, for a < b, `between(carry, a, b)`."""
+        own = jnp.arange(self.blocks)[:, None]
+        carry = self._fold(within, carry, own)
+        pairs = jnp.stack(jnp.triu_indices(self.blocks, k=1), axis=1)
+        return self._fold(between, carry, pairs) if self.blocks > 1 else carry
+
+    def _fold(self, visit: Callable[..., Any], carry: Any, tiles: Array) -> Any:
+        # Groups of at most TILES_AT_ONCE, as even as they can be. The last one is filled up with a
+        # block that does not exist: what is read for it does not matter, since JAX drops what is
+        # added to it.
+        count = -(-len(tiles) // TILES_AT_ONCE)
+        together = -(-len(tiles) // count)
+        rest = ((0, -len(tiles) % together), (0, 0))
+        filled = jnp.pad(tiles.astype(jnp.int32), rest, constant_values=self.blocks)
+        groups = filled.reshape(-1, together, tiles.shape[1])
+
+        def group(carry: Any, blocks: Array) -> tuple[Any, None]:
+            for k in range(together):
+                carry = visit(carry, *blocks[k])
+            return carry, None
+
+        return jax.lax.scan(group, carry, groups)[0]
+
+
+class Rows(NamedTuple):
+    """What a tile needs of its rows beside their embeddings: `[side]`, or `[blocks, side]`."""
+
+    d_pos: Array
+    stand_in: Array  # the distance of one of the row's negatives
+    shift: Array | None  # None where the logits need none
+
+    def block(self, index: Array) -> "Rows":
+        return jax.tree.map(lambda v: v[index], self)
+
+    def add(self, index: Array, rows: "Rows") -> "Rows":
+        return jax.tree.map(lambda v, r: v.at[index].add(r), self, rows)
+
+
+def tile_distances(x: Array, half: Array, a: Array, b: Array) -> Array:
+    """d_ij² between the rows of blocks a and b: `[side, side]`; half is `half_squares(x)`."""
+    return distances_by_products(x[a], x[b], half[a], half[b])
+
+
+def pair_sums(
+    sums: PairSums, tiling: Tiling, x: Array, d_pos: Array, shift: Array | None = None
+) -> list[Array]:
+    """The sums of `PairSums` over each row's negatives.
+
+    Args:
+      sums: the loss.
+      tiling: how the embeddings were cut.
+      x: the embeddings, `[blocks, side, dim]`.
+      d_pos: d_i², `[blocks, side]`.
+      shift: the shifts of the logits, `[blocks, side]`. Without them the logits are taken to be in
+        the range of the exponential.
+
+    Returns:
+      A list of `[blocks, side]`.
+    """
+
+    def elementwise(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
+        logits = () if sums.logits is None else (sums.logits(d_pos, d_neg),)
+        # A parameter of a wider type does not widen the loss.
+        return tuple(v.astype(x.dtype) for v in (*logits, *sums.values(d_pos, d_neg)))
+
+    tile = varying_like(jnp.zeros((tiling.side, tiling.side), x.dtype), x)
+    # Traced temperatures become arguments, since they may be differentiated too.
+    terms, constants = jax.closure_convert(elementwise, tile, tile)
+    count = len(sums.values(tile, tile)) + 1
+    terms_of = _Terms(tiling, terms, sums.logits is not None, count)
+    rows = Rows(d_pos, _some_negative(tiling, x), shift)
+    return _summed(terms_of, x, rows, constants)
+
+
+def _some_negative(tiling: Tiling, x: Array) -> Array:
+    """The distance of each row to the first one or, within its sample, to the last."""
+    rows = jax.lax.stop_gradient(x).reshape(-1, x.shape[2])
+    of_first_sample = jnp.arange(rows.shape[0])[:, None] < tiling.views
+    other = jnp.where(of_first_sample, rows[tiling.total - 1][None, :], rows[0][None, :])
+    return paired_squared_distances(rows, other).reshape(x.shape[:2])
+
+
+class _Terms(NamedTuple):
+    """The terms that are summed, as a function of one tile's distances."""
+
+    tiling: Tiling
+    elementwise: Callable[..., Any]  # of (d_i², d_ij², *constants): the logits, and the values
+    exponential: bool  # whether there are logits
+    sums: int  # how many
+
+    def side(
+        self, d_neg: Array, rows: Rows, mask: Array | None, axis: int, constants: Any
+    ) -> list[Array]:
+        """The rows' (axis=1) or the columns' (axis=0) sums over one tile: a list of `[side]`."""
+        rows = jax.tree.map(lambda v: jnp.expand_dims(v, axis), rows)
+        # Pairs that do not count are replaced before the functions see them, not after: these may
+        # have no finite value or derivative there, and 0 · inf is NaN.
+        if mask is not None:
+            d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(rows.stand_in))
+        values = self.elementwise(jnp.broadcast_to(rows.d_pos, d_neg.shape), d_neg, *constants)
+        weights = jnp.ones_like(d_neg)
+        if self.exponential:
+            logit, *values = values
+            if rows.shift is not None:
+                logit = at_most_zero(logit - rows.shift)
+            weights = jnp.exp(logit)
+        if mask is not None:
+            weights = jnp.where(mask, weights, 0.0)
+        return [jnp.sum(v, axis=axis) for v in (weights, *(weights * v for v in values))]
+
+    def within(self, a: Array, d_neg: Array, rows: Rows, constants: Any) -> list[Array]:
+        """The sums of block a's rows over the negatives among them."""
+        mask = self.tiling.within(a) & self.tiling.real(a)[:, None]
+        return self.side(d_neg, rows, mask, 1, constants)
+
+    def between(
+        self, a: Array, b: Array, d_neg: Array, rows: Rows, columns: Rows, constants: Any
+    ) -> tuple[list[Array], list[Array]]:
+        """The sums of block a's rows over block b, and of block b's over block a."""
+        tiling, mask = self.tiling, None
+        if tiling.total < tiling.blocks * tiling.side:
+            mask = tiling.real(a)[:, None] & tiling.real(b)[None, :]
+        of_rows = self.side(d_neg, rows, mask, 1, constants)
+        return of_rows, self.side(d_neg, columns, mask, 0, constants)
+
+
+def _forward(terms: _Terms, x: Array, rows: Rows, constants: Any) -> list[Array]:
+    half = half_squares(x)
+
+    def within(total: list[Array], a: Array) -> list[Array]:
+        d_neg = tile_distances(x, half, a, a)
+        return _add(total, a, terms.within(a, d_neg, rows.block(a), constants))
+
+    def between(total: list[Array], a: Array, b: Array) -> list[Array]:
+        d_neg = tile_distances(x, half, a, b)
+        of_a, of_b = terms.between(a, b, d_neg, rows.block(a), rows.block(b), constants)
+        return _add(_add(total, a, of_a), b, of_b)
+
+    start = [jnp.zeros(x.shape[:2], x.dtype) for _ in range(terms.sums)]
+    return terms.tiling.fold(within, between, varying_like(start, x))
+
+
+def _add(total: list[Array], index: Array, rows: list[Array]) -> list[Array]:
+    return [t.at[index].add(r) for t, r in zip(total, rows, strict=True)]
+
+
+class _Gradients(NamedTuple):
+    """What the backward pass adds up.
+
+    A tile's gradient G by its distances reaches the embeddings x of its rows and y of its columns
+    as `x · ΣG − G y` and `y · ΣGᵀ − Gᵀ x`.
+    """
+
+    by_rows: Array  # −G y, `[blocks, side, dim]`
+    by_columns: Array  # −(Gᵀ x)ᵀ, `[blocks, dim, side]`
+    weight: Array  # ΣG along rows and columns, `[blocks, side]`
+    rows: Rows
+    constants: Any
+
+    def add_products(self, x: Array, x_t: Array, gradient: Array, a: Array, b: Array) -> Any:
+        """Adds both products of tile (a, b)."""
+        return self._replace(
+            by_rows=self.by_rows.at[a].add(-precise_matmul(gradient, x[b])),
+            by_columns=self.by_columns.at[b].add(-precise_matmul(x_t[a], gradient)),
+        )
+
+    def add_constants(self, more: Any, exists: Array) -> Any:
+        """Adds what flows back from a block, which is nothing where that does not exist."""
+
+        def add(total: Array, m: Array) -> Array:
+            return total + jnp.where(exists, m, 0.0)
+
+        return self._replace(constants=jax.tree.map(add, self.constants, more))
+
+    def of_embeddings(self, x: Array) -> Array:
+        return self.by_rows + self.by_columns.swapaxes(1, 2) + self.weight[:, :, None] * x
+
+
+def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
+    x, rows, constants = saved
+    half = half_squares(x)
+    # Both ways round: on a CPU a product with the transpose of a tile takes twice the time.
+    x_t = x.swapaxes(1, 2)
+
+    def of(block: Array) -> list[Array]:
+        return [g[block] for g in gradients]
+
+    def within(total: _Gradients, a: Array) -> _Gradients:
+        d_neg = tile_distances(x, half, a, a)
+        _, pull = jax.vjp(functools.partial(terms.within, a), d_neg, rows.block(a), constants)
+        by_distances, of_rows, more = pull(of(a))
+        by_distances = _unclamped(by_distances, d_neg)
+        total = total.add_products(x, x_t, by_distances, a, a)
+        total = total.add_constants(more, a < terms.tiling.blocks)
+        weight = jnp.sum(by_distances, axis=1) + jnp.sum(by_distances, axis=0)
+        return total._replace(
+            weight=total.weight.at[a].add(weight), rows=total.rows.add(a, of_rows)
+        )
+
+    def between(total: _Gradients, a: Array, b: Array) -> _Gradients:
+        d_neg = tile_distances(x, half, a, b)
+        arguments = (d_neg, rows.block(a), rows.block(b), constants)
+        _, pull = jax.vjp(functools.partial(terms.between, a, b), *arguments)
+        by_distances, of_a, of_b, more = pull((of(a), of(b)))
+        by_distances = _unclamped(by_distances, d_neg)
+        total = total.add_products(x, x_t, by_distances, a, b)
+        total = total.add_constants(more, a < terms.tiling.blocks)
+        weight = total.weight.at[a].add(jnp.sum(by_distances, axis=1))
+        return total._replace(
+            weight=weight.at[b].add(jnp.sum(by_distances, axis=0)),
+            rows=total.rows.add(a, of_a).add(b, of_b),
+        )
+
+    # Constants may be the same on all devices, and their gradients then sums over devices.
+    none = [varying_like(jnp.zeros_like(c), c) for c in constants]
+    zeros = jax.tree.map(jnp.zeros_like, (x, x_t, half, rows))
+    by_rows, by_columns, weight, of_rows = varying_like(zeros, x)
+    start = _Gradients(by_rows, by_columns, weight, of_rows, none)
+    total = terms.tiling.fold(within, between, start)
+    return total.of_embeddings(x), total.rows, total.constants
+
+
+def _unclamped(gradient: Array, d_neg: Array) -> Array:
+    """The gradient by distances before they were clamped at 0."""
+    return jnp.where(~(d_neg <= 0), gradient, 0.0)
+
+
+_summed = jax.custom_vjp(_forward, nondiff_argnums=(0,))
+_summed.defvjp(lambda terms, *v: (_forward(terms, *v), v), _backward)

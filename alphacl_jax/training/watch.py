@@ -1,0 +1,123 @@
+"""The watch of each process of a run over the others, which ends it where one of them is lost.
+
+A process can be lost while the others wait for it inside the step, which the host cannot
+interrupt; so a thread of each process watches the others, and ends its own process with a message.
+Where JAX's C++ code is quicker to end it, a child process has the last words.
+"""
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+from jax._src import distributed  # the key-value store of the processes has no public name
+
+_PERIOD = 1.0  # seconds between two looks at the other processes
+RESUME = "The same command on all hosts resumes the run from its last checkpoint"
+# Keeps the newest line that it is given, and prints it once nobody can give it another.
+_SPEAKER = """trap '' HUP INT TERM
+while read -r line; do words=$line; done
+[ -z "$words" ] || echo "$words" >&2"""
+
+
+class LastWords:
+    """A child process that prints the line it was told last when this one ends without a word."""
+
+    def __init__(self) -> None:
+        self._child = subprocess.Popen(["sh", "-c", _SPEAKER], stdin=subprocess.PIPE, text=True)
+
+    def say(self, words: str) -> None:
+        """Replaces the words; none releases the child."""
+        assert self._child.stdin is not None
+        try:
+            self._child.stdin.write(f"{words}\n")
+            self._child.stdin.flush()
+            if not words:
+                self._child.communicate()
+        except (BrokenPipeError, ValueError):
+            pass  # somebody ended the child: there is nothing to take back
+
+
+class Watch(threading.Thread):
+    """The time that the processes are together; the thread watches the other ones.
+
+    Each process counts up under a key of its own in the store that process 0 keeps.
+    """
+
+    def __init__(self, speaker: LastWords, heartbeat_timeout: int):
+        super().__init__(daemon=True)
+        self.speaker, self._timeout = speaker, heartbeat_timeout
+        self._me, self._store = jax.process_index(), distributed.global_state.client
+        self._others = set(range(jax.process_count())) - {self._me}
+        self._stopped = threading.Event()
+
+    def run(self) -> None:
+        start = time.monotonic()
+        heard = dict.fromkeys(self._others, ("", start))
+        count = 0
+        while not self._stopped.wait(_PERIOD):
+            count += 1
+            try:
+                self._set(f"alive/{self._me}", str(count))
+                alive, failed = self._get("alive/"), self._get("failed/")
+            except Exception:  # what is raised depends on how the connection ended
+                if not self._stopped.is_set():
+                    self._end("process 0, which coordinates the others, was lost")
+                return
+            now = time.monotonic()
+            for process in self._others:
+                if process in failed:
+                    self._end(f"process {process} stopped: {failed[process]}")
+                if alive.get(process, "") != heard[process][0]:
+                    heard[process] = alive[process], now
+                elif now - heard[process][1] > self._timeout:
+                    self._end(f"process {process} was lost: no sign of life for {self._timeout} s")
+
+    def _set(self, key: str, value: str) -> None:
+        assert self._store is not None
+        self._store.key_value_set(key, value, allow_overwrite=True)
+
+    def _get(self, folder: str) -> dict[int, str]:
+        """What each process has set there."""
+        assert self._store is not None
+        entries = self._store.key_value_dir_get(folder)
+        return {int(key.rsplit("/", 1)[1]): value for key, value in entries}
+
+    def _end(self, reason: str) -> None:
+        # Not an exception: the main thread may be waiting where it hears of none.
+        print(f"\nerror: {reason}. {RESUME}", file=sys.stderr, flush=True)
+        self._let_others_hear()
+        self.speaker.say("")
+        _exit(1)
+
+    def _let_others_hear(self) -> None:
+        # JAX ends the others at once when process 0 goes, which keeps what they know.
+        if self._me == 0:
+            time.sleep(2 * _PERIOD)
+
+    def stop(self) -> None:
+        """Ends the watch."""
+        self._stopped.set()
+        self.join()
+
+    def give_up(self, error: BaseException) -> None:
+        """Tells the other processes why this one stops."""
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            # Most likely a process was lost within a step: the watch will tell which.
+            time.sleep(self._timeout + 2 * _PERIOD)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        self._set(f"failed/{self._me}", reason[:500])
+        self._let_others_hear()
+        self.stop()
+        self.speaker.say("")
+        # Leaving in good order would wait for the others, which are leaving in none.
+        atexit.register(_exit, 1)
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

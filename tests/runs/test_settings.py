@@ -1,0 +1,116 @@
+"""Settings check themselves, name what is wrong, and survive their text."""
+
+import dataclasses
+
+import pytest
+
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.runs.fields import kind_of, parse
+from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
+from alphacl_jax.runs.methods import MAKERS
+from alphacl_jax.runs.settings import (
+    LARGEST_SEED,
+    METHODS,
+    ContrastiveSettings,
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataSettings(image_size=0), "image_size=0 is out of range; .* number >= 1"),
+        (lambda: DataSettings(image_size=8.5), "image_size=8.5 must be a whole number"),
+        (lambda: DataSettings(dataset=None), "dataset=None must be given"),
+        (lambda: ModelSettings(widths=[4]), r"widths=\[4\] must be whole numbers >= 1, such as"),
+        (lambda: ModelSettings(widths=(4, True)), "widths=4,True must be whole numbers"),
+        (lambda: ModelSettings(encoder="resnet19"), "encoder=resnet19 is unknown. Did you mean"),
+        (lambda: ContrastiveSettings(loss="ntxent"), "loss=ntxent .* Did you mean info_nce?"),
+        (lambda: ContrastiveSettings(loss="simclr"), "loss=simclr .* Did you mean info_nce?"),
+        (lambda: ContrastiveSettings(loss="byol"), "loss=byol is not here: it has no negatives"),
+        (lambda: ContrastiveSettings(temperature=float("nan")), "temperature=nan is out of range"),
+        (lambda: ContrastiveSettings(stop_gradient=1), "stop_gradient=1 must be True or False"),
+        (lambda: ContrastiveSettings(block_size=0), "block_size=0 must be a whole number >= 1"),
+        (lambda: OptimizerSettings(learning_rate="1"), "learning_rate=1 must be a number"),
+        (lambda: OptimizerSettings(batch_size=True), "batch_size=True must be a whole number"),
+        (lambda: EvaluationSettings(evaluate="some"), "evaluate=some is unknown"),
+        (lambda: RunSettings(seed=LARGEST_SEED + 1), "seed=.* is out of range; .* <= 2.147"),
+        (
+            lambda: RunSettings(seed=LARGEST_SEED, num_seeds=2),
+            "num_seeds=2 goes beyond the largest seed",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(make, message):
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        make()
+
+
+def test_each_setting_has_a_text_and_its_default_fits():
+    for method in METHODS:
+        for name, (owner, field) in fields_of(method).items():
+            assert len(field.metadata["text"]) > 3, name
+            kind_of(owner, name)
+            owner()
+
+
+def test_a_mapping_and_a_text_give_the_settings_back():
+    settings = RunSettings(
+        seed=3,
+        data=DataSettings(data_dir="/some where/a=b, c", image_size=7),
+        method=ContrastiveSettings(loss="triplet", margin=-0.25, stop_gradient=True),
+        optimizer=OptimizerSettings(clip_norm=3.0, learning_rate=1e-7),
+        model=ModelSettings(widths=(3, 5)),
+        evaluation=EvaluationSettings(supervised=True, save_minutes=0.5),
+    )
+    assert from_mapping(as_mapping(settings)) == settings
+    assert from_text(to_text(settings)) == settings
+    assert "--supervised\n" in to_text(settings)
+    assert "--data_dir=/some where/a=b, c\n" in to_text(settings)
+
+
+def test_a_mapping_with_a_setting_that_there_is_not():
+    with pytest.raises(ArgumentError, match="depth=3 is no setting of the method contrastive"):
+        from_mapping({"depth": 3})
+    with pytest.raises(ArgumentError, match="method=none is none of contrastive"):
+        from_mapping({"method": "none"})
+
+
+def test_every_method_has_a_maker():
+    assert set(MAKERS) == set(METHODS)
+
+
+def test_no_two_settings_share_a_name():
+    for method in METHODS:
+        names = [
+            field.name
+            for group in dataclasses.fields(RunSettings)
+            for field in (
+                [group]
+                if group.metadata
+                else dataclasses.fields(METHODS[method] if group.name == "method" else group.type)
+                if not isinstance(group.type, str)
+                else []
+            )
+        ]
+        assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("widths", "3,5", (3, 5)),
+        ("clip_norm", "", None),
+        ("clip_norm", "2", 2.0),
+        ("block_size", "64", "64"),
+        ("supervised", "true", True),
+        ("supervised", "False", False),
+    ],
+)
+def test_texts_become_values(name, text, value):
+    owner, field = fields_of("contrastive")[name]
+    assert parse(owner, field, text) == value
