@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """A run, from the settings that made it to the encoder that it holds.
 
 from alphacl_jax.runs import RunSettings, load_encoder, pretrain
@@ -42,3 +43,6 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+=======
+"""A run folder, from the settings that made it to the encoder that it holds."""
+>>>>>>> 672daac

@@ -25,9 +25,13 @@ def groups_of(method: str) -> dict[str, type]:
 
 def fields_of(method: str) -> Fields:
     """Every setting of a run with this method: name → (its class, its field)."""
+<<<<<<< HEAD
     found: Fields = {
         f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata
     }
+=======
+    found: Fields = {f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata}
+>>>>>>> 672daac
     for owner in groups_of(method).values():
         found |= {field.name: (owner, field) for field in dataclasses.fields(owner)}
     return found
@@ -89,13 +93,25 @@ def from_text(text: str) -> RunSettings:
       ArgumentError: for a value that a setting cannot take.
       ValueError: for a line that is none of `to_text`.
     """
+<<<<<<< HEAD
     given = dict(map(_entry, filter(_is_entry, text.splitlines())))
     method = given.pop("method", None) or next(iter(METHODS))
+=======
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    given: dict[str, str | bool] = {}
+    for line in lines:
+        name, equals, value = line.removeprefix("--").partition("=")
+        if not line.startswith("--"):
+            raise ValueError(f"it holds {line!r}")
+        given[name] = value if equals else True
+    method = str(given.pop("method", next(iter(METHODS))))
+>>>>>>> 672daac
     if method not in METHODS:
         raise ArgumentError("method", method, f"is none of {', '.join(METHODS)}")
     known = fields_of(method)
     values: dict[str, Any] = {"method": method}
     for name, value in given.items():
+<<<<<<< HEAD
         if value is None and name.startswith("no") and _is_switch(known, name[2:]):
             values[name[2:]] = False
         elif name not in known:
@@ -121,3 +137,14 @@ def _entry(line: str) -> tuple[str, str | None]:
 
 def _is_switch(known: Fields, name: str) -> bool:
     return name in known and kind_of(known[name][0], name)[0] is bool
+=======
+        if value is True and name.startswith("no") and name[2:] in known:
+            name, value = name[2:], "false"  # noqa: PLW2901
+        if name not in known:
+            raise ValueError(f"unknown setting {name!r}")
+        owner, field = known[name]
+        if value is True and kind_of(owner, name)[0] is not bool:
+            raise ValueError(f"{name!r} has no value")
+        values[name] = parse(owner, field, "true" if value is True else str(value))
+    return from_mapping(values)
+>>>>>>> 672daac
