@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -63,3 +64,33 @@ def write_npz_atomically(path: str | os.PathLike[str], arrays: Mapping[str, "Arr
     # Into an open file: given a name, NumPy may add an ending to it.
     with replaced(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+@contextmanager
+def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to write files into, which takes the place of `path` once the block ends.
+
+    Where the block fails, the old folder stays, and what was written is removed.
+
+    Args:
+      path: the folder to write; the folders above it are made.
+    """
+    target = Path(path).resolve()
+    partial, aside = (
+        target.with_name(f"{target.name}.{os.getpid()}.{end}") for end in ("partial", "old")
+    )
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for file in partial.iterdir():
+            _sync(file)
+        # A folder that is not empty cannot be renamed over: it is set aside for a moment.
+        if target.exists():
+            target.rename(aside)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        if aside.exists():
+            aside.rename(target)
+        raise
+    shutil.rmtree(aside, ignore_errors=True)
