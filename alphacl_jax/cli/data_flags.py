@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 DATA = ("dataset", "data_dir", "memory_limit_mb")
 
 
-def define_data_flags(values: flags.FlagValues) -> None:
-    """Defines --workdir and those that name other data than the run's own."""
+def define_encoder_flag(values: flags.FlagValues) -> None:
+    """Defines --workdir."""
     flags.DEFINE_string(
         "workdir", None, "The run folder, or an export of one (needed).", flag_values=values
     )
+
+
+def define_data_flags(values: flags.FlagValues) -> None:
+    """Defines --workdir and those that name other data than the run's own."""
+    define_encoder_flag(values)
     flags.DEFINE_string(
         "dataset",
         None,

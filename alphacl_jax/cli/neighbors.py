@@ -1,0 +1,136 @@
+"""The images of a folder that look most alike, to a trained encoder, as given ones.
+
+    alphacl neighbors --workdir=RUN --data_dir=PHOTOS --query=one.jpg,two.jpg --k=10
+
+prints a table and draws a picture, each query beside its nearest images by the cosine of features.
+A query that lies in the folder is not among its own neighbours.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from alphacl_jax.cli.data_flags import define_encoder_flag, workdir_of
+from alphacl_jax.cli.help import Groups
+from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.errors import ArgumentError, RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from alphacl_jax.runs.encoder import Encoder
+
+_CHUNK = 500
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of this command."""
+    define_encoder_flag(values)
+    flags.DEFINE_string(
+        "data_dir", None, "The folder to search. Default: the run's own.", flag_values=values
+    )
+    flags.DEFINE_list("query", [], "Image files (needed), separated by commas.", values)
+    flags.DEFINE_integer("k", 10, "How many neighbours of each.", 1, flag_values=values)
+    flags.DEFINE_string(
+        "output", None, "The picture. Default: WORKDIR/neighbors.png.", flag_values=values
+    )
+
+
+def groups() -> Groups:
+    """The flags by heading, for --help."""
+    return {"flags": ("workdir", "query", "k", "data_dir", "output")}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    del argv
+    values = flags.FLAGS
+    with plain_errors(values):
+        workdir = workdir_of(values)
+        queries = [Path(text).expanduser() for text in values["query"].value or ()]
+        if not queries:
+            raise RunError("--query is needed: give image files, such as --query=one.jpg,two.jpg")
+        from alphacl_jax.runs.encoder import load_encoder
+
+        encoder = load_encoder(workdir)
+        data_dir = values["data_dir"].value or encoder.settings.data.data_dir
+        if data_dir is None:
+            raise RunError("--data_dir is needed: the run's own data is no folder of images")
+        output = Path(values["output"].value or workdir / "neighbors.png").expanduser()
+        print(find_neighbors(encoder, Path(data_dir), queries, values.k, output))
+
+
+def find_neighbors(
+    encoder: "Encoder", data_dir: Path, queries: Sequence[Path], k: int, output: Path
+) -> str:
+    """Draws the neighbours of each query, and returns their table.
+
+    Raises:
+      ArgumentError: for a query that cannot be read, or more neighbours than there are images.
+    """
+    import numpy as np
+
+    from alphacl_jax.runs.neighbors import format_neighbors, nearest, plot_neighbors
+
+    asked = _read_queries(queries, encoder.preprocessing.image_shape)
+    images = _Images(encoder, data_dir)
+    # Each query may be among the images itself: one more is looked for, and it is left out.
+    if k >= len(images.names):
+        raise ArgumentError("k", k, f"must be less than the {len(images.names)} images found")
+    indices, cosines = nearest(encoder(asked), images.features, k + 1)
+    kept = np.array(
+        [
+            [rank for rank, index in enumerate(row) if not images.is_file(index, query)][:k]
+            for row, query in zip(indices, queries, strict=True)
+        ]
+    )
+    indices, cosines = (np.take_along_axis(a, kept, axis=1) for a in (indices, cosines))
+    shown = [str(path) for path in queries]
+    under = images.names if images.classes is None else images.classes
+    plot_neighbors(output, asked, images, shown, under, indices, cosines)
+    table = format_neighbors(shown, images.names, images.classes, indices, cosines)
+    return f"{table}\npicture: {output}"
+
+
+def _read_queries(queries: Sequence[Path], shape: tuple[int, int, int]) -> "np.ndarray":
+    import numpy as np
+
+    from alphacl_jax.data.images import UnreadableImage, decode
+
+    try:
+        return np.stack([decode(str(path), shape, str(path)) for path in queries])
+    except UnreadableImage as error:
+        listed = ",".join(map(str, queries))
+        raise ArgumentError("query", listed, f"holds what cannot be read: {error}") from error
+
+
+class _Images:
+    """The readable images of a folder: their features, names and classes, and by number pixels."""
+
+    def __init__(self, encoder: "Encoder", data_dir: Path):
+        import numpy as np
+
+        from alphacl_jax.data.folder import open_any
+        from alphacl_jax.data.sources import Split, in_order_named
+
+        self._folder = data_dir
+        self._source, class_names = open_any(data_dir, encoder.preprocessing.image_shape)
+        features, self.names, classes = [], list[str](), list[str]()
+        # Streamed: of all these images, only those that are near are looked at again.
+        for images, labels, names in in_order_named(Split(self._source, False), _CHUNK, 0):
+            features.append(encoder(images))
+            self.names += names or []
+            classes += [class_names[label] if label >= 0 else "" for label in labels]
+        self.features = np.concatenate(features)
+        self.classes = classes if class_names else None
+        self._position = {name: i for i, name in enumerate(self._source.names)}
+
+    def __getitem__(self, index: int, /) -> "np.ndarray":
+        image: np.ndarray = self._source[self._position[self.names[index]]]["image"]
+        return image
+
+    def is_file(self, index: int, path: Path) -> bool:
+        """Whether an image is this very file."""
+        return (self._folder / self.names[index]).resolve() == path.resolve()
