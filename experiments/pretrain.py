@@ -18,8 +18,7 @@ import jax
 from absl import flags
 
 from alphacl_jax.cli.start import plain_errors, run_main
-from alphacl_jax.data.preview import save_preview
-from alphacl_jax.data.sources import in_order
+from alphacl_jax.data.preview import draw_preview
 from alphacl_jax.errors import RunError
 from alphacl_jax.training import hosts
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
@@ -36,13 +35,9 @@ from experiments.run_flags import (
 from experiments.runs import Run, Training, open_run, prepare_training
 from experiments.seeds import pretrain_seeds, seeds_of
 
-_PREVIEW_IMAGES = 8
-
 
 def _preview(run: Run, path: str) -> None:
-    images, _ = next(iter(in_order(run.dataset.pretrain, _PREVIEW_IMAGES, max_bytes=0)))
-    views = jax.jit(run.views)(jax.random.key(run.flag("seed")), images)
-    save_preview(path, images, views, run.dataset.mean, run.dataset.std)
+    draw_preview(path, run.dataset, run.policy, seed=run.flag("seed"))
     print(f"augmented pairs: {path}")
 
 

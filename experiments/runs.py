@@ -12,7 +12,7 @@ from absl import flags
 from jax import Array
 from jax.sharding import Mesh
 
-from alphacl_jax.data import policies, sources
+from alphacl_jax.data import policies, sources, views
 from alphacl_jax.data.batches import Batches, open_batches
 from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.methods.method import Method
@@ -55,7 +55,7 @@ class Run:
 
     def views(self, key: Array, images: Array) -> Array:
         """Two augmented views of uint8 images, `[batch, 2, height, width, channels]`."""
-        return policies.two_views(key, images, self.policy, self.dataset.mean, self.dataset.std)
+        return views.make_views(key, images, self.policy, self.dataset.mean, self.dataset.std)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def open_run(values: flags.FlagValues) -> Run:
     )
 
     def features(params: Any, method_state: Any, images: Array) -> Array:
-        inputs = policies.normalize(images, dataset.mean, dataset.std)
+        inputs = views.normalize(images, dataset.mean, dataset.std)
         return method.features(params, method_state, inputs)
 
     return Run(values, dataset, policy, mesh, method, jax.jit(features))

@@ -17,9 +17,11 @@ from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alphacl_jax.data.images import UnreadableImage
-from alphacl_jax.data.sources import Source, Split, fits_in_memory, to_arrays
+from alphacl_jax.data.reading import Source, Split, fits_in_memory, to_arrays
+from alphacl_jax.errors import ArgumentError
 
 Batch = dict[str, jax.Array]
+Shapes = dict[str, jax.ShapeDtypeStruct]
 State = dict[str, Any]
 
 
@@ -35,6 +37,10 @@ class Batches(Protocol):
 
     steps_per_epoch: int
 
+    @property
+    def shapes(self) -> Shapes:
+        """Shapes and types of a batch, see `raw_shapes`."""
+
     def __iter__(self) -> Iterator[Batch]: ...
 
     def __next__(self) -> Batch: ...
@@ -45,6 +51,19 @@ class Batches(Protocol):
 
     def with_seed(self, seed: int) -> Self:
         """Batches of the same images in another order, from the start; images are held once."""
+
+
+def raw_shapes(image_shape: tuple[int, int, int], batch_size: int) -> Shapes:
+    """Shapes and types of a batch, for `jax.eval_shape`, of images that need not be opened.
+
+    Args:
+      image_shape: (height, width, channels).
+      batch_size: images per batch, over all devices.
+    """
+    return {
+        "images": jax.ShapeDtypeStruct((batch_size, *image_shape), np.uint8),
+        "labels": jax.ShapeDtypeStruct((batch_size,), np.int32),
+    }
 
 
 def open_batches(
@@ -60,7 +79,7 @@ def open_batches(
       memory_limit_bytes: what the images may take, as uint8, on each device.
 
     Raises:
-      ValueError: where `batch_size` is not divided, or there are fewer images than one batch.
+      ArgumentError: where `batch_size` is not divided, or there are fewer images than one batch.
     """
     if fits_in_memory(split, memory_limit_bytes):
         images, labels = to_arrays(split, memory_limit_bytes)
@@ -81,7 +100,7 @@ def resident_batches(
       batch_size, mesh, seed: see `open_batches`.
 
     Raises:
-      ValueError: see `open_batches`.
+      ArgumentError: see `open_batches`.
     """
     return _Resident(images, labels, batch_size, mesh, seed)
 
@@ -96,7 +115,8 @@ def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> 
       batch_size, mesh, seed: see `open_batches`.
 
     Raises:
-      ValueError: see `open_batches`; from `next`, once the readable images are fewer than a batch.
+      ArgumentError: see `open_batches`; from `next` a ValueError, once the readable images are
+        fewer than a batch.
     """
     return _Streamed(source, batch_size, mesh, seed)
 
@@ -105,16 +125,20 @@ def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
     """The sharding of a batch, after checking that there can be one."""
     devices = mesh.shape["data"]
     if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        raise ArgumentError("batch_size", batch_size, "must be at least 1")
     if batch_size % devices:
-        raise ValueError(
-            f"a batch of {batch_size} cannot be split evenly over {devices} devices. "
-            f"Use a multiple of {devices}, such as {-(-batch_size // devices) * devices}"
+        raise ArgumentError(
+            "batch_size",
+            batch_size,
+            f"does not fit: a batch of {batch_size} cannot be split evenly over {devices} devices. "
+            f"Use a multiple of {devices}, such as {-(-batch_size // devices) * devices}",
         )
     if images < batch_size:
-        raise ValueError(
-            f"{images} images are fewer than one batch of {batch_size}. "
-            "Use a smaller batch, or more images"
+        raise ArgumentError(
+            "batch_size",
+            batch_size,
+            f"is too large: {images} images are fewer than one batch of {batch_size}. "
+            "Use a smaller batch, or more images",
         )
     return NamedSharding(mesh, PartitionSpec("data"))
 
@@ -155,6 +179,7 @@ class _Resident:
         self._seed, self._images, self._batch_size, self._step = seed, len(images), batch_size, 0
         self._epoch, self._order = -1, np.empty(0, np.int32)
         self.steps_per_epoch = len(images) // batch_size
+        self.shapes = raw_shapes(images.shape[1:], batch_size)
 
         def gather(data: tuple[jax.Array, jax.Array], indices: jax.Array) -> Batch:
             return {"images": data[0][indices], "labels": data[1][indices]}
@@ -208,6 +233,7 @@ class _Streamed:
             "batch_size": batch_size,
         }
         self.steps_per_epoch = len(source) // batch_size
+        self.shapes = raw_shapes(source.image_shape, batch_size)
         self._damaged: set[int] = set()
         self._lock = threading.Lock()
         self._batch_size = batch_size

@@ -8,7 +8,12 @@ from typing import IO
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from alphacl_jax.data.errors import MixedSizesError
+
 ImageFile = str | IO[bytes]
+
+# Sides of square images that networks are usually trained on.
+_USUAL_SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
 # Pillow recognises these containers but carries no decoder for them.
 _WITHOUT_DECODER = ("BUFR", "GRIB", "HDF5", "MPEG")
@@ -65,14 +70,20 @@ def decode(file: ImageFile, shape: tuple[int, int, int], name: str) -> np.ndarra
 def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Scales `pixels`, uint8 [h, w, c], to cover `shape` (bilinear, aspect kept), crops centrally.
 
-    An array that has the shape already is returned as it is.
+    Grey images become RGB, and RGB ones grey, where `shape` has the other number of channels. An
+    array that has the shape already is returned as it is.
     """
     if pixels.shape == shape:
         return pixels
     height, width, channels = shape
-    image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image = image.convert(_mode(channels))
     image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
+
+
+def _mode(channels: int) -> str:
+    return "L" if channels == 1 else "RGB"
 
 
 def _as_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
@@ -84,7 +95,36 @@ def _as_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
     elif "transparency" in image.info or {"A", "a"} & set(image.getbands()):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("L" if channels == 1 else "RGB")
+    return image.convert(_mode(channels))
+
+
+def all_grey(files: Iterable[ImageFile]) -> bool:
+    """Whether every image that can be read is greyscale, as its header says.
+
+    Colour is what the file format calls so: a picture of grey things in an RGB file counts as
+    colour. The first colour image ends the reading; greyscale ones are all looked at, since a
+    sample of them could lose the colours of those left out. False where none can be read.
+    """
+    known = False
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                grey = Image.getmodebase(image.mode) == "L" or _has_grey_palette(image)
+        except Exception:  # as in decode, which reports it
+            continue
+        if not grey:
+            return False
+        known = True
+    return known
+
+
+def _has_grey_palette(image: Image.Image) -> bool:
+    """Of a PNG or GIF; palettes of other formats may be packed otherwise, and count as colour."""
+    palette = image.palette
+    if image.mode != "P" or palette is None or (palette.mode, palette.rawmode) != ("RGB", None):
+        return False
+    red, green, blue = (bytes(palette.palette[channel::3]) for channel in range(3))
+    return red == green == blue
 
 
 def common_size(files: Iterable[ImageFile], where: str) -> tuple[int, int]:
@@ -93,7 +133,8 @@ def common_size(files: Iterable[ImageFile], where: str) -> tuple[int, int]:
     Files that cannot be read are passed over: they are reported when they are decoded.
 
     Raises:
-      ValueError: where the sizes differ (naming those found) or no file can be read.
+      MixedSizesError: where the sizes differ, naming those found and a size that would do.
+      ValueError: where no file can be read.
     """
     sizes: Counter[tuple[int, int]] = Counter()
     problem = ""
@@ -110,11 +151,22 @@ def common_size(files: Iterable[ImageFile], where: str) -> tuple[int, int]:
     if len(sizes) > 1:
         shown = ", ".join(f"{w}x{h} ({count})" for (h, w), count in sizes.most_common(5))
         more = f" and {len(sizes) - 5} other sizes" if len(sizes) > 5 else ""
-        raise ValueError(
-            f"the images in {where} differ in size: {shown}{more}, width x height (count). "
-            "Give image_size (--image_size=N), to which every image is scaled and cropped"
+        suggested = _suggested_size(sizes)
+        raise MixedSizesError(
+            "image_size",
+            None,
+            f"must be a number, such as {suggested}, since the images in {where} differ in size: "
+            f"{shown}{more}, width x height (count). Each is then scaled until it covers a square "
+            "of that side, and cropped",
+            suggested,
         )
     return next(iter(sizes))
+
+
+def _suggested_size(sizes: Counter[tuple[int, int]]) -> int:
+    """The largest usual size that at least half of the images have on their shorter side."""
+    median = int(np.median([min(size) for size in sizes.elements()]))
+    return max((size for size in _USUAL_SIZES if size <= median), default=median)
 
 
 def _header_size(file: ImageFile) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Which augmentations a data set gets, and the two augmented views of a batch.
+"""Which augmentations a data set gets; `views` applies them.
 
 A `Policy` is a frozen, hashable record of probabilities and ranges: static under jit, so that an
 operation whose probability or strength is 0 costs nothing.
@@ -6,13 +6,10 @@ operation whose probability or strength is 0 costs nothing.
 
 import dataclasses
 import types
+from collections.abc import Mapping
+from typing import Any
 
-import chex
-import jax
-import jax.numpy as jnp
-
-from alphacl_jax.data import augment as pixels
-from alphacl_jax.data import geometry
+from alphacl_jax.errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,12 +27,13 @@ class Policy:
       grayscale_prob: drop the colours (no effect on one channel).
       blur_prob, blur_sigma: Gaussian blur, σ in pixels, kernel a tenth of the side.
       solarize_prob, solarize_threshold: invert the values at or above the threshold.
-      sobel_prob: replace the image by its edges. Evaluation (`normalize`) sees unfiltered images.
+      sobel_prob: replace the image by its edges. Evaluation sees unfiltered images.
       noise_prob, noise_std: Gaussian noise on values in [0, 1].
       cutout_prob, cutout_size: fill a box of this share of the side with the data set's mean.
+      name: what people call it; policies that differ in nothing else are equal.
 
     Raises:
-      ValueError: a probability outside [0, 1], a range out of order or a strength out of bounds.
+      ArgumentError: a probability outside [0, 1], a range out of order or a strength out of bounds.
     """
 
     crop_prob: float = 0.0
@@ -63,27 +61,37 @@ class Policy:
     noise_std: float = 0.0
     cutout_prob: float = 0.0
     cutout_size: float = 0.5
+    name: str = dataclasses.field(default="custom", compare=False)
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            name, value = field.name, getattr(self, field.name)
-            if isinstance(value, tuple):
+        for name, default in _defaults().items():
+            value = getattr(self, name)
+            if isinstance(default, tuple):
                 if not (len(value) == 2 and 0 < value[0] <= value[1]):
-                    raise ValueError(f"{name}={value}: give a range 0 < low <= high")
+                    raise ArgumentError(name, value, "must be a range 0 < low <= high")
             elif name.endswith("_prob"):
                 if not 0 <= value <= 1:
-                    raise ValueError(f"{name}={value}: a probability lies in [0, 1]")
+                    raise ArgumentError(name, value, "must be a probability in [0, 1]")
             elif not 0 <= value < float("inf"):
-                raise ValueError(f"{name}={value}: must be finite and not negative")
+                raise ArgumentError(name, value, "must be finite and not negative")
         for name, limit in (("hue", 0.5), ("cutout_size", 1.0), ("affine_shear", 89.0)):
             if getattr(self, name) > limit:
-                raise ValueError(f"{name}={getattr(self, name)}: at most {limit}")
+                raise ArgumentError(name, getattr(self, name), f"must be at most {limit}")
         if self.crop_scale[1] > 1:
-            raise ValueError(f"crop_scale={self.crop_scale}: a share of the area is at most 1")
+            raise ArgumentError(
+                "crop_scale", self.crop_scale, "must be at most 1, a share of the area"
+            )
 
 
-SIMCLR = Policy(crop_prob=1.0, flip_prob=0.5, jitter_prob=0.8, grayscale_prob=0.2)
-SIMCLR_GRAY = Policy(crop_prob=1.0, crop_scale=(0.2, 1.0), flip_prob=0.5, jitter_prob=0.8)
+def _defaults() -> dict[str, Any]:
+    """The settings of an augmentation, all fields but the name, with the values they start at."""
+    return {field.name: field.default for field in dataclasses.fields(Policy) if field.compare}
+
+
+SIMCLR = Policy(crop_prob=1.0, flip_prob=0.5, jitter_prob=0.8, grayscale_prob=0.2, name="simclr")
+SIMCLR_GRAY = Policy(
+    crop_prob=1.0, crop_scale=(0.2, 1.0), flip_prob=0.5, jitter_prob=0.8, name="simclr_gray"
+)
 # A mirrored digit is another sign, and a small crop of one may be the same as that of another.
 # Noise and cutout are what lets two labels per class suffice: without them 87 %, with them 93 %.
 DIGITS = Policy(
@@ -95,12 +103,14 @@ DIGITS = Policy(
     noise_std=0.1,
     cutout_prob=0.5,
     cutout_size=0.35,
+    name="digits",
 )
-NONE = Policy()
+NONE = Policy(name="none")
 
 POLICIES = types.MappingProxyType(
-    {"simclr": SIMCLR, "simclr_gray": SIMCLR_GRAY, "digits": DIGITS, "none": NONE}
+    {policy.name: policy for policy in (SIMCLR, SIMCLR_GRAY, DIGITS, NONE)}
 )
+_CHANGED = " (changed)"
 BLUR_ABOVE = 64  # pixels: SimCLR blurs ImageNet's images and not CIFAR's
 
 
@@ -112,10 +122,12 @@ def named_policy(name: str, image_shape: tuple[int, int, int]) -> Policy:
     and contrast. "digits": small affine moves, noise, cutout. "none": nothing.
 
     Raises:
-      ValueError: for any other name.
+      ArgumentError: for any other name.
     """
     if name not in POLICIES:
-        raise ValueError(f"unknown augmentation policy {name!r}: choose from {', '.join(POLICIES)}")
+        raise ArgumentError(
+            "augmentation", name, f"is no augmentation policy: choose from {', '.join(POLICIES)}"
+        )
     policy = POLICIES[name]
     if name.startswith("simclr") and min(image_shape[:2]) > BLUR_ABOVE:
         policy = dataclasses.replace(policy, blur_prob=0.5)
@@ -129,16 +141,55 @@ def default_policy(dataset_name: str, image_shape: tuple[int, int, int]) -> Poli
     return named_policy("simclr_gray" if image_shape[2] == 1 else "simclr", image_shape)
 
 
-def override(policy: Policy, settings: str) -> Policy:
-    """`policy` with the fields in `settings` changed, such as "cutout_prob=0.5,crop_scale=0.2:1".
+def policy_for(
+    dataset_name: str,
+    image_shape: tuple[int, int, int],
+    augmentation: str | None = None,
+    augmentation_overrides: str = "",
+) -> Policy:
+    """The policy that a run trains with.
+
+    Args:
+      dataset_name: as `sources.load` takes it.
+      image_shape: (height, width, channels).
+      augmentation: a name that `named_policy` knows, or None for the `default_policy`.
+      augmentation_overrides: fields to change, see `override`.
+
+    Raises:
+      ArgumentError: see `named_policy` and `override`.
+    """
+    if augmentation is None:
+        policy = default_policy(dataset_name, image_shape)
+    else:
+        policy = named_policy(augmentation, image_shape)
+    return override(policy, augmentation_overrides)
+
+
+def override(policy: Policy, augmentation_overrides: str) -> Policy:
+    """`policy` with the fields named changed, such as by "cutout_prob=0.5,crop_scale=0.2:1".
 
     Settings are separated by commas, the two ends of a range by a colon; "" changes nothing.
 
     Raises:
-      ValueError: a setting without "=", an unknown or repeated field, a value that is no number.
+      ArgumentError: a setting without "=", an unknown or repeated field, a value that is no number
+        or that `Policy` does not take.
     """
+    try:
+        changes = _parse(augmentation_overrides)
+        changed = dataclasses.replace(policy, **changes)
+    except ValueError as error:
+        raise ArgumentError(
+            "augmentation_overrides", augmentation_overrides, f"cannot be used: {error}"
+        ) from error
+    if changed == policy:
+        return policy
+    return dataclasses.replace(changed, name=policy.name.removesuffix(_CHANGED) + _CHANGED)
+
+
+def _parse(settings: str) -> dict[str, Any]:
+    """The fields that "field=number,field=low:high" names, and their values."""
     changes: dict[str, float | tuple[float, ...]] = {}
-    known = {field.name: field.default for field in dataclasses.fields(Policy)}
+    known = _defaults()
     for setting in filter(None, (part.strip() for part in settings.split(","))):
         name, equals, text = (part.strip() for part in setting.partition("="))
         if not equals:
@@ -156,109 +207,65 @@ def override(policy: Policy, settings: str) -> Policy:
             form = "a range such as 0.2:1.0" if wanted == 2 else "one number"
             raise ValueError(f"augmentation setting {name}={text}: {form} is needed")
         changes[name] = numbers if wanted == 2 else numbers[0]
-    return dataclasses.replace(policy, **changes)  # type: ignore[arg-type]
+    return changes
 
 
-def normalize(images: jax.Array, mean: chex.Array, std: chex.Array) -> jax.Array:
-    """(images/255 − mean)/std: uint8 `[..., height, width, channels]` to float32, for evaluation.
+# The settings of each operation, which mean something where its probability is above 0.
+_SETTINGS = types.MappingProxyType(
+    {
+        "crop_prob": ("crop_scale", "crop_ratio"),
+        "flip_prob": (),
+        "quarter_turn_prob": (),
+        "affine_prob": ("affine_degrees", "affine_translate", "affine_scale", "affine_shear"),
+        "jitter_prob": ("brightness", "contrast", "saturation", "hue"),
+        "grayscale_prob": (),
+        "blur_prob": ("blur_sigma",),
+        "solarize_prob": ("solarize_threshold",),
+        "sobel_prob": (),
+        "noise_prob": ("noise_std",),
+        "cutout_prob": ("cutout_size",),
+    }
+)
+_OF_COLOUR = ("saturation", "hue", "grayscale_prob")
 
-    Args:
-      images: uint8.
-      mean, std: `[channels]`, on the scale where values lie in [0, 1].
+
+def describe(policy: Policy, channels: int = 3) -> str:
+    """One line for people: the policy's name, and the fields that do something.
+
+    "simclr_gray: crop_prob=1 crop_scale=0.2:1 crop_ratio=0.75:1.33 flip_prob=0.5 ...". On images
+    of 1 channel the fields that change colours are left out.
+    """
+    shown = []
+    for probability, settings in _SETTINGS.items():
+        off = getattr(policy, probability) == 0
+        if off or (probability == "noise_prob" and policy.noise_std == 0):
+            continue
+        shown += [probability, *settings]
+    if channels == 1:
+        shown = [name for name in shown if name not in _OF_COLOUR]
+    fields = [f"{name}={_number(getattr(policy, name))}" for name in shown]
+    return f"{policy.name}: {' '.join(fields) or 'no augmentation'}"
+
+
+def _number(value: float | tuple[float, float]) -> str:
+    return ":".join(f"{number:.3g}" for number in (value if isinstance(value, tuple) else (value,)))
+
+
+def as_dict(policy: Policy) -> dict[str, Any]:
+    """All fields and the name, as JSON can hold them; `from_dict` gives the same policy."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(policy).items()
+    }
+
+
+def from_dict(stored: Mapping[str, Any]) -> Policy:
+    """The policy of which `stored` is the `as_dict`, before or after a journey through JSON.
 
     Raises:
-      ValueError: if `images` is not uint8.
+      ArgumentError: for values that a `Policy` does not take; TypeError for unknown fields.
     """
-    return _standardize(_unit_range(images), mean, std)
-
-
-def _unit_range(images: jax.Array) -> jax.Array:
-    if images.dtype != jnp.uint8:
-        raise ValueError(f"images must be uint8 in 0..255, these are {images.dtype}")
-    return images.astype(jnp.float32) * (1 / 255)
-
-
-def _standardize(images: jax.Array, mean: chex.Array, std: chex.Array) -> jax.Array:
-    shape = (1,) * (images.ndim - 1) + (images.shape[-1],)
-    mean = jnp.broadcast_to(jnp.asarray(mean, jnp.float32), shape[-1:]).reshape(shape)
-    std = jnp.broadcast_to(jnp.asarray(std, jnp.float32), shape[-1:]).reshape(shape)
-    return (images - mean) * (1 / std)
-
-
-def augment(
-    key: jax.Array, images: jax.Array, policy: Policy, mean: chex.Array, std: chex.Array
-) -> jax.Array:
-    """One augmented, normalised view of each image: uint8 to float32, `[batch, h, w, c]`.
-
-    Pure; call it under jit with `policy` static. The draws depend on `key` and the position in the
-    batch alone, so the result does not depend on how the batch is sharded.
-
-    Raises:
-      ValueError: if `images` is not uint8, or the policy asks for what the shape does not allow.
-    """
-    chex.assert_rank(images, 4)
-    keys = jax.random.split(key, 9)
-    out = _unit_range(images)
-    if policy.crop_prob > 0:
-        out = geometry.random_resized_crop(
-            keys[0],
-            out,
-            scale=policy.crop_scale,
-            ratio=policy.crop_ratio,
-            prob=policy.crop_prob,
-            flip_prob=policy.flip_prob,
-        )
-    elif policy.flip_prob > 0:
-        out = geometry.random_flip(keys[0], out, policy.flip_prob)
-    if policy.quarter_turn_prob > 0:
-        out = geometry.random_quarter_turns(keys[1], out, policy.quarter_turn_prob)
-    if policy.affine_prob > 0:
-        out = geometry.random_affine(
-            keys[2],
-            out,
-            prob=policy.affine_prob,
-            degrees=policy.affine_degrees,
-            translate=policy.affine_translate,
-            scale=policy.affine_scale,
-            shear=policy.affine_shear,
-        )
-    if policy.jitter_prob > 0:
-        out = pixels.random_color_jitter(
-            keys[3],
-            out,
-            prob=policy.jitter_prob,
-            brightness=policy.brightness,
-            contrast=policy.contrast,
-            saturation=policy.saturation,
-            hue=policy.hue,
-        )
-    if policy.grayscale_prob > 0 and images.shape[-1] > 1:
-        out = pixels.random_grayscale(keys[4], out, policy.grayscale_prob)
-    if policy.blur_prob > 0:
-        out = pixels.random_gaussian_blur(keys[5], out, policy.blur_prob, policy.blur_sigma)
-    if policy.solarize_prob > 0:
-        out = pixels.random_solarize(keys[6], out, policy.solarize_prob, policy.solarize_threshold)
-    if policy.sobel_prob > 0:
-        out = pixels.random_sobel(keys[7], out, policy.sobel_prob)
-    noise_key, cutout_key = jax.random.split(keys[8])
-    if policy.noise_prob > 0 and policy.noise_std > 0:
-        out = pixels.random_gaussian_noise(noise_key, out, policy.noise_prob, policy.noise_std)
-    if policy.cutout_prob > 0:
-        fill = jnp.broadcast_to(jnp.asarray(mean, jnp.float32), images.shape[-1:])
-        out = pixels.random_cutout(cutout_key, out, fill, policy.cutout_prob, policy.cutout_size)
-    return _standardize(out, mean, std)
-
-
-def two_views(
-    key: jax.Array, images: jax.Array, policy: Policy, mean: chex.Array, std: chex.Array
-) -> jax.Array:
-    """Two independently augmented views of each image: uint8 `[batch, h, w, c]` to float32
-    `[batch, 2, h, w, c]`.
-
-    The views lie beside each other on axis 1, so that `reshape(2 * batch, ...)` moves nothing
-    between devices when the batch is sharded.
-    """
-    batch = images.shape[0]
-    repeated = jnp.repeat(images[:, None], 2, axis=1).reshape(2 * batch, *images.shape[1:])
-    views = augment(key, repeated, policy, mean, std)
-    return views.reshape(batch, 2, *views.shape[1:])
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return Policy(**values)

@@ -12,6 +12,8 @@ import numpy as np
 from absl import logging
 
 from alphacl_jax.data import images
+from alphacl_jax.data.errors import MissingDataError
+from alphacl_jax.errors import ArgumentError
 
 # How many records are looked at to learn whether all images of a set have one size.
 _SIZE_SAMPLE = 200
@@ -31,6 +33,10 @@ class TfdsSource:
     name: str
     image_shape: tuple[int, int, int]
 
+    @property
+    def names(self) -> None:
+        return None
+
     def __len__(self) -> int:
         return len(self.records)
 
@@ -44,7 +50,10 @@ class TfdsSource:
 
 
 def open_tfds(
-    name: str, data_dir: str | os.PathLike[str] | None, image_size: int | None
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
 ) -> tuple[TfdsSource, TfdsSource, TfdsSource | None, tuple[str, ...]]:
     """Opens the TFDS set `name`, preparing it first where it is not on disk.
 
@@ -54,7 +63,8 @@ def open_tfds(
     Args:
       name: a TFDS name, "NAME", "NAME/CONFIG" or "NAME:VERSION".
       data_dir: where TFDS keeps its data sets; None for TFDS's own default.
-      image_size: height and width of the images returned, or None to keep the size they have.
+      size: (height, width) of the images returned, or None to keep the size they have.
+      channels: 1 or 3, or None for those that the set has.
 
     Returns:
       (all images to pretrain on: `train`, the same object, or with `unlabelled` where there is such
@@ -62,31 +72,33 @@ def open_tfds(
       labels, or None; class names).
 
     Raises:
-      ValueError: for an unknown name, a set without image and label, one class only, a file format
-        without random access, or sizes that differ with no `image_size`.
-      FileNotFoundError: for a set that needs preparing while TensorFlow is missing.
+      ArgumentError: for an unknown name, a set without image and label, one class only, or a file
+        format without random access.
+      MixedSizesError: for sizes that differ with no `size`.
+      MissingDataError: for a set that needs preparing while TensorFlow is missing.
     """
     import tensorflow_datasets as tfds  # here, since it takes half a second
 
     builder = _builder(name, data_dir)
-    channels, size = _channels_and_size(name, builder.info.features)
+    own_channels, own_size = _channels_and_size(name, builder.info.features)
     if not builder.data_path.exists():
         _prepare(name, builder, data_dir)
     _require_random_access(name, builder)
     splits = builder.info.splits
     if "train" not in splits:
-        raise ValueError(f"{name} has no split 'train', only {', '.join(sorted(splits))}")
+        raise ArgumentError(
+            "dataset", name, f"has no split 'train', only {', '.join(sorted(splits))}"
+        )
 
     def records(split: str) -> Any:
         return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
 
-    if image_size:
-        size = (image_size, image_size)
-    elif size is None:
+    size = size or own_size
+    if size is None:
         every = records("train")
         sample = np.linspace(0, len(every) - 1, min(_SIZE_SAMPLE, len(every)), dtype=int)
         size = images.common_size((io.BytesIO(every[int(i)]["image"]) for i in sample), name)
-    shape = (*size, channels)
+    shape = (*size, channels or own_channels)
 
     def source(split: str) -> TfdsSource:
         return TfdsSource(records(split), f"{name} {split}", shape)
@@ -109,30 +121,32 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     try:
         tfds.core.naming.parse_builder_name_kwargs(name)
     except ValueError:  # not even the form of a name
-        raise ValueError(_unknown(name, data_dir)) from None
+        raise _unknown(name, data_dir) from None
     try:
         builder = tfds.builder(name, data_dir=folder)
     except tfds.core.DatasetNotFoundError:  # its message lists every set there is
-        raise ValueError(_unknown(name, data_dir)) from None
+        raise _unknown(name, data_dir) from None
     except AssertionError as error:  # of a version that there is not
-        raise ValueError(f"TFDS cannot open {name}: {error}") from error
+        raise ArgumentError("dataset", name, f"cannot be opened by TFDS: {error}") from error
     if not builder.data_path.exists():
         with contextlib.suppress(tfds.core.DatasetNotFoundError):
             return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     return builder
 
 
-def _unknown(name: str, data_dir: str | os.PathLike[str] | None) -> str:
+def _unknown(name: str, data_dir: str | os.PathLike[str] | None) -> ArgumentError:
     import tensorflow_datasets as tfds
 
     names = ["digits", "folder", *tfds.list_builders(with_community_datasets=False)]
     close = difflib.get_close_matches(name.lower(), names, n=3)
     where = "" if data_dir is None else f", and {data_dir} holds no prepared set of that name"
-    return (
-        f"unknown data set {name!r}{where}. "
+    return ArgumentError(
+        "dataset",
+        name,
+        f"is not known{where}. "
         + (f"Did you mean {' or '.join(close)}? " if close else "")
         + "Known are digits, cifar10, cifar100, stl10, fashion_mnist, folder (with data_dir), and "
-        "every image classification set of https://www.tensorflow.org/datasets/catalog"
+        "every image classification set of https://www.tensorflow.org/datasets/catalog",
     )
 
 
@@ -146,15 +160,19 @@ def _channels_and_size(name: str, features: Any) -> tuple[int, tuple[int, int] |
     if not isinstance(image, tfds.features.Image) or not isinstance(
         label, tfds.features.ClassLabel
     ):
-        raise ValueError(
-            f"{name} is not an image classification set: it needs the features 'image' (an image) "
-            f"and 'label' (a class), and has {', '.join(sorted(features)) or 'neither'}"
+        raise ArgumentError(
+            "dataset",
+            name,
+            "is not an image classification set: it needs the features 'image' (an image) and "
+            f"'label' (a class), and has {', '.join(sorted(features)) or 'neither'}",
         )
     if image.np_dtype != np.uint8:
-        raise ValueError(f"{name} has images of type {image.np_dtype}; only uint8 is supported")
+        raise ArgumentError(
+            "dataset", name, f"has images of type {image.np_dtype}; only uint8 is supported"
+        )
     if label.num_classes is None or label.num_classes < 2:
-        raise ValueError(
-            f"{name} has one class only ({label.names}); there is nothing to tell apart"
+        raise ArgumentError(
+            "dataset", name, f"has one class only ({label.names}); there is nothing to tell apart"
         )
     height, width, channels = image.shape
     size = None if height is None or width is None else (height, width)
@@ -165,17 +183,19 @@ def _prepare(name: str, builder: Any, data_dir: str | os.PathLike[str] | None) -
     folder = builder.data_path
     option = "" if data_dir is None else f"--data_dir={data_dir} "
     if not _has_tensorflow():
-        raise FileNotFoundError(
-            f"{name} is not prepared yet: there is no {folder}. Preparing it takes TensorFlow, "
-            "once; training does not. Install it with `pip install -e '.[tfds]'` and repeat this "
+        raise MissingDataError(
+            "dataset",
+            name,
+            f"is not prepared yet: there is no {folder}. Preparing it takes TensorFlow, once; "
+            "training does not. Install it with `pip install -e '.[tfds]'` and repeat this "
             f"command, or run `tfds build {name} {option}--file_format=array_record` "
-            "wherever TensorFlow is installed"
+            "wherever TensorFlow is installed",
         )
     logging.info("preparing %s in %s", name, folder)
     try:
         builder.download_and_prepare(file_format="array_record")
     except AssertionError as error:  # of a set whose files have to be fetched by hand
-        raise ValueError(f"TFDS cannot prepare {name}: {error}") from error
+        raise ArgumentError("dataset", name, f"cannot be prepared by TFDS: {error}") from error
 
 
 def _has_tensorflow() -> bool:
@@ -188,9 +208,11 @@ def _require_random_access(name: str, builder: Any) -> None:
     available = builder.info.available_file_formats()
     if available.isdisjoint(tfds.core.FileFormat.with_random_access()):
         found = ", ".join(sorted(kind.value for kind in available))
-        raise ValueError(
-            f"{builder.data_path} holds {name} as {found}, which cannot be read without "
-            "TensorFlow. Prepare it again as ArrayRecord in another folder: "
+        raise ArgumentError(
+            "dataset",
+            name,
+            f"is held in {builder.data_path} as {found}, which cannot be read without TensorFlow. "
+            "Prepare it again as ArrayRecord in another folder: "
             f"`tfds build {name} --data_dir=OTHER --file_format=array_record`, "
-            "then give data_dir=OTHER"
+            "then give data_dir=OTHER",
         )

@@ -68,16 +68,17 @@ def rate(call: Callable[[int], Any], views_per_call: int, seconds: float) -> flo
 
 
 def time_ours(size: int, batch: int, seconds: float) -> Speed:
-    """Views/s of `policies.two_views`; runs in a process of its own."""
+    """Views/s of `views.make_views`; runs in a process of its own."""
     keep_to_one_core()
     import jax  # after the affinity is set: its thread pool counts the cores when it starts
 
     from alphacl_jax.data import policies
+    from alphacl_jax.data.views import make_views
 
     jax.config.update("jax_platforms", "cpu")
     images = jax.numpy.asarray(example_images(batch, size))
     policy = policies.named_policy("simclr", (size, size, 3))
-    views = jax.jit(lambda key: policies.two_views(key, images, policy, MEAN, STD))
+    views = jax.jit(lambda key: make_views(key, images, policy, MEAN, STD))
     key = jax.random.key(0)
 
     def call(step: int) -> None:

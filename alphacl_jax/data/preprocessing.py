@@ -1,0 +1,114 @@
+"""What becomes of an image before an encoder sees it: all that is needed of a data set later."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+import chex
+import jax
+import numpy as np
+
+from alphacl_jax.data import images as image_files
+from alphacl_jax.data import views
+from alphacl_jax.data.arrays import image_batch, shown
+from alphacl_jax.data.sources import Dataset
+from alphacl_jax.errors import ArgumentError
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """The shape and the colours of the images that an encoder was trained on.
+
+    Attributes:
+      image_shape: (height, width, channels).
+      mean, std: per channel, in units of [0, 1].
+
+    Raises:
+      ArgumentError: for colours of another number of channels, or a deviation that is not above 0.
+    """
+
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) != self.image_shape[2]:
+                raise ArgumentError(
+                    name,
+                    getattr(self, name),
+                    f"must have a number for each channel of image_shape={self.image_shape}",
+                )
+        if not min(self.std) > 0:
+            raise ArgumentError("std", self.std, "must be above 0")
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset) -> Self:
+        """That of an opened data set."""
+        return cls(dataset.image_shape, dataset.mean, dataset.std)
+
+    def prepare(self, images: chex.Array, *, resize: bool = False) -> chex.Array:
+        """Any number of images as uint8 [n, *image_shape].
+
+        Args:
+          images: uint8 [n, height, width, channels], or [n, height, width] of greyscale images;
+            NumPy's or JAX's.
+          resize: whether images of another size are scaled until they cover `image_shape`, and
+            cropped at the centre, as files are (`images.fit`); else they are an error.
+
+        Returns:
+          The same array where it has the shape already, else NumPy's.
+
+        Raises:
+          ArgumentError: for another type, rank or number of channels; for another size without
+            `resize`.
+        """
+        if np.shape(images) == self.image_shape:
+            raise ArgumentError("images", list(self.image_shape), "is one image: give image[None]")
+        batch = image_batch("images", images)
+        height, width, channels = self.image_shape
+        if batch.shape[3] != channels:
+            convert = (
+                "np.repeat(images[..., None], 3, axis=-1) of [n, height, width] repeats grey values"
+                if channels == 3
+                else "convert them to greyscale, [n, height, width]"
+            )
+            raise ArgumentError(
+                "images",
+                shown(batch),
+                f"must have {_channels(channels)} and has {_channels(batch.shape[3])}: {convert}",
+            )
+        if batch.shape[1:3] == (height, width):
+            return batch
+        if not resize:
+            raise ArgumentError(
+                "images",
+                shown(batch),
+                f"must be {height} pixels high and {width} wide, and is {batch.shape[1]} by "
+                f"{batch.shape[2]}; resize=True scales and crops it",
+            )
+        fitted = np.empty((len(batch), *self.image_shape), np.uint8)
+        for index, image in enumerate(np.asarray(batch)):
+            fitted[index] = image_files.fit(image, self.image_shape)
+        return fitted
+
+    def normalize(self, images: chex.Array) -> jax.Array:
+        """What the encoder sees of uint8 [n, *image_shape]: float32 (images/255 − mean)/std."""
+        return views.normalize(images, self.mean, self.std)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that JSON can hold; its numbers come back the same."""
+        return {
+            "image_shape": list(self.image_shape),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """That of which `stored` is the `to_json`."""
+        return cls(*(tuple(stored[field.name]) for field in dataclasses.fields(cls)))
+
+
+def _channels(count: int) -> str:
+    return "1 channel" if count == 1 else f"{count} channels"
