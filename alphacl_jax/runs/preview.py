@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from alphacl_jax.data import policies
-from alphacl_jax.data.preview import preview
+from alphacl_jax.data.preview import draw_preview
 from alphacl_jax.runs.run import Run
 
 
@@ -13,6 +13,6 @@ def draw_preview(run: Run, path: Path) -> str:
     Raises:
       ArgumentError: where the picture cannot be written.
     """
-    preview(path, run.dataset, run.policy, seed=run.settings.seed)
+    draw_preview(path, run.dataset, run.policy, seed=run.settings.seed)
     channels = run.dataset.image_shape[2]
     return f"augmented pairs: {path}\naugmentation: {policies.describe(run.policy, channels)}"
