@@ -7,7 +7,7 @@ from alphacl_jax.data.preview import draw_preview
 from alphacl_jax.runs.run import Run
 
 
-def draw_preview(run: Run, path: Path) -> str:
+def preview_run(run: Run, path: Path) -> str:
     """Draws augmented pairs of images of different classes; says where, and by which policy.
 
     Raises:
