@@ -1,6 +1,6 @@
 """Many penalised logistic regressions at once, along a path of penalties.
 
-    minimise over W, b:   Σ_i w_i · (−log softmax(x_i W + b)[y_i])  +  (l2/2) ‖W‖²        (b is free)
+    minimise over W, b:   Σ_i w_i · (−log softmax(x_i W + b)[y_i])  +  (l2/2) ‖W‖²    (b is free)
 
 for several sets of samples, and for each of them several weightings w (0 leaves a sample out).
 The problems share nothing, so the minimiser of the sum of their objectives is the minimiser of

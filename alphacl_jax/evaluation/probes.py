@@ -1,5 +1,6 @@
 """The figures of frozen features: linear probes and nearest neighbours, for one set or several."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -65,8 +66,11 @@ def evaluate_sets(
         scores = _score(
             *make(),
             num_classes,
-            **{"level": level, "labels_per_class": labels_per_class, "draws": draws, "seed": seed},
-            tell=lambda text, name=name: tell(f"{name}: {text}"),
+            level=level,
+            labels_per_class=labels_per_class,
+            draws=draws,
+            seed=seed,
+            tell=functools.partial(_tell_of, tell, name),
         )
         evaluation.rows[name], evaluation.correct[name] = scores
     return evaluation
@@ -112,8 +116,16 @@ def evaluate_features(
         AssertionError: shapes.
         ValueError: features that are not finite, labels out of range, an unknown level.
     """
-    options = {"level": level, "labels_per_class": labels_per_class, "draws": draws, "seed": seed}
-    return _score(train, test, num_classes, **options, tell=report or _nothing).figures
+    return _score(
+        train,
+        test,
+        num_classes,
+        level=level,
+        labels_per_class=labels_per_class,
+        draws=draws,
+        seed=seed,
+        tell=report or _nothing,
+    ).figures
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -133,6 +145,10 @@ def standard_error(values: np.ndarray) -> float:
 
 def _nothing(text: str) -> None:
     del text
+
+
+def _tell_of(tell: Report, name: str, text: str) -> None:
+    tell(f"{name}: {text}")
 
 
 def _score(

@@ -181,7 +181,8 @@ def _difference(
     """Difference of two accuracies and its standard error."""
     difference = rows[first][key] - rows[second][key]
     if correct is None or not all(key in correct.get(name, {}) for name in (first, second)):
-        return difference, float(np.hypot(*(rows[name][f"{key}_se"] for name in (first, second))))
+        errors = [rows[name][f"{key}_se"] for name in (first, second)]
+        return difference, float(np.hypot(errors[0], errors[1]))
     a, b = (correct[name][key].astype(float) for name in (first, second))
     return difference, standard_error(a - b)
 
