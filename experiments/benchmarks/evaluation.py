@@ -122,7 +122,7 @@ def _table(name: str, case: Case, fixed: dict[str, Times], chosen: dict[str, Tim
             label = f"{features} ({case.dims[features]}), {part}"
             rows.append([label, *("" if np.isnan(cell) else f"{cell:.2f}" for cell in cells)])
     rows.append(["together", *(f"{total:.2f}" for total in totals)])
-    return "\n" + align(titles, rows)
+    return "\n" + align([titles, *rows])
 
 
 if __name__ == "__main__":
