@@ -107,7 +107,12 @@ def trained():
 
 def test_a_member_is_what_it_is_alone(trained):
     alone, _, stacked, metrics, _ = trained
-    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+
+    def close(a, b, err_msg=""):
+        # Float32 sums in another order, some of which nearly cancel: to the scale of the array.
+        scale = np.abs(b).max() if np.size(b) else 0.0
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-3 * scale + 1e-5, err_msg=err_msg)
+
     for i, (member, seed) in enumerate(zip(unstack_states(stacked), SEEDS, strict=True)):
         state, of_seed = alone[seed]
         jax.tree.map(close, member, state)

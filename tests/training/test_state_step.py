@@ -176,8 +176,8 @@ def test_the_measures_are_computed_under_a_condition_in_every_program(devices):
     several = make_seeds_step(method, _optimizer(), _make_batch, _rate, mesh)
     stacked = stack_states([init(0), init(1)])
     for jaxpr in (
-        jax.make_jaxpr(one)(init(0), batch, True),
-        jax.make_jaxpr(several)(stacked, [batch, batch], True),
+        one.trace(init(0), batch, True).jaxpr,
+        several.trace(stacked, [batch, batch], True).jaxpr,
     ):
         assert "pmax" in inside_conditions(jaxpr.jaxpr)
         assert "pmax" not in outside_conditions(jaxpr.jaxpr)
