@@ -21,7 +21,8 @@ from alphacl_jax.data.sources import Split, in_order
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation import pictures
 from alphacl_jax.evaluation.features import extract_features
-from alphacl_jax.evaluation.report import evaluate_features, format_table
+from alphacl_jax.evaluation.probes import evaluate_features
+from alphacl_jax.evaluation.report import format_table
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
 from alphacl_jax.methods.contrastive import embed_features
 from alphacl_jax.training.checkpoint import Checkpoints, write_json_atomically

@@ -46,7 +46,7 @@ def _swap(xs, train_y, test_y):
 
 def test_few_labels_as_scikit_learn_on_the_same_draws(digits):
     train_x, train_y, test_x, test_y = digits
-    mean, std = few_label_probe(*digits, 10, labels_per_class=2, seed=3)
+    mean, std = few_label_probe(*digits, 10, labels_per_class=2, seed=3, l2=1.0)
     a, b = standardised(train_x, test_x)
     draws = linear._draw(train_y, 10, 2, 20, 3)
     want = [sklearn_accuracy(a[i], train_y[i], b, test_y, 1.0) for i in draws]
@@ -91,8 +91,8 @@ def test_rarely_varying_features_are_not_blown_up():
 
 
 def test_steps_bound_the_fit(digits):
-    first = linear_probe(*digits, 10, steps=1)
-    assert first < linear_probe(*digits, 10, steps=50) - 0.02
+    first = linear_probe(*digits, 10, l2=1.0, steps=1)
+    assert first < linear_probe(*digits, 10, l2=1.0, steps=50) - 0.02
 
 
 X, Y = np.zeros((6, 2)), np.array([0, 1, 2, 0, 1, 2])
