@@ -123,7 +123,8 @@ def penalty_notes(rows: Mapping[str, Figures]) -> list[str]:
         for key, title in _columns(rows).items():
             if f"{key}_l2" in figures:
                 share = figures.get(f"{key}_l2_at_end", 0.0)
-                at_end = f", the end of the grid for {100 * share:.0f} %" if share else ""
+                at_end = ", at the end of the grid" if share else ""
+                at_end += f" in {100 * share:.0f} % of draws" if 0 < share < 1 else ""
                 parts.append(f"{figures[f'{key}_l2']:.2g} ({title.partition(', ')[2]}{at_end})")
         if parts:
             notes.append(f"l2 by cross-validation, {name}: {', '.join(parts)}")
