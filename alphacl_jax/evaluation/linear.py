@@ -137,9 +137,11 @@ def few_label_probe(
 
     Args and Raises: see `fit_probe`.
     """
-    split = train_x, train_y, test_x, test_y
     probe = fit_probe(
-        *split,
+        train_x,
+        train_y,
+        test_x,
+        test_y,
         num_classes,
         labels_per_class=labels_per_class,
         draws=draws,

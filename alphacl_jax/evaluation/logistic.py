@@ -1,6 +1,6 @@
 """Many penalised logistic regressions at once, along a path of penalties.
 
-    minimise over W, b:   Σ_i w_i · (−log softmax(x_i W + b)[y_i])  +  (l2/2) ‖W‖²    (b is free)
+    minimise over W, b:   Σ_i w_i · (−log softmax(x_i W + b)[y_i])  +  (l2/2) ‖W‖²     (b is free)
 
 for several sets of samples, and for each of them several weightings w (0 leaves a sample out).
 The problems share nothing, so the minimiser of the sum of their objectives is the minimiser of
@@ -90,13 +90,12 @@ def fit_path(
 def _principal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Principal axes `[sets, dim, kept]`, orthonormal, and coordinates `[sets, n, columns]`."""
     n, dim = x.shape[1:]
-    if n < dim:
-        axes = np.linalg.svd(x, full_matrices=False)[2].swapaxes(1, 2)
-    else:
-        axes = np.linalg.eigh(x.swapaxes(1, 2) @ x)[1]
+    span = np.linalg.qr(x.swapaxes(1, 2))[0] if n < dim else np.eye(dim, dtype=np.float32)[None]
+    x = x @ span
+    turn = np.linalg.eigh(x.swapaxes(1, 2) @ x)[1]
     # No more columns than samples, and otherwise such that features of similar size share a
     # compiled function. A coordinate that is 0 keeps a weight of 0.
-    return axes, pad_columns(x @ axes, at_most=n)
+    return span @ turn, pad_columns(x @ turn, at_most=n)
 
 
 def _minimise(

@@ -123,7 +123,8 @@ def penalty_notes(rows: Mapping[str, Figures]) -> list[str]:
         for key, title in _columns(rows).items():
             if f"{key}_l2" in figures:
                 share = figures.get(f"{key}_l2_at_end", 0.0)
-                at_end = f", the end of the grid for {100 * share:.0f} %" if share else ""
+                at_end = ", at the end of the grid" if share else ""
+                at_end += f" in {100 * share:.0f} % of draws" if 0 < share < 1 else ""
                 parts.append(f"{figures[f'{key}_l2']:.2g} ({title.partition(', ')[2]}{at_end})")
         if parts:
             notes.append(f"l2 by cross-validation, {name}: {', '.join(parts)}")
@@ -181,8 +182,7 @@ def _difference(
     """Difference of two accuracies and its standard error."""
     difference = rows[first][key] - rows[second][key]
     if correct is None or not all(key in correct.get(name, {}) for name in (first, second)):
-        errors = [rows[name][f"{key}_se"] for name in (first, second)]
-        return difference, float(np.hypot(errors[0], errors[1]))
+        return difference, float(np.hypot(rows[first][f"{key}_se"], rows[second][f"{key}_se"]))
     a, b = (correct[name][key].astype(float) for name in (first, second))
     return difference, standard_error(a - b)
 
