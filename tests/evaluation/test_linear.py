@@ -159,8 +159,8 @@ def test_cross_validation_chooses_what_tests_well():
 def test_each_draw_of_few_labels_chooses_by_its_own_labels(digits):
     probe = fit_probe(*digits, 10, labels_per_class=4, draws=3, seed=2)
     assert probe.correct.shape == (3, 500)
-    train_x, train_y, test_x, test_y = digits
-    a, b = (z.astype(np.float32) for z in standardised(train_x, test_x))
+    train_x, train_y, test_x, _test_y = digits
+    a, _b = (z.astype(np.float32) for z in standardised(train_x, test_x))
     folds = linear._deal(np.repeat(np.arange(10), 4), 10)
     for draw, l2 in zip(linear._draw(train_y, 10, 4, 3, 2), probe.l2, strict=True):
         x, y = a[draw], train_y[draw]
