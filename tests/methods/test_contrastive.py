@@ -137,9 +137,7 @@ def test_without_a_projector_the_features_are_compared():
     params, state = method.init(KEY, BATCH_OF_TWO)
     assert params == state == {"encoder": {}, "projector": {}}
     z = jax.random.normal(KEY, (BATCH, 2, 4))
-    value, (new_state, _) = jax.jit(method.loss)(
-        params, state, {"views": z, "recorded": jnp.array(True)}, KEY
-    )
+    value, (new_state, _) = jax.jit(method.loss)(params, state, _recorded(z), KEY)
     first, second = acl.l2_normalize(z[:, 0]), acl.l2_normalize(z[:, 1])
     expected = jax.jit(acl.alpha_cl_loss, static_argnums=2)(first, second, acl.rules.entropy(0.5))
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
@@ -161,6 +159,10 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(affine):
     assert not np.array_equal(near, exact)
 
 
+def _recorded(views):
+    return {"views": views, "recorded": jnp.array(True)}
+
+
 class _Flat:
     """An encoder without parameters: what it is given is what is compared."""
 
@@ -179,9 +181,7 @@ def test_the_options_reach_the_loss():
     def both(z):
         def value(rule_or_family, **options):
             method = contrastive_method(_Flat(), Projector(1, 0), rule_or_family, MESH, **options)
-            return method.loss(*_flat_variables(), {"views": z, "recorded": jnp.array(True)}, KEY)[
-                0
-            ]
+            return method.loss(*_flat_variables(), _recorded(z), KEY)[0]
 
         first, second = acl.l2_normalize(z[:, 0]), acl.l2_normalize(z[:, 1])
         found = [value(rule, negatives=name) for name in layouts]
@@ -204,9 +204,7 @@ def test_stop_gradient_is_read():
         )
 
         def loss(z, method=method):
-            return method.loss(*_flat_variables(), {"views": z, "recorded": jnp.array(True)}, KEY)[
-                0
-            ]
+            return method.loss(*_flat_variables(), _recorded(z), KEY)[0]
 
         gradients.append(jax.jit(jax.grad(loss))(z))
     assert not np.allclose(*gradients, rtol=1e-2)

@@ -175,10 +175,11 @@ def test_the_measures_are_computed_under_a_condition_in_every_program(devices):
     one = make_train_step(method, _optimizer(), _make_batch, _rate, mesh)
     several = make_seeds_step(method, _optimizer(), _make_batch, _rate, mesh)
     stacked = stack_states([init(0), init(1)])
-    for jaxpr in (
-        one.trace(init(0), batch, True).jaxpr,
-        several.trace(stacked, [batch, batch], True).jaxpr,
+    for traced in (
+        one.trace(init(0), batch, True),
+        several.trace(stacked, [batch, batch], True),
     ):
+        jaxpr = traced.jaxpr
         assert "pmax" in inside_conditions(jaxpr.jaxpr)
         assert "pmax" not in outside_conditions(jaxpr.jaxpr)
         assert "dot_general" in outside_conditions(jaxpr.jaxpr)
