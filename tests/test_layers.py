@@ -26,6 +26,8 @@ KERNELS = (
     "measures",
 )
 STANDARD = {"collections", "dataclasses", "math", "numbers", "typing"}
+# No kernel, and for all layers: the standard library alone.
+SHARED = ("tables",)
 HEAVY = ("flax", "optax", "grain", "orbax", "sklearn", "matplotlib", "tensorflow")
 
 
@@ -53,7 +55,7 @@ def files(*folders):
 
 
 def test_kernels_are_all_listed():
-    assert {p.stem for p in PACKAGE.glob("*.py")} == {*KERNELS, "__init__"}
+    assert {p.stem for p in PACKAGE.glob("*.py")} == {*KERNELS, *SHARED, "__init__"}
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -62,6 +64,11 @@ def test_kernels_import_only_earlier_ones_and_jax_and_chex(name):
     assert own(path) <= set(KERNELS[: KERNELS.index(name)])
     outside = {n.split(".")[0] for n in imports(path)} - {"alphacl_jax"}
     assert outside <= {"jax", "chex"} | STANDARD
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_all_layers_share_imports_the_standard_library_alone(name):
+    assert {n.split(".")[0] for n in imports(PACKAGE / f"{name}.py")} <= STANDARD
 
 
 def test_models_data_and_evaluation_know_nothing_of_losses_or_training():

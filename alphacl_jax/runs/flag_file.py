@@ -25,7 +25,9 @@ def groups_of(method: str) -> dict[str, type]:
 
 def fields_of(method: str) -> Fields:
     """Every setting of a run with this method: name → (its class, its field)."""
-    found: Fields = {f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata}
+    found: Fields = {
+        f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata
+    }
     for owner in groups_of(method).values():
         found |= {field.name: (owner, field) for field in dataclasses.fields(owner)}
     return found

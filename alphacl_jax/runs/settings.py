@@ -100,9 +100,7 @@ class ModelSettings:
         "BatchNorm on the projector's hidden layers.",
         choices=("none", "affine", "no_affine"),
     )
-    dtype: str = setting(
-        "float32", "Of the model's computation.", choices=("float32", "bfloat16")
-    )
+    dtype: str = setting("float32", "Of the model's computation.", choices=("float32", "bfloat16"))
     init_from: str | None = setting(
         None, "A run folder, or an export of one, whose encoder this run starts from."
     )
@@ -174,9 +172,7 @@ class OptimizerSettings:
         "epochs that is part of an epoch.",
         lower=0,
     )
-    weight_decay: float = setting(
-        1e-4, "On weights alone: norms and biases are spared.", lower=0
-    )
+    weight_decay: float = setting(1e-4, "On weights alone: norms and biases are spared.", lower=0)
     momentum: float = setting(0.9, "Of sgd and lars.", lower=0, below=1)
     clip_norm: float | None = setting(
         None, "Clip the gradient at this global norm. Default: no clipping.", above=0
@@ -215,9 +211,7 @@ class EvaluationSettings:
         "held-out data; 0 for none.",
         lower=0,
     )
-    log_every: int = setting(
-        10, "Steps between records in metrics.jsonl and TensorBoard.", lower=1
-    )
+    log_every: int = setting(10, "Steps between records in metrics.jsonl and TensorBoard.", lower=1)
     save_every: int = setting(100, "Steps between checkpoints.", lower=1)
     save_minutes: float | None = setting(
         None, "Save a checkpoint also when this many minutes have passed since the last.", above=0
@@ -271,5 +265,3 @@ class RunSettings:
     @property
     def seeds(self) -> range:
         return range(self.seed, self.seed + self.num_seeds)
-
-

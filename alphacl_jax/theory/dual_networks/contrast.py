@@ -28,8 +28,8 @@ import alphacl_jax as acl
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.theory.checks import require_at_least, require_positive, require_whole_looks
 from alphacl_jax.theory.covariance.operators import covariance_operator, layer_jacobians
-from alphacl_jax.theory.model import TreeShape, sample_polarities, sample_views
-from alphacl_jax.theory.network import Weights, init_tree_network, tree_network
+from alphacl_jax.theory.latent_tree.model import TreeShape, sample_polarities, sample_views
+from alphacl_jax.theory.latent_tree.network import Weights, init_tree_network, tree_network
 from alphacl_jax.theory.training import Descent, begin, descend, train_with_looks
 
 Params = tuple[Weights, Array]
