@@ -12,10 +12,6 @@ from tests.docs.documents import CLI, DOCUMENTS, PROJECT, ROOT, has_flag, source
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 SUBCOMMANDS = ("pretrain", "evaluate", "embed", "export", "compare", "neighbors")
 
-awaits_console_script = pytest.mark.xfail(
-    "scripts" not in PROJECT, reason="the console script is not there yet", strict=True
-)
-
 
 def documents_with(pattern: str):
     return [document for document in DOCUMENTS if re.search(pattern, text_of(document))]
@@ -55,7 +51,6 @@ def test_the_four_scripts_are_named() -> None:
     assert "`python -m experiments.pretrain`, `evaluate`, `embed` and `compare`" in guide
 
 
-@awaits_console_script
 @pytest.mark.parametrize("document", documents_with(r"alphacl [a-z]"))
 def test_subcommands_exist_with_their_flags(document: str) -> None:
     found = re.findall(r"(?<![\w/.])alphacl ([a-z]+)([^\n`|]*)", text_of(document))
@@ -66,7 +61,6 @@ def test_subcommands_exist_with_their_flags(document: str) -> None:
         check_arguments(arguments, CLI)
 
 
-@awaits_console_script
 def test_the_encoders_and_the_guide_show_every_subcommand() -> None:
     shown = text_of("docs/guide.md") + text_of("docs/encoders.md")
     for name in SUBCOMMANDS:
@@ -77,8 +71,6 @@ def test_the_encoders_and_the_guide_show_every_subcommand() -> None:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_flags_in_the_text_exist_somewhere(document: str) -> None:
     wanted = set(re.findall(r"(?<![\w-])--(\w+)", text_of(document)))
-    if "scripts" not in PROJECT:
-        wanted -= {"query", "k", "format"}  # of subcommands to come
     missing = [name for name in sorted(wanted) if not has_flag(name, [*CLI, *EXPERIMENTS])]
     assert not missing
 
@@ -101,11 +93,6 @@ def test_shell_blocks_name_programs_that_exist(document: str) -> None:
                 assert importlib.util.find_spec(arguments[1]) is not None, command
 
 
-@pytest.mark.xfail(
-    "train" not in PROJECT["optional-dependencies"],
-    reason="the extras [train] and [theory] are not there yet",
-    strict=True,
-)
 def test_extras_exist() -> None:
     texts = "".join(text_of(document) for document in DOCUMENTS)
     named = {

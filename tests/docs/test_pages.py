@@ -7,11 +7,9 @@ import pytest
 from sybil import Document
 from sybil.parsers.markdown import PythonCodeBlockParser
 
-from alphacl_jax.methods.method import Method
 from tests.docs.documents import PAGES, ROOT, text_of
 
 WITH_PYTHON = tuple(page for page in PAGES if "```python" in text_of(page))
-PRETRAINING = ROOT / "alphacl_jax" / "runs" / "pretraining.py"
 PRINTED = {
     "docs/losses.md": ("NT-Xent", "gradient (256, 128)", "energy", "perplexity"),
     "docs/evaluation.md": ("kNN",),
@@ -27,13 +25,7 @@ def run(page: str) -> Document:
     return document
 
 
-def marks_of(page: str) -> list[pytest.MarkDecorator]:
-    unfinished = page == "docs/methods.md" and "embed" not in Method._fields
-    unfinished |= page in ("docs/encoders.md", "docs/python_runs.md") and not PRETRAINING.is_file()
-    return [pytest.mark.xfail(unfinished, reason="what it shows is not there yet", strict=True)]
-
-
-@pytest.mark.parametrize("page", [pytest.param(page, marks=marks_of(page)) for page in WITH_PYTHON])
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_python_runs_in_order_as_printed(
     page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
