@@ -12,7 +12,7 @@ from PIL import Image
 
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
-from alphacl_jax.training.step import data_mesh
+from alphacl_jax.training.mesh import data_mesh
 from experiments import pretrain as script
 from experiments import runs
 from experiments.pretrain import pretrain
@@ -118,7 +118,7 @@ def test_unlabelled_images_are_streamed_and_end_without_probes(flat_folder, tmp_
     assert table is not None
     assert "There are no labels, so no probe was run" in table
     position = next((workdir / "checkpoints" / "6" / "extra").glob("metadata")).read_text()
-    assert json.loads(position)["position"]["kind"] == "streamed"
+    assert json.loads(position)["position"]["data"]["kind"] == "streamed"
     evaluation = json.loads((workdir / "evaluation.json").read_text())
     assert evaluation["step"] == 6
     assert "accuracy" not in evaluation
@@ -182,7 +182,7 @@ def test_too_many_damaged_images_end_a_streamed_run_in_plain_words(flat_folder, 
 def test_a_loss_that_is_not_finite_ends_the_run_in_plain_words(flat_folder, tmp_path):
     wild = ["--optimizer=sgd", "--learning_rate=1e30", "--save_every=1", "--epochs=4"]
     with pytest.raises(
-        RunError, match=r"is (nan|inf) at step \d+; training stopped, .*--clip_norm"
+        RunError, match=r"is (nan|inf) at step \d+; training stopped, .*clip the gradient"
     ):
         pretrain(tiny_values(*_folder(flat_folder), *wild, f"--workdir={tmp_path}/run"))
 

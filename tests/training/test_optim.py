@@ -166,6 +166,6 @@ def test_without_multipliers_the_state_is_the_plain_one(multipliers):
 def test_a_multiplier_of_an_unknown_part_names_those_there_are():
     optimizer = make_optimizer("sgd", lambda step: 0.1, multipliers={"target": 0.5})
     with pytest.raises(
-        ArgumentError, match="target.*no part .* have encoder, predictor, projector"
+        ArgumentError, match=r"target.*no part .* have encoder, predictor, projector"
     ):
         optimizer.init(PARTS)
