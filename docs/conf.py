@@ -10,7 +10,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 project = "alphacl_jax"
-copyright = "the alphacl_jax authors"
+author = "the alphacl_jax authors"
+copyright = author
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -20,6 +21,8 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme = "sphinx_book_theme"
 html_title = "alphacl_jax"
 html_theme_options = {"show_toc_level": 2, "use_download_button": False}
@@ -36,12 +39,14 @@ autodoc_typehints = "none"  # the docstrings say what is what, with shapes
 autodoc_default_options = {"members": True}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-napoleon_custom_sections = [("Returned by name", "params_style")]
+napoleon_custom_sections = [("Returned by name", "params_style"), ("Errors", "returns_style")]
 add_module_names = False
 
 
 _LITERAL_BLOCK = r"^ *::\n\n(?:(?: {4,}.*)?\n)+"
-_MARKUP = re.compile(_LITERAL_BLOCK + r"|`[^`]*`|\*\w[\w ]*\*|([*|])", re.MULTILINE)
+_MARKUP = re.compile(
+    _LITERAL_BLOCK + r"|`[^`]*`|(?<!\*)(\*\*?)\w[\w ]*\1(?!\*)|([*|])", re.MULTILINE
+)
 _NAMED = re.compile(r"^Returns:\n(?=  \w+: (?:.|\n   )*\n  \w+: )", re.MULTILINE)
 
 
@@ -67,9 +72,11 @@ def _as_restructured_text(
     del app, what, name, obj, options
     text = "\n".join(_with_literal_equations(lines)) + "\n"
     # Stars and bars are mathematics or file patterns but for *emphasis*.
-    text = _MARKUP.sub(lambda match: f"\\{match[1]}" if match[1] else match[0], text)
+    text = _MARKUP.sub(lambda match: f"\\{match[2]}" if match[2] else match[0], text)
     # Several values by name are listed like arguments, not run together.
-    lines[:] = _NAMED.sub("Returned by name:\n", text).splitlines()
+    text = _NAMED.sub("Returned by name:\n", text)
+    # A sentence in place of a list of exceptions.
+    lines[:] = re.sub(r"(?m)^Raises:\n(?=  As )", "Errors:\n", text).splitlines()
 
 
 def _skip_aliases(

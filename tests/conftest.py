@@ -10,7 +10,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-_MATHEMATICS = (Path(__file__).parent, Path(__file__).parent / "theory")
+_ROOT = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -20,9 +20,8 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     Rounding is looked at in programs as users compile them (`AS_USERS_COMPILE = True` in a test's
     module), and what trains needs speed.
     """
-    quick = request.path.parent in _MATHEMATICS and not getattr(
-        request.module, "AS_USERS_COMPILE", False
-    )
+    mathematics = request.path.parent == _ROOT or _ROOT / "theory" in request.path.parents
+    quick = mathematics and not getattr(request.module, "AS_USERS_COMPILE", False)
     jax.config.update("jax_disable_most_optimizations", quick)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

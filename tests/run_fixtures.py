@@ -8,6 +8,7 @@ import jax
 import pytest
 from PIL import Image
 
+from alphacl_jax.runs import pretraining
 from alphacl_jax.training import mesh
 from tests.tiny_runs import TEST_IMAGES, TRAIN_IMAGES
 
@@ -36,9 +37,13 @@ def compiled_once(tmp_path_factory) -> Iterator[None]:
 def one_device() -> Iterator[None]:
     """Runs of this process use one of its devices: a step compiles in half the time."""
     before = mesh.data_mesh
-    mesh.data_mesh = lambda devices=None: before(devices or jax.devices()[:1])
+
+    def first_device(devices=None):
+        return before(devices or jax.devices()[:1])
+
+    mesh.data_mesh = pretraining.data_mesh = first_device
     yield
-    mesh.data_mesh = before
+    mesh.data_mesh = pretraining.data_mesh = before
 
 
 @pytest.fixture(scope="session")

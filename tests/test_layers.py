@@ -30,7 +30,7 @@ KERNELS = (
     "measures",
 )
 # What is no kernel and serves the parts above them.
-SHARED = ("files",)
+SHARED = ("files", "tables")
 STANDARD = {"collections", "dataclasses", "functools", "math", "numbers", "typing"}
 HEAVY = ("flax", "optax", "grain", "orbax", "sklearn", "matplotlib", "tensorflow")
 
@@ -70,8 +70,9 @@ def test_kernels_import_only_earlier_ones_and_jax_and_chex(name):
     assert outside <= {"jax", "chex"} | STANDARD
 
 
-def test_writing_files_needs_nothing_else():
-    path = PACKAGE / "files.py"
+@pytest.mark.parametrize("name", SHARED)
+def test_what_all_layers_share_needs_nothing_else(name):
+    path = PACKAGE / f"{name}.py"
     assert not own(path)
     outside = {n.split(".")[0] for n in imports(path)} - {"numpy"}  # where arrays are written
     assert outside <= sys.stdlib_module_names

@@ -55,7 +55,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
             raise RunError("--seeds_as is set, and only --num_seeds=2 or more reads it")
         from alphacl_jax.runs import pretraining, seeds
         from alphacl_jax.runs.folder import OtherRunError, default_workdir
-        from alphacl_jax.runs.preview import draw_preview
+        from alphacl_jax.runs.preview import preview_run
         from alphacl_jax.runs.run import open_run, prepare_training
         from alphacl_jax.training import hosts
         from alphacl_jax.training.loop import NonFiniteLossError
@@ -64,7 +64,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
         run = open_run(settings, data_mesh())
         if path := values["preview"].value:
             if hosts.is_writer():
-                print(draw_preview(run, Path(path)))
+                print(preview_run(run, Path(path)))
             return None
         training = prepare_training(run)
         given = values["workdir"].value

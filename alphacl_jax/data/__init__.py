@@ -1,4 +1,6 @@
 """Data: where images come from, how they reach the devices, how they are augmented.
 
-`sources` opens a data set by name, `batches` iterates over it, `augment` makes the views.
+`sources` opens a data set by name and `arrays` makes one of images in memory; `reading` decodes
+it, `batches` iterates over it. `policies` chooses the augmentation and `views` applies it;
+`preview` shows it. `preprocessing` is what an encoder keeps of its data.
 """

@@ -115,7 +115,7 @@ def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> 
       batch_size, mesh, seed: see `open_batches`.
 
     Raises:
-      ArgumentError: see `open_batches`; a ValueError from `next`, once the readable images are
+      ArgumentError: see `open_batches`; from `next` a ValueError, once the readable images are
         fewer than a batch.
     """
     return _Streamed(source, batch_size, mesh, seed)

@@ -110,7 +110,7 @@ NONE = Policy(name="none")
 POLICIES = types.MappingProxyType(
     {policy.name: policy for policy in (SIMCLR, SIMCLR_GRAY, DIGITS, NONE)}
 )
-_CHANGED = ", changed"
+_CHANGED = " (changed)"
 BLUR_ABOVE = 64  # pixels: SimCLR blurs ImageNet's images and not CIFAR's
 
 

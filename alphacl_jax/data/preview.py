@@ -21,7 +21,7 @@ from alphacl_jax.errors import ArgumentError
 _LOOKED_AT = 200
 
 
-def preview(
+def draw_preview(
     path: str | os.PathLike[str],
     dataset: Dataset,
     policy: Policy,
@@ -57,7 +57,7 @@ def preview(
         drawn,
         dataset.mean,
         dataset.std,
-        caption=f"{dataset.title}, {describe(policy, dataset.image_shape[2])}",
+        caption=f"{dataset.title}, augmented by {describe(policy, dataset.image_shape[2])}",
         names=[dataset.class_names[label] for label in labels] if labelled else None,
         rows=rows,
     )
@@ -87,22 +87,21 @@ def choose_images(split: Split, count: int, classes: int) -> tuple[np.ndarray, n
       classes: how many classes there are; 0 where images have none.
 
     Returns:
-      Images uint8 [k, h, w, c] and labels int32 [k], k ≤ count: one image of each class before a
-      second one of any, each in turn. Of 200 images that are looked at; a class that none of them
-      has is not shown.
+      Images uint8 [k, h, w, c] and labels int32 [k], k ≤ count: as many of each class as the number
+      of classes allows, one of each before a second one of any. They are found among 200 images
+      spread over the split; a class that none of these has is not shown.
     """
     by_label: dict[int, list[np.ndarray]] = {}
-    found = 0
+    share = -(-count // max(classes, 1))
     for index in np.random.default_rng(0).permutation(len(split.source))[:_LOOKED_AT]:
         try:
             example = split.source[int(index)]
         except UnreadableImage:
             continue
         by_label.setdefault(example["label"], []).append(example["image"])
-        found += 1
-        if found >= count and len(by_label) >= min(count, classes):
+        if sum(min(len(found), share) for found in by_label.values()) >= count:
             break
-    if not found:
+    if not by_label:
         raise UnreadableImage(f"none of {min(len(split.source), _LOOKED_AT)} images can be read")
     in_turn = sorted(
         (turn, label) for label, images in by_label.items() for turn in range(len(images))

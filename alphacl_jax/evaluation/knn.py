@@ -12,12 +12,14 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from numpy.typing import ArrayLike
 
 from alphacl_jax.evaluation.checks import check_split
+from alphacl_jax.evaluation.features import pad_columns
 
 
-def knn_accuracy(
+def knn_correct(
     train_x: ArrayLike,
     train_y: ArrayLike,
     test_x: ArrayLike,
@@ -26,8 +28,8 @@ def knn_accuracy(
     *,
     k: int | None = None,
     temperature: float = 0.1,
-) -> float:
-    """Test accuracy of weighted kNN on l2-normalised features; no fitting.
+) -> np.ndarray:
+    """Which test samples weighted kNN on l2-normalised features classifies rightly; no fitting.
 
     Args:
         train_x: features `[n, dim]`.
@@ -40,7 +42,7 @@ def knn_accuracy(
         temperature: of the weights, > 0.
 
     Returns:
-        Accuracy in [0, 1].
+        bool `[m]`.
 
     Raises:
         AssertionError: shapes.
@@ -55,18 +57,38 @@ def knn_accuracy(
     if not temperature > 0:
         raise ValueError(f"temperature must be positive; got {temperature}")
     block = max(1, min(len(test_x), _BLOCK_SIZE // n))
-    return float(_accuracy(train_x, train_y, test_x, test_y, num_classes, k, temperature, block))
+    # A column of zeros changes no cosine.
+    train_x, test_x = pad_columns(train_x), pad_columns(test_x)
+    predicted = _predict(train_x, train_y, test_x, num_classes, k, temperature, block)
+    return np.asarray(predicted) == test_y
+
+
+def knn_accuracy(
+    train_x: ArrayLike,
+    train_y: ArrayLike,
+    test_x: ArrayLike,
+    test_y: ArrayLike,
+    num_classes: int,
+    *,
+    k: int | None = None,
+    temperature: float = 0.1,
+) -> float:
+    """Test accuracy in [0, 1] of weighted kNN.
+
+    Args and Raises: see `knn_correct`.
+    """
+    split = train_x, train_y, test_x, test_y
+    return float(knn_correct(*split, num_classes, k=k, temperature=temperature).mean())
 
 
 _BLOCK_SIZE = 2**24  # similarities held at once (64 MB)
 
 
 @partial(jax.jit, static_argnames=("num_classes", "k", "block"))
-def _accuracy(
+def _predict(
     train_x: jax.Array,
     train_y: jax.Array,
     test_x: jax.Array,
-    test_y: jax.Array,
     num_classes: int,
     k: int,
     temperature: float,
@@ -82,7 +104,7 @@ def _accuracy(
         weights = jnp.exp((nearest - nearest[0]) / temperature)
         return jnp.argmax(jnp.zeros(num_classes, jnp.float32).at[train_y[index]].add(weights))
 
-    return jnp.mean(jax.lax.map(predict, test_x, batch_size=block) == test_y)
+    return jax.lax.map(predict, test_x, batch_size=block)
 
 
 def _normalise(x: jax.Array) -> jax.Array:

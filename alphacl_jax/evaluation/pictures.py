@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 from alphacl_jax.evaluation.checks import check_features, check_labels
+from alphacl_jax.evaluation.names import set_names, shown_name
 from alphacl_jax.evaluation.spectrum import effective_rank
 from alphacl_jax.files import replaced
 
@@ -27,40 +30,78 @@ COLOURS = (
     "#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd",
 )  # fmt: skip
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p")
-_MAX_POINTS = 2000
+# Of the map. On digits, twice the points or the iterations show the same islands, and the time is
+# proportional to both.
+_MAX_POINTS = 1000
+_MAX_COMPONENTS = 50
+_ITERATIONS = 400
+_LEGEND_ROWS = 25
 _MAX_LEGEND = len(COLOURS) * len(MARKERS)
 
 
+# Title of each panel of the history → its curves: a record's key and its name.
+_PANELS = {
+    "loss": {"loss": "loss"},
+    "alignment": {"alignment": "alignment"},
+    "uniformity": {"uniformity": "uniformity"},
+    "effective rank": {"effective_rank": "effective rank"},
+    "accuracy of quick probes, %": {"knn": "kNN", "linear": "linear"},
+    "learning rate": {"learning_rate": "learning rate"},
+}
+_FEW_POINTS = 20
+
+
 def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
-    """Loss and energy over the training steps, one panel each.
+    """What training recorded over its steps, one panel for each thing that the records have.
 
     Args:
         path: of the PNG file.
-        records: each with a "step", and a "loss" and an "energy" or one of them; other keys are
-            ignored.
+        records: each with a "step" and any of "loss", "alignment", "uniformity",
+            "effective_rank", "knn" and "linear" (accuracies in [0, 1]) and "learning_rate"; they
+            need not all have the same, and other keys are ignored.
 
     Raises:
-        ValueError: no record with a step and a loss or energy.
+        ValueError: no record has a step and one of these.
     """
-    panels: dict[str, np.ndarray] = {}
-    for key, label in (("loss", "loss"), ("energy", r"energy  $\mathrm{tr}\,C_\alpha[f, f]$")):
-        points = [(r["step"], r[key]) for r in records if "step" in r and key in r]
-        if points:
-            panels[label] = np.asarray(points, np.float64)
+    panels: dict[str, dict[str, np.ndarray]] = {}
+    for title, curves in _PANELS.items():
+        for key, name in curves.items():
+            points = [(r["step"], r[key]) for r in records if "step" in r and key in r]
+            if points:
+                panels.setdefault(title, {})[name] = np.asarray(points, np.float64)
     if not panels:
+        keys = ", ".join(key for curves in _PANELS.values() for key in curves)
         raise ValueError(
-            f"no history to plot: none of {len(records)} records has a step and a loss or energy"
+            f"no history to plot: none of {len(records)} records has a step and one of {keys}"
         )
-    figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for ax, (label, curve), colour in zip(axes, panels.items(), COLOURS[::2], strict=False):
-        # A line of one point would not be seen.
-        ax.plot(*curve.T, color=colour, marker="o" if len(curve) < 20 else None, markersize=4)
-        ax.set(xlabel="training step", ylabel=label)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.grid(alpha=0.3)
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.0 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax, (title, lines) in zip(axes, panels.items(), strict=False):
+        _plot_panel(ax, title, lines)
+    for ax in axes[len(panels) :]:
+        ax.remove()
     figure.suptitle("Training history")
     save_figure(figure, path)
+
+
+def _plot_panel(ax: Axes, title: str, lines: Mapping[str, np.ndarray]) -> None:
+    factor = 100 if title.endswith("%") else 1
+    for i, (name, curve) in enumerate(lines.items()):
+        # A line of one point would not be seen.
+        marker = MARKERS[i] if len(curve) < _FEW_POINTS else None
+        colour = COLOURS[(0, 2)[i]]
+        ax.plot(curve[:, 0], factor * curve[:, 1], color=colour, marker=marker, markersize=4,
+                label=name)  # fmt: skip
+    values = np.concatenate([curve[:, 1] for curve in lines.values()])
+    if title == "loss" and values.min() > 0 and values.max() > 30 * values.min():
+        ax.set_yscale("log")  # or all but its first steps would lie on the axis
+    if len(lines) > 1:
+        ax.legend(fontsize="small")
+    ax.set(xlabel="training step", ylabel=title)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.grid(alpha=0.3)
 
 
 def plot_spectrum(path: str | os.PathLike[str], spectra: Mapping[str, ArrayLike]) -> None:
@@ -115,7 +156,7 @@ def plot_map(
 
     Args:
         path: of the PNG file.
-        features: `[n, dim]`, n ≥ 4; more than 2000 are sampled down to that.
+        features: `[n, dim]`, n ≥ 4; more than 1000 are sampled down to that.
         labels: `[n]` in [0, len(class_names)), or None for an unlabelled map.
         class_names: one name for each class; needed with labels.
         seed: of the sample and of t-SNE.
@@ -139,53 +180,76 @@ def plot_map(
     chosen = np.arange(n)
     if n > _MAX_POINTS:
         chosen = np.random.default_rng(seed).choice(n, _MAX_POINTS, replace=False)
-    x = x[chosen]
+    points = _embed_in_plane(x[chosen], seed)
+    figure = Figure(figsize=(6.5, 5.4), layout="constrained")
+    ax = figure.subplots()
+    if labels is None or class_names is None:
+        ax.scatter(points[:, 0], points[:, 1], s=12, color=COLOURS[0], linewidths=0)
+    else:
+        _plot_classes(ax, points, np.asarray(labels)[chosen], class_names)
+    counted = f"{len(points)} points" if len(points) == n else f"{len(points)} of {n} points"
+    ax.set_title(f"t-SNE map of the features ({counted})")
+    ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
+    ax.set_aspect("equal", adjustable="datalim")
+    save_figure(figure, path)
+
+
+def _embed_in_plane(x: np.ndarray, seed: int) -> np.ndarray:
+    """t-SNE `[n, 2]` of features `[n, dim]`, of their first 50 principal components."""
     # PCA has nothing to start from in one dimension or where all features are equal.
     varied = x.shape[1] >= 2 and bool(np.any(x != x[0]))
+    if min(x.shape) > _MAX_COMPONENTS:
+        x = PCA(_MAX_COMPONENTS, random_state=seed).fit_transform(x)
     tsne = TSNE(
         perplexity=min(30.0, (len(x) - 1) / 3),
-        max_iter=500,
+        max_iter=_ITERATIONS,
         init="pca" if varied else "random",
         random_state=seed,
     )
     # Its many short OpenMP loops take up to ten times as long where other work shares the cores.
     with threadpool_limits(1, user_api="openmp"):
-        points = tsne.fit_transform(x)
+        return tsne.fit_transform(x)
 
-    figure = Figure(figsize=(6.5, 5.4), layout="constrained")
-    ax = figure.subplots()
-    if labels is None or class_names is None:
-        ax.scatter(points[:, 0], points[:, 1], s=10, color=COLOURS[0], linewidths=0)
-    else:
-        y = np.asarray(labels)[chosen]
-        present = np.unique(y)
-        for c in present:
-            ax.scatter(
-                points[y == c, 0],
-                points[y == c, 1],
-                s=14,
-                color=COLOURS[c % 10],
-                marker=MARKERS[c // 10 % 10 if len(class_names) > 10 else c],
-                linewidths=0,
-                label=str(class_names[c]),
-            )
-        if len(present) <= _MAX_LEGEND:
-            columns = -(-len(present) // 25)
-            figure.set_figwidth(6.5 + 1.4 * columns)
-            ax.legend(
-                title="class",
-                loc="center left",
-                bbox_to_anchor=(1.0, 0.5),
-                ncols=columns,
-                fontsize="small",
-                markerscale=1.5,
-                frameon=False,
-            )
-    counted = f"{len(x)} points" if len(x) == n else f"{len(x)} of {n} points"
-    ax.set_title(f"t-SNE map of the features ({counted})")
-    ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
-    ax.set_aspect("equal", adjustable="datalim")
-    save_figure(figure, path)
+
+def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequence[str]) -> None:
+    """Points by class, with a legend beside them that says of every class how it looks."""
+    present = np.unique(y)
+    handles = [
+        ax.scatter(
+            points[y == c, 0],
+            points[y == c, 1],
+            s=14,
+            color=COLOURS[c % 10],
+            marker=MARKERS[c // 10 % 10 if len(class_names) > 10 else c],
+            linewidths=0,
+        )
+        for c in present
+    ]
+    title = "class"
+    if missing := len(class_names) - len(present):
+        title += f" ({missing} without a point)"
+    names = [shown_name(str(class_names[c]), int(c)) for c in present[:_MAX_LEGEND]]
+    handles = handles[:_MAX_LEGEND]
+    if left := len(present) - len(names):
+        names.append(f"and {left} more, with these looks again")
+        handles.append(ax.scatter([], [], s=0))
+    columns = -(-len(names) // _LEGEND_ROWS)
+    # Of the height of 25 rows; the width of a letter is about 0.08 inch.
+    figure = ax.get_figure()
+    assert isinstance(figure, Figure)
+    figure.set_figwidth(6.5 + (0.5 + 0.08 * max(map(len, names))) * columns)
+    legend = ax.legend(
+        handles,
+        [str(i) for i in range(len(names))],
+        title=title,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        ncols=columns,
+        fontsize="small",
+        markerscale=1.5,
+        frameon=False,
+    )
+    set_names(legend, names)
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -1,6 +1,7 @@
 """A trained encoder looked at: accuracies beside baselines, effective ranks, pictures."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,8 @@ from absl import logging
 
 from alphacl_jax.data.sources import Dataset, Split, in_order
 from alphacl_jax.evaluation import pictures
-from alphacl_jax.evaluation.report import evaluate_features, format_table, over_seeds, verdicts
+from alphacl_jax.evaluation.probes import evaluate_sets
+from alphacl_jax.evaluation.report import format_table, over_seeds, verdicts
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
 from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.encoder import Encoder
@@ -69,13 +71,29 @@ def embeddings_of(encoder: Encoder, split: Split, memory_limit_bytes: int) -> np
     return np.concatenate([encoder.embed(images) for images, _ in chunks])
 
 
-def _pixels_of(split: Split, memory_limit_bytes: int) -> Labelled | None:
-    """Raw pixels as features, where they fit in memory as float32."""
-    if 4 * len(split.source) * int(np.prod(split.source.image_shape)) > memory_limit_bytes:
-        return None
-    chunks = list(in_order(split, _CHUNK, memory_limit_bytes))
-    images = np.concatenate([c[0] for c in chunks]).astype(np.float32) / 255
-    return images.reshape(len(images), -1), np.concatenate([c[1] for c in chunks])
+def _both(
+    encoder: Encoder, train: Split, test: Split, memory_limit_bytes: int
+) -> tuple[Labelled, Labelled]:
+    return (
+        features_of(encoder, train, memory_limit_bytes),
+        features_of(encoder, test, memory_limit_bytes),
+    )
+
+
+def _pixels_fit(split: Split, memory_limit_bytes: int) -> bool:
+    """Whether raw pixels fit in memory as float32."""
+    return 4 * len(split.source) * int(np.prod(split.source.image_shape)) <= memory_limit_bytes
+
+
+def _pixels(train: Split, test: Split, memory_limit_bytes: int) -> tuple[Labelled, Labelled]:
+    """Raw pixels as features."""
+
+    def of(split: Split) -> Labelled:
+        chunks = list(in_order(split, _CHUNK, memory_limit_bytes))
+        images = np.concatenate([c[0] for c in chunks]).astype(np.float32) / 255
+        return images.reshape(len(images), -1), np.concatenate([c[1] for c in chunks])
+
+    return of(train), of(test)
 
 
 def evaluate_encoder(
@@ -112,27 +130,30 @@ def evaluate_encoder(
             "There are no labels" if dataset.train is None else "There are no test images"
         )
     else:
-        # One after the other, so that the features of one encoder are held at a time.
-        rows: dict[str, dict[str, float]] = {}
         others = {label_of(encoder.settings): encoder, **baselines}
-
-        def add(name: str, train: Labelled, test: Labelled) -> None:
-            report(f"probes of {name}")
-            classes = len(dataset.class_names)
-            rows[name] = evaluate_features(train, test, classes, level=level)
-
-        for name, other in others.items():
-            train = features_of(other, dataset.train, memory_limit_bytes)
-            same = other is encoder
-            test = (
-                (features, labels) if same else features_of(other, dataset.test, memory_limit_bytes)
+        sets: dict[str, Callable[[], tuple[Labelled, Labelled]]] = {
+            name: functools.partial(_both, other, dataset.train, dataset.test, memory_limit_bytes)
+            for name, other in others.items()
+        }
+        # Those of the encoder's test images have been made above.
+        train = dataset.train
+        sets[label_of(encoder.settings)] = lambda: (
+            features_of(encoder, train, memory_limit_bytes),
+            (features, labels),
+        )
+        if _pixels_fit(dataset.train, memory_limit_bytes):
+            sets["raw pixels"] = functools.partial(
+                _pixels, dataset.train, dataset.test, memory_limit_bytes
             )
-            add(name, train, test)
-        pixels = [_pixels_of(split, memory_limit_bytes) for split in (dataset.train, dataset.test)]
-        if pixels[0] is not None and pixels[1] is not None:
-            add("raw pixels", pixels[0], pixels[1])
-        figures["accuracy"] = rows
-        figures["verdicts"] = verdicts(rows)
+        scores = evaluate_sets(
+            sets,
+            len(dataset.class_names),
+            level=level,
+            labels_per_class=_LABELS_PER_CLASS,
+            report=report,
+        )
+        figures["accuracy"] = scores.rows
+        figures["verdicts"] = verdicts(scores.rows, scores.correct)
     names = dataset.class_names if shown.labelled else ()
     return Evaluation(figures, features, labels, spectra, names)
 

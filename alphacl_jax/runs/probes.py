@@ -7,7 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from alphacl_jax.data.sources import Split, in_order
-from alphacl_jax.evaluation.quick import collapse_warnings, quick_probe
+from alphacl_jax.evaluation.monitor import collapse_warnings, quick_probe
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
 from alphacl_jax.runs.encoder import Encoder, encoder_of
 from alphacl_jax.runs.run import Run, Training
@@ -38,6 +38,7 @@ class _Probe:
     def __init__(self, run: Run, untrained: Encoder):
         self._run, self._untrained = run, untrained
         self._at_start: Figures | None = None
+        self._history: list[Figures] = []
 
     def __call__(self, step: int, state: TrainState) -> Mapping[str, float]:
         if not hosts.is_writer():
@@ -47,7 +48,8 @@ class _Probe:
             self._at_start = self._figures(self._untrained)
         here = hosts.own_copy(state._replace(opt_state=()))
         figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
-        for warning in collapse_warnings(figures, self._at_start):
+        self._history.append(figures)
+        for warning in collapse_warnings(self._history, self._at_start):
             tqdm.write(f"warning: step {step}: {warning}", file=sys.stderr)
         return figures
 

@@ -22,6 +22,7 @@ from absl import flags
 from PIL import Image
 
 from alphacl_jax.errors import RunError
+from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim, example_images
 
@@ -186,7 +187,7 @@ def _table(row: dict[str, Any]) -> str:
         peak = benchmarking.megabytes(row["torchvision_peak_bytes"][name])
         faster = f"{row['ours'] / speed:.1f}x"
         lines.append([f"torchvision {name}{mark}", f"{speed:,.0f}", faster, peak])
-    return "\n" + benchmarking.format_rows(titles, lines)
+    return "\n" + align([titles, *lines])
 
 
 if __name__ == "__main__":

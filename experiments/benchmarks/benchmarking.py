@@ -271,19 +271,6 @@ def example_images(count: int, size: int) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(c).resize((size, size))) for c in coarse])
 
 
-def format_rows(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """An aligned table: first column to the left, the others to the right."""
-    lines = [titles, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for line in lines
-    )
-
-
 def megabytes(count: int | None) -> str:
     """For a table: bytes as MB."""
     return "n/a" if count is None else f"{count / 1e6:,.0f}"

@@ -15,6 +15,7 @@ from unittest import mock
 
 from absl import flags
 
+from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Call
 
@@ -113,7 +114,7 @@ def show_layers(widths: Sequence[int], shape: tuple[int, ...], rounds: int) -> l
         best = {f"{title[:-4]}": 1e3 * min(times[title[:-4]]) for title in titles[4:]}
         lines.append([*names, str(strides[0]), str(count), *(f"{t:.1f}" for t in best.values())])
         results.append(dict(zip(titles, lines[-1], strict=True)))
-    print(benchmarking.format_rows(titles, lines), flush=True)
+    print(align([titles, *lines]), flush=True)
     return results
 
 
@@ -169,7 +170,7 @@ def run(values: flags.FlagValues, cases: Sequence[tuple[Sequence[int], tuple[int
                 "layers": layers,
             }
         )
-    print(benchmarking.format_rows(titles, lines))
+    print(align([titles, *lines]))
     if values.json:
         benchmarking.write_report(values.json, {**report, "results": results})
 

@@ -24,6 +24,7 @@ from absl import flags
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import LOSSES
+from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim
 from experiments.benchmarks.kernel_entries import PEERS, PRODUCTS, Entry, check_peer, entries
@@ -136,7 +137,7 @@ def table(rows: Sequence[Row]) -> str:
                 benchmarking.megabytes(row["peak_bytes"]),
             ]
         )
-    return "\n" + benchmarking.format_rows(titles, lines)
+    return "\n" + align([titles, *lines])
 
 
 def _seconds(rows: Sequence[Row], entry: str) -> float | None:

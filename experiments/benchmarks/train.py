@@ -38,6 +38,7 @@ from alphacl_jax.runs.settings import (
     OptimizerSettings,
     RunSettings,
 )
+from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim
 
@@ -244,7 +245,7 @@ def show(found: dict[str, Any]) -> None:
     else:
         lines[0].append("")
     titles = [f"{found['case']} ({found['parameters']:,} parameters)", "images/s", "peak, MB"]
-    print("\n" + benchmarking.format_rows([*titles, "ratio"], lines))
+    print("\n" + align([[*titles, "ratio"], *lines]))
     parts = found["milliseconds"]
     print("\n  of our step, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in parts.items()))
     for name, milliseconds, share in found.get("profile", []):

@@ -10,6 +10,8 @@ covariance operator.
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -18,18 +20,20 @@ import numpy as np
 from absl import flags
 
 from alphacl_jax.errors import RunError
-from alphacl_jax.theory import covariance_operator, dual_networks, implicit_contrast, latent_tree
-from experiments.benchmarks import benchmarking
+from alphacl_jax.tables import align
+from alphacl_jax.theory.covariance.operators import layer_jacobians
+from alphacl_jax.theory.dual_networks import byol, contrast
+from alphacl_jax.theory.latent_tree import model, network
 from experiments.theory.byol_collapse_pictures import picture_of_contrast, picture_of_grid
+from experiments.theory.checks import Check, agreement, format_checks
 from experiments.theory.lab import (
-    Check,
     Lab,
     define_lab_flags,
-    format_checks,
     in_progress,
     main,
     progress,
     require_finite_loss,
+    settings_of,
 )
 
 # Unit embeddings of a constant have variance 0; those of random directions 1.
@@ -40,7 +44,7 @@ _EVERY = 20  # steps between looks at the run whose gradient is taken apart
 class Combination(NamedTuple):
     """One row of the table."""
 
-    predictor: dual_networks.Predictor
+    predictor: byol.Predictor
     batch_norm: bool
     stop_gradient: bool
     moving_average: bool
@@ -54,7 +58,7 @@ class Combination(NamedTuple):
         return " + ".join([f"predictor {self.predictor}", *(k for k, on in parts.items() if on)])
 
 
-Grid = dict[Combination, dual_networks.ByolResult]
+Grid = dict[Combination, byol.ByolResult]
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -81,8 +85,8 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
         flags.DEFINE_float(name, number, text, flag_values=values)
     flags.DEFINE_multi_enum(
         "predictor",
-        list(dual_networks.PREDICTORS),
-        dual_networks.PREDICTORS,
+        list(byol.PREDICTORS),
+        byol.PREDICTORS,
         "Which predictors; repeat the flag for several.",
         flag_values=values,
     )
@@ -91,42 +95,38 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     )
 
 
-def train_grid(values: flags.FlagValues, seeds: int, steps: int, depth: int) -> Grid:
-    """All combinations; what has equal shapes (switches, seeds) is one program."""
-    latent_tree.check_polarity(values.lowest_polarity)
-    keys = jax.random.split(jax.random.key(values.seed), seeds)
+def train_grid(
+    keys: jax.Array,
+    lowest_polarity: float,
+    tree: model.TreeShape,
+    training: byol.ByolTraining,
+    predictors: Sequence[byol.Predictor],
+) -> Grid:
+    """All combinations; what has equal shapes (switches, seeds) is one program.
+
+    Args:
+      keys: of the seeds.
+      lowest_polarity: δ of the trees.
+      tree: with and without BatchNorm in turn.
+      training: with each predictor in turn.
+      predictors: which.
+    """
     switches = list(itertools.product((True, False), repeat=2))
     stop, average = (jnp.array(v, jnp.float32) for v in zip(*switches, strict=True))
-    by_seed = jax.vmap(dual_networks.train_byol, (0, None, None, None, None, None))
+    by_seed = jax.vmap(byol.train_byol, (0, None, None, None, None, None))
     by_switch = jax.vmap(by_seed, (None, None, 0, 0, None, None))
     run = jax.jit(by_switch, static_argnums=(4, 5))
-    programs = list(itertools.product(values.predictor, (True, False)))
-    settings = [
-        (
-            latent_tree.TreeShape(depth, values.children, values.width, values.outputs, norm),
-            dual_networks.ByolTraining(
-                predictor=predictor,
-                predictor_hidden=values.outputs,
-                batch=values.batch_size,
-                steps=steps,
-                learning_rate=values.learning_rate,
-                weight_decay=values.weight_decay,
-                target_momentum=values.target_momentum,
-                test_samples=values.test_samples,
-            ),
-        )
-        for predictor, norm in programs
-    ]
     grid: Grid = {}
-    for (shape, training), (predictor, norm) in progress(
-        list(zip(settings, programs, strict=True)),
-        lambda item: f"predictor {item[1][0]}, BatchNorm {'on' if item[1][1] else 'off'}",
+    for predictor, norm in progress(
+        list(itertools.product(predictors, (True, False))),
+        lambda program: f"predictor {program[0]}, BatchNorm {'on' if program[1] else 'off'}",
     ):
-        result = jax.device_get(run(keys, values.lowest_polarity, stop, average, shape, training))
+        shape, settings = replace(tree, batch_norm=norm), replace(training, predictor=predictor)
+        result = jax.device_get(run(keys, lowest_polarity, stop, average, shape, settings))
         where = f"with predictor {predictor}, BatchNorm {'on' if norm else 'off'}"
-        require_finite_loss(result.losses, values, "learning_rate", where)
+        require_finite_loss(result.losses, "learning_rate", training.learning_rate, where)
         for i, switch in enumerate(switches):
-            cell = dual_networks.ByolResult(*(v[i] for v in result))
+            cell = byol.ByolResult(*(v[i] for v in result))
             grid[Combination(predictor, norm, *switch)] = cell
     return grid
 
@@ -150,7 +150,7 @@ def table(grid: Grid) -> str:
                 f"{collapsed.sum()} of {len(collapsed)}",
             ]
         )
-    return benchmarking.format_rows(titles, rows)
+    return align([titles, *rows])
 
 
 def collapse_checks(grid: Grid) -> list[Check]:
@@ -173,25 +173,25 @@ def collapse_checks(grid: Grid) -> list[Check]:
 def closed_form_errors(seed: int, lowest_polarity: float) -> dict[str, float]:
     """Relative error of contrast − shrinkage against autodiff in float64, by layer."""
     with jax.enable_x64(True):
-        shape = latent_tree.TreeShape(depth=2, width=3, outputs=4, batch_norm=False)
+        shape = model.TreeShape(depth=2, width=3, outputs=4, batch_norm=False)
         keys = jax.random.split(jax.random.key(seed), 4)
-        rho = latent_tree.sample_polarities(keys[0], shape, lowest_polarity)
-        weights = latent_tree.init_tree_network(keys[1], shape)
-        x, x_pos = (view[-1] for view in latent_tree.sample_views(keys[2], 16, rho))
+        rho = model.sample_polarities(keys[0], shape, lowest_polarity)
+        weights = network.init_tree_network(keys[1], shape)
+        x, x_pos = (view[-1] for view in model.sample_views(keys[2], 16, rho))
         predictor = jax.random.normal(keys[3], (4, 4)) / 2
-        network = implicit_contrast.tree_outputs
+        outputs = contrast.tree_outputs
 
-        def loss(weights: latent_tree.Weights) -> jax.Array:
-            f, f_pos = network(weights, x), network(weights, x_pos)
-            return implicit_contrast.linear_byol_loss(f, f_pos, predictor, remove_mean=True)
+        def loss(weights: network.Weights) -> jax.Array:
+            f, f_pos = outputs(weights, x), outputs(weights, x_pos)
+            return contrast.linear_byol_loss(f, f_pos, predictor, remove_mean=True)
 
         errors = {}
         for layer, gradient in enumerate(jax.jit(jax.grad(loss))(weights)):
-            parts = implicit_contrast.implicit_contrast(
-                covariance_operator.layer_jacobians(network, weights, layer, x),
-                covariance_operator.layer_jacobians(network, weights, layer, x_pos),
-                network(weights, x),
-                network(weights, x_pos),
+            parts = contrast.implicit_contrast(
+                layer_jacobians(outputs, weights, layer, x),
+                layer_jacobians(outputs, weights, layer, x_pos),
+                outputs(weights, x),
+                outputs(weights, x_pos),
                 predictor,
                 remove_mean=True,
             )
@@ -201,8 +201,22 @@ def closed_form_errors(seed: int, lowest_polarity: float) -> dict[str, float]:
     return errors
 
 
+def follow_contrast(
+    keys: jax.Array,
+    lowest_polarity: float,
+    tree: model.TreeShape,
+    settings: contrast.ContrastSettings,
+) -> contrast.ContrastHistory:
+    """The runs whose gradient is taken apart, with a leading axis of seeds."""
+    watch = jax.jit(jax.vmap(contrast.watch_contrast, (0, None, None, None)), static_argnums=(2, 3))
+    return in_progress(
+        f"the implicit term, {settings.steps} steps",
+        lambda: jax.device_get(watch(keys, lowest_polarity, tree, settings)),
+    )
+
+
 def run(values: flags.FlagValues) -> None:
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
     seeds, steps, depth = values.num_seeds, values.steps, values.depth
     contrast_steps = values.contrast_steps
     if values.quick:
@@ -210,23 +224,42 @@ def run(values: flags.FlagValues) -> None:
         contrast_steps = min(contrast_steps, 100)
     if contrast_steps % _EVERY:
         raise RunError(f"--contrast_steps={contrast_steps} must be a multiple of {_EVERY}")
-    settings = implicit_contrast.ContrastSettings(
-        batch=values.batch_size, steps=contrast_steps, every=_EVERY
-    )
-    grid = train_grid(values, seeds, steps, depth)
-    errors = closed_form_errors(values.seed, values.lowest_polarity)
-    shape = latent_tree.TreeShape(
+    # All settings first: an impossible one ends the run before it starts.
+    model.check_polarity(values.lowest_polarity)
+    tree = model.TreeShape(depth, values.children, values.width, values.outputs)
+    small = model.TreeShape(
         min(depth, 3), values.children, values.contrast_width, 8, batch_norm=False
     )
-    follow = jax.jit(
-        jax.vmap(implicit_contrast.watch_contrast, (0, None, None, None)), static_argnums=(2, 3)
+    training = byol.ByolTraining(
+        predictor_hidden=values.outputs,
+        batch=values.batch_size,
+        steps=steps,
+        learning_rate=values.learning_rate,
+        weight_decay=values.weight_decay,
+        target_momentum=values.target_momentum,
+        test_samples=values.test_samples,
     )
-    keys = jax.random.split(jax.random.key(values.seed + 1), seeds)
-    history = in_progress(
-        f"the implicit term, {contrast_steps} steps",
-        lambda: jax.device_get(follow(keys, values.lowest_polarity, shape, settings)),
+    settings = contrast.ContrastSettings(
+        batch=values.batch_size, steps=contrast_steps, every=_EVERY
     )
+    keys, more_keys = (
+        jax.random.split(jax.random.key(seed), seeds) for seed in (values.seed, values.seed + 1)
+    )
+    grid = train_grid(keys, values.lowest_polarity, tree, training, values.predictor)
+    errors = closed_form_errors(values.seed, values.lowest_polarity)
+    history = follow_contrast(more_keys, values.lowest_polarity, small, settings)
+    lab.show(f"{steps} steps, {seeds} seed(s); a collapse is a variance below {COLLAPSED_BELOW}")
+    show(lab, grid, errors, history, contrast_steps)
 
+
+def show(
+    lab: Lab,
+    grid: Grid,
+    errors: Mapping[str, float],
+    history: contrast.ContrastHistory,
+    contrast_steps: int,
+) -> None:
+    """Tables, checks, pictures and files."""
     checks = {
         "collapse": collapse_checks(grid),
         "closed form": [
@@ -236,7 +269,6 @@ def run(values: flags.FlagValues) -> None:
     }
     best = float(np.mean([r.possible_probe.mean() for r in grid.values()]))
     first = float(np.mean([r.initial_probe.mean() for r in grid.values()]))
-    lab.show(f"{steps} steps, {seeds} seed(s); a collapse is a variance below {COLLAPSED_BELOW}")
     lab.show(table(grid))
     lab.show(f"probe of untrained networks {first:.3f}; the exact posterior of the root {best:.3f}")
     titles = {
@@ -259,10 +291,26 @@ def run(values: flags.FlagValues) -> None:
             "history": {k: v.tolist() for k, v in history._asdict().items()},
         },
         checks,
+        conclusion(grid, history, [check for rows in checks.values() for check in rows]),
     )
 
 
-def contrast_checks(history: implicit_contrast.ContrastHistory) -> list[Check]:
+def conclusion(
+    grid: Grid, history: contrast.ContrastHistory, checks: Sequence[Check]
+) -> tuple[str, str]:
+    """What the run has shown."""
+    gone = [str(c) for c, r in grid.items() if r.variance.mean() < COLLAPSED_BELOW]
+    which = f" ({'; '.join(gone)})" if gone else ""
+    half, with_mean = (float(v.mean()) for v in (history.half, history.half_with_mean))
+    return (
+        agreement(checks, "rows", "agree with the theory"),
+        f"{len(gone)} of {len(grid)} combinations collapsed by their mean variance{which}, and at "
+        f"P = ½I the implicit contrast has a cosine of {half:.3f} with SimCLR's covariance "
+        f"operator, {with_mean:.3f} where the mean stays.",
+    )
+
+
+def contrast_checks(history: contrast.ContrastHistory) -> list[Check]:
     """Means over seeds (and, for P = ½I, over looks)."""
     half, with_mean = float(history.half.mean()), float(history.half_with_mean.mean())
     return [

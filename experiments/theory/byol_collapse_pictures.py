@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alphacl_jax.evaluation.pictures import COLOURS
-from alphacl_jax.theory.dual_networks import ByolResult
-from alphacl_jax.theory.implicit_contrast import ContrastHistory
+from alphacl_jax.theory.dual_networks.byol import ByolResult
+from alphacl_jax.theory.dual_networks.contrast import ContrastHistory
 
 
 def picture_of_grid(

@@ -11,6 +11,7 @@ orthonormal layers.
     python -m experiments.theory.collapse --strong=8 --block=4 --train_steps=8000
 """
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,11 @@ from jax import Array
 import alphacl_jax as acl
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.spectrum import effective_rank
-from alphacl_jax.theory import collapse, linear
+from alphacl_jax.theory.linear_networks import collapse, pca
 from experiments.theory import collapse_pictures as pictures
+from experiments.theory.checks import Check, agreement, format_checks
 from experiments.theory.collapse_runs import (
+    Inputs,
     Start,
     TwoLayers,
     at_growth,
@@ -37,7 +40,7 @@ from experiments.theory.collapse_runs import (
     two_layers,
     views,
 )
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.theory.lab import Lab, define_lab_flags, main, progress, settings_of
 
 _MANY = 3 / 16  # the part of the dimensions that has to be lost
 _ALIGNED = 0.995  # |cosine| from which the closed-form rates are held to
@@ -116,7 +119,7 @@ def two_layer_checks(found: TwoLayers) -> list[Check]:
 
 def closed_form_check(x_alpha: Array) -> Check:
     """Two layers from an aligned start along eigenvectors, beside σ(t) in closed form."""
-    rates, basis = linear.top_eigenvectors(x_alpha, x_alpha.shape[0])
+    rates, basis = pca.top_eigenvectors(x_alpha, x_alpha.shape[0])
     sigma = jnp.linspace(0.3, 0.2, len(rates))
     layers = (sigma[:, None] * basis, jnp.diag(sigma))
     # To nine tenths of the time at which the first is infinite.
@@ -131,7 +134,8 @@ def closed_form_check(x_alpha: Array) -> Check:
 def run(values: flags.FlagValues) -> None:
     if values.block >= values.dim:
         raise RunError(f"--block={values.block} must be below --dim={values.dim}")
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
+    inputs = Inputs(values.dim, values.block, values.weak)
     strengths = [values.weak, *np.linspace(values.weak, values.strong, 4)[1:]]
     rules = {"uniform α": acl.rules.uniform(), "InfoNCE's α": acl.rules.entropy(1.0)}
     checks: dict[str, list[Check]] = {}
@@ -139,9 +143,9 @@ def run(values: flags.FlagValues) -> None:
     with jax.enable_x64(True):
         key = jax.random.key(values.seed)
         keys = jax.random.split(jax.random.fold_in(key, 1), values.seeds)
-        batches = {noise: views(key, values, noise, values.samples) for noise in strengths}
+        batches = {noise: views(key, inputs, noise, values.samples) for noise in strengths}
         matrices = {
-            name: {noise: linear.input_covariance(*batch, rule) for noise, batch in batches.items()}
+            name: {noise: pca.input_covariance(*batch, rule) for noise, batch in batches.items()}
             for name, rule in rules.items()
         }
         eigenvalues = {
@@ -149,9 +153,9 @@ def run(values: flags.FlagValues) -> None:
             for name, by_noise in matrices.items()
         }
         weak, strong = strengths[0], strengths[-1]
-        many = [views(key, values, noise, 16 * values.samples) for noise in strengths]
+        many = [views(key, inputs, noise, 16 * values.samples) for noise in strengths]
         eigenvalues["uniform α, 16 times the samples"] = {
-            noise: np.linalg.eigvalsh(linear.input_covariance(*batch, rules["uniform α"]))[::-1]
+            noise: np.linalg.eigvalsh(pca.input_covariance(*batch, rules["uniform α"]))[::-1]
             for noise, batch in zip(strengths, many, strict=True)
         }
         indefinite, positive = matrices["InfoNCE's α"][strong], matrices["uniform α"][weak]
@@ -190,7 +194,9 @@ def run(values: flags.FlagValues) -> None:
         for name in progress(list(_TRAINED), lambda name: f"InfoNCE, {name}"):
             augmentation, start, depth = _TRAINED[name]
             x, x_pos = batches[weak if augmentation == "weak" else strong]
-            runs[name] = trained(keys, x, x_pos, start, depth, values)
+            runs[name] = trained(
+                keys, x, x_pos, start, depth, steps=values.train_steps, step_size=values.step_size
+            )
     checks["trained by InfoNCE"] = training_checks(runs)
     for title, rows in checks.items():
         lab.show(format_checks(title, rows, expected="predicted") + "\n")
@@ -210,7 +216,20 @@ def run(values: flags.FlagValues) -> None:
         "embedding_variances": {k: v["spectra"][:, -1].tolist() for k, v in runs.items()},
         "losses": {k: v["losses"].tolist() for k, v in runs.items()},
     }
-    lab.finish(results, checks)
+    rows = [check for of_one in checks.values() for check in of_one]
+    lab.finish(results, checks, conclusion(runs, rows))
+
+
+def conclusion(runs: Mapping[str, Mapping[str, Any]], checks: Sequence[Check]) -> tuple[str, str]:
+    """What the run has shown."""
+    gone = {name: lost(run["spectra"][:, -1]).mean() for name, run in runs.items()}
+    listed = "; ".join(f"{number:.1f} in {name}" for name, number in gone.items())
+    dim = next(iter(runs.values()))["spectra"].shape[-1]
+    return (
+        agreement(checks, "rows", "are as predicted"),
+        f"Training by InfoNCE lost, of {dim} embedding dimensions and on average over seeds: "
+        f"{listed}.",
+    )
 
 
 def training_checks(runs: dict[str, dict[str, Any]]) -> list[Check]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alphacl_jax.evaluation.pictures import COLOURS
-from alphacl_jax.theory.collapse import alignment_matrix
+from alphacl_jax.theory.linear_networks.collapse import alignment_matrix
 
 _FLOOR = 1e-12  # what a log axis shows of smaller values
 

@@ -8,18 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from jax import Array
 
 import alphacl_jax as acl
 from alphacl_jax.evaluation.spectrum import singular_values
-from alphacl_jax.theory import collapse, linear
+from alphacl_jax.theory.linear_networks import collapse, pca
 from experiments.theory.lab import require_finite_loss
 
 _COLLAPSED = 1e-3  # an embedding dimension counts as lost below this part of the largest variance
 _FIXED_START = 0.1  # scale of the layers under fixed α: small, as the theory has it
 
-Start = Callable[[Array, int, int], linear.Layers]
+Start = Callable[[Array, int, int], pca.Layers]
 
 
 @dataclass(frozen=True)
@@ -53,25 +52,40 @@ class TwoLayers:
     arc: np.ndarray
 
 
-def views(key: Array, values: flags.FlagValues, noise: float, samples: int) -> tuple[Array, Array]:
+@dataclass(frozen=True)
+class Inputs:
+    """What samples and their augmentation are.
+
+    Attributes:
+      dim: of a sample.
+      block: dimensions that augmentation can be strong in.
+      weak: variance of the noise in the others.
+    """
+
+    dim: int
+    block: int
+    weak: float
+
+
+def views(key: Array, inputs: Inputs, noise: float, samples: int) -> tuple[Array, Array]:
     """A batch whose augmentation has the variance `noise` in the block and `weak` elsewhere."""
-    variances = jnp.linspace(1.4, 0.6, values.dim)
+    variances = jnp.linspace(1.4, 0.6, inputs.dim)
     # The block is spread over small and large variances.
-    order = np.random.default_rng(0).permutation(values.dim)
-    noise_variances = np.full(values.dim, values.weak)
-    noise_variances[order[: values.block]] = noise
-    return linear.gaussian_views(key, variances, jnp.asarray(noise_variances), samples)
+    order = np.random.default_rng(0).permutation(inputs.dim)
+    noise_variances = np.full(inputs.dim, inputs.weak)
+    noise_variances[order[: inputs.block]] = noise
+    return pca.gaussian_views(key, variances, jnp.asarray(noise_variances), samples)
 
 
-def small_start(keys: Array, dim: int, depth: int, scale: float = 0.3) -> linear.Layers:
+def small_start(keys: Array, dim: int, depth: int, scale: float = 0.3) -> pca.Layers:
     """Gaussian layers of each seed, `[seeds, dim, dim]` each."""
-    layers = jax.vmap(lambda key: linear.gaussian_layers(key, (dim,) * (depth + 1)))(keys)
+    layers = jax.vmap(lambda key: pca.gaussian_layers(key, (dim,) * (depth + 1)))(keys)
     return tuple(scale * w for w in layers)
 
 
-def orthonormal_start(keys: Array, dim: int, depth: int) -> linear.Layers:
+def orthonormal_start(keys: Array, dim: int, depth: int) -> pca.Layers:
     """Orthonormal layers of each seed, so that no direction is ahead: `[seeds, dim, dim]` each."""
-    return tuple(jax.vmap(linear.orthonormalize)(w) for w in small_start(keys, dim, depth))
+    return tuple(jax.vmap(pca.orthonormalize)(w) for w in small_start(keys, dim, depth))
 
 
 def one_layer(keys: Array, x_alpha: Array, steps: int) -> dict[str, np.ndarray]:
@@ -127,18 +141,33 @@ def two_layers(keys: Array, x_alpha: Array, steps: int) -> TwoLayers:
 
 
 def trained(
-    keys: Array, x: Array, x_pos: Array, start: Start, depth: int, values: flags.FlagValues
+    keys: Array,
+    x: Array,
+    x_pos: Array,
+    start: Start,
+    depth: int,
+    *,
+    steps: int,
+    step_size: float,
 ) -> dict[str, Any]:
-    """Networks trained by InfoNCE: losses, embedding spectra over time, layers at the end."""
-    layers = start(keys, values.dim, depth)
-    steps = values.train_steps - values.train_steps % 40
+    """Networks trained by InfoNCE: losses, embedding spectra over time, layers at the end.
+
+    Args:
+      keys: of the seeds.
+      x: first views `[n, dim]`.
+      x_pos: second views `[n, dim]`.
+      start: makes the layers.
+      depth: how many.
+      steps: of training, of which the whole 40s are taken.
+      step_size: of each.
+    """
+    layers = start(keys, x.shape[1], depth)
+    steps -= steps % 40
     path, losses = jax.vmap(
-        lambda w: collapse.train(
-            w, x, x_pos, acl.families.info_nce(1.0), values.step_size, steps, 40
-        )
+        lambda w: collapse.train(w, x, x_pos, acl.families.info_nce(1.0), step_size, steps, 40)
     )(layers)
-    require_finite_loss(losses, values, "step_size", f"with {depth} layers")
-    products = np.asarray(jax.vmap(jax.vmap(linear.end_to_end))(path))
+    require_finite_loss(losses, "step_size", step_size, f"with {depth} layers")
+    products = np.asarray(jax.vmap(jax.vmap(pca.end_to_end))(path))
     spectra = np.array(
         [[singular_values(np.asarray(x) @ w.T) for w in of_seed] for of_seed in products]
     )

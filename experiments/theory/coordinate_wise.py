@@ -24,8 +24,9 @@ from scipy.optimize import minimize
 
 import alphacl_jax as acl
 from alphacl_jax.evaluation.pictures import COLOURS
-from alphacl_jax.theory import coordinate
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from alphacl_jax.theory.coordinate import alternation
+from experiments.theory.checks import Check, agreement, format_checks
+from experiments.theory.lab import Lab, define_lab_flags, main, progress, settings_of
 
 LOSSES: dict[str, acl.Family] = {
     "InfoNCE": acl.families.info_nce(),
@@ -65,22 +66,22 @@ def both_forms(
 
     def one(key: Array) -> dict[str, Array]:
         k_params, k_x, k_noise = jax.random.split(key, 3)
-        params = coordinate.mlp_params(k_params, _WIDTHS)
+        params = alternation.mlp_params(k_params, _WIDTHS)
         x0 = jax.random.normal(k_x, (samples, _WIDTHS[0]))
         noise = _NOISE * jax.random.normal(k_noise, (2, *x0.shape))
         x, x_pos = x0 + noise[0], x0 + noise[1]
-        arguments = (coordinate.mlp, params, x, x_pos, family, step_size, steps)
-        descent, losses = coordinate.descend(*arguments)
-        alternation, energies = coordinate.alternate(*arguments)
+        arguments = (alternation.mlp, params, x, x_pos, family, step_size, steps)
+        descent, losses = alternation.descend(*arguments)
+        alternated, energies = alternation.alternate(*arguments)
         final = jax.tree.map(lambda p: p[-1], descent)
         return {
             "descent": _flat(descent),
-            "alternation": _flat(alternation),
+            "alternation": _flat(alternated),
             "losses": losses,
             "energies": energies,
-            "z": coordinate.mlp(final, x),
-            "z_pos": coordinate.mlp(final, x_pos),
-            "alpha": coordinate.min_player(coordinate.mlp, final, x, x_pos, family),
+            "z": alternation.mlp(final, x),
+            "z_pos": alternation.mlp(final, x_pos),
+            "alpha": alternation.min_player(alternation.mlp, final, x, x_pos, family),
         }
 
     return jax.vmap(one)(keys)
@@ -112,9 +113,9 @@ def solve_row(d_pos: float, d_neg: np.ndarray, temperature: float, budget: float
 
 def min_player_gaps(found: Mapping[str, np.ndarray], family: acl.Family) -> dict[str, float]:
     """α of the first seed beside the feasible set and, for each row, beside the solver's answer."""
-    temperature = float(coordinate.exponential_temperature(family))  # type: ignore[arg-type]
+    temperature = float(alternation.exponential_temperature(family))  # type: ignore[arg-type]
     z, z_pos, alpha = (found[name][0] for name in ("z", "z_pos", "alpha"))
-    budgets = np.asarray(coordinate.budgets(z, z_pos, family))
+    budgets = np.asarray(alternation.budgets(z, z_pos, family))
     d_neg = np.asarray(acl.squared_distances(z))
     d_pos = 0.5 * np.sum((z - z_pos) ** 2, axis=1)
     apart, excess = [0.0], [0.0]
@@ -124,7 +125,7 @@ def min_player_gaps(found: Mapping[str, np.ndarray], family: acl.Family) -> dict
         others = np.arange(len(z)) != i
         solved = solve_row(d_pos[i], d_neg[i, others], temperature, budget)
         ours = alpha[i, others]
-        values = coordinate.min_player_objective(
+        values = alternation.min_player_objective(
             jnp.stack([ours, solved]), d_pos[i], jnp.asarray(d_neg[i, others])[None], temperature
         )
         apart.append(np.max(np.abs(ours - solved)) / budget)
@@ -145,7 +146,7 @@ def checks_of(name: str, family: acl.Family, found: Mapping[str, np.ndarray]) ->
         Check(f"{name}: distance travelled by the slowest seed", 1e-2, float(moved), relation=">"),
         Check(f"{name}: smallest α_ij", -1e-15, float(found["alpha"].min()), relation=">"),
     ]
-    if coordinate.exponential_temperature(family) is not None:
+    if alternation.exponential_temperature(family) is not None:
         gaps = min_player_gaps(found, family)
         rows += [
             Check(f"{name}: Σ_j α_ij beside τ⁻¹ξ_iφ'(ξ_i)", 0.0, gaps["budget"], 1e-10),
@@ -156,7 +157,7 @@ def checks_of(name: str, family: acl.Family, found: Mapping[str, np.ndarray]) ->
 
 
 def run(values: flags.FlagValues) -> None:
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
     found: dict[str, dict[str, np.ndarray]] = {}
     checks: list[Check] = []
     # The claim is equality to float64's rounding.
@@ -177,7 +178,20 @@ def run(values: flags.FlagValues) -> None:
         }
         for name, f in found.items()
     }
-    lab.finish(results, {"coordinate-wise optimisation": checks})
+    lab.finish(results, {"coordinate-wise optimisation": checks}, conclusion(found, checks))
+
+
+def conclusion(
+    found: Mapping[str, Mapping[str, np.ndarray]], checks: list[Check]
+) -> tuple[str, str]:
+    """What the run has shown."""
+    apart = max(float(_differences(f).max()) for f in found.values())
+    of_one = next(iter(found.values()))["descent"]
+    return (
+        agreement(checks, "rows", "are as the theory has them"),
+        f"Of {len(found)} losses with {len(of_one)} network(s) each and {of_one.shape[1] - 1} "
+        f"steps, descent and alternation differ in no parameter by more than {apart:.1e}.",
+    )
 
 
 def _differences(found: Mapping[str, np.ndarray]) -> np.ndarray:

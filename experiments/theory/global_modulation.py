@@ -10,6 +10,7 @@ linear activation, and not from ReLU.
     python -m experiments.theory.global_modulation
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from alphacl_jax.theory import basins, modulation
-from alphacl_jax.theory.activations import LINEAR, RELU, leaky_relu
+from alphacl_jax.theory.nonlinear import basins, modulation
+from alphacl_jax.theory.nonlinear.activations import LINEAR, RELU, leaky_relu
 from experiments.theory import global_modulation_pictures as pictures
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.theory.checks import Check, agreement, format_checks
+from experiments.theory.lab import Lab, define_lab_flags, main, progress, settings_of
 
 _ACTIVATIONS = {"linear": LINEAR, "ReLU": RELU, "leaky ReLU": leaky_relu(0.1)}
 _STEP = 0.25
@@ -53,7 +55,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Runs the experiment with these flags."""
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
     # Closed forms are compared to rounding, and small samples' eigenvalues lie close together.
     with jax.enable_x64(True):
         key = jax.random.key(values.seed)
@@ -78,11 +80,25 @@ def run(values: flags.FlagValues) -> None:
             results[name], checks[name] = parts[name](jax.random.fold_in(key, number))
     for name, rows in checks.items():
         lab.show(format_checks(name, rows, expected="theory") + "\n")
-    lab.picture("trajectories.png", pictures.trajectories(results["training"]))
-    lab.picture("samples.png", pictures.samples(results["samples"]))
-    lab.picture("basins.png", pictures.basins(results["basins"]))
-    lab.picture("gradients.png", pictures.gradients(results["gradients"]))
-    lab.finish(results, checks)
+    lab.picture("trajectories.png", pictures.draw_trajectories(results["training"]))
+    lab.picture("samples.png", pictures.draw_samples(results["samples"]))
+    lab.picture("basins.png", pictures.draw_basins(results["basins"]))
+    lab.picture("gradients.png", pictures.draw_gradients(results["gradients"]))
+    rows = [check for of_one in checks.values() for check in of_one]
+    lab.finish(results, checks, conclusion(results, rows))
+
+
+def conclusion(results: Mapping[str, Any], checks: Sequence[Check]) -> tuple[str, str]:
+    """What the run has shown."""
+    training, dim = results["training"], f"dim {_BASIN_DIMS[-1]}"
+    network, flow = (training[f"energy of the {name}"][-1] for name in ("network", "flow"))
+    found = results["basins"][dim]["found"]
+    return (
+        agreement(checks, "rows", "agree with the theory"),
+        f"The trained network ended at an energy λ of {network:.3g} beside the flow's {flow:.3g}, "
+        f"and modulation of strength {_STRENGTHS[-1]} took a pattern's basin from {found[0]:.3f} "
+        f"to {found[-1]:.3f} of the sphere ({dim}).",
+    )
 
 
 def _filters(key: jax.Array, *shape: int) -> jax.Array:

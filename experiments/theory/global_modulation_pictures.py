@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
 
 
-def trajectories(found: Mapping[str, Any]) -> Figure:
+def draw_trajectories(found: Mapping[str, Any]) -> Figure:
     """Filters against what tells z apart, and λ, over time: flow as lines, network as points."""
     times = np.asarray(found["times"])
     flow, network = (np.asarray(found[f"cosines of the {name}"]) for name in ("flow", "network"))
@@ -44,7 +44,7 @@ def trajectories(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def samples(found: Mapping[str, Sequence[float]]) -> Figure:
+def draw_samples(found: Mapping[str, Sequence[float]]) -> Figure:
     """The relative error of a network's gradient over its number of samples."""
     sizes, mean = np.asarray(found["samples"]), np.asarray(found["mean"])
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
@@ -66,7 +66,7 @@ def samples(found: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def basins(found: Mapping[str, Any]) -> Figure:
+def draw_basins(found: Mapping[str, Any]) -> Figure:
     """The basin of the modulated pattern over the strength of its modulation."""
     strengths = np.asarray(found["strengths"])
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
@@ -91,7 +91,7 @@ def basins(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def gradients(found: Mapping[str, Any]) -> Figure:
+def draw_gradients(found: Mapping[str, Any]) -> Figure:
     """Singular values of the gradients of one field's filters, linear beside ReLU."""
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
     ax = figure.subplots()

@@ -1,4 +1,4 @@
-"""What the experiments of the theory lab share: flags, progress, checks, tables, files."""
+"""What the experiments of the theory lab share: flags, progress, conclusions, files."""
 
 import math
 import sys
@@ -6,9 +6,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from absl import flags
@@ -22,145 +21,62 @@ from alphacl_jax.evaluation.pictures import save_figure
 from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.settings import LARGEST_SEED
 from experiments.benchmarks import benchmarking
+from experiments.theory.checks import Check
 
 _SECONDS_BETWEEN_LINES = 15.0
 _Result = TypeVar("_Result")
 
 
-@dataclass(frozen=True)
-class Check:
-    """One number beside what it should be: a published figure, a closed form, or a bound.
-
-    Attributes:
-      name: what is compared, as the table's first column.
-      expected: the published or predicted number, or the bound.
-      ours: what was found; NaN never agrees.
-      tolerance: for "=", the largest difference that agrees.
-      relation: "=" (near), ">" (ours is above expected) or "<" (below).
-      expected_std: the published standard deviation, where there is one.
-      ours_std: that of ours, over seeds.
-    """
-
-    name: str
-    expected: float
-    ours: float
-    tolerance: float = 0.0
-    relation: Literal["=", ">", "<"] = "="
-    expected_std: float | None = None
-    ours_std: float | None = None
-
-    @property
-    def difference(self) -> float:
-        return self.ours - self.expected
-
-    @property
-    def agrees(self) -> bool:
-        if self.relation == "=":
-            return abs(self.difference) <= self.tolerance
-        return self.difference > 0 if self.relation == ">" else self.difference < 0
-
-    def as_json(self) -> dict[str, Any]:
-        fields = {k: v for k, v in vars(self).items() if v is not None}
-        return {**fields, "difference": self.difference, "agrees": self.agrees}
-
-
-def published_cell(
-    name: str, published: tuple[float, float], values: Sequence[float] | np.ndarray
-) -> Check:
-    """A cell of a published table, mean ± std, beside our values over seeds.
-
-    It agrees within max(2 standard deviations of the published cell, 0.03).
-    """
-    mean, std = published
-    found = np.asarray(values, np.float64)
-    # Published figures have two decimals; 1e-9 keeps a bound met exactly from failing by rounding.
-    tolerance = max(2 * std, 0.03) + 1e-9
-    return Check(
-        name,
-        mean,
-        float(found.mean()),
-        tolerance,
-        expected_std=std,
-        ours_std=float(found.std()),
-    )
-
-
-def format_checks(title: str, checks: Sequence[Check], *, expected: str = "published") -> str:
-    """A table of checks, with a last line that counts.
-
-    Args:
-      title: of the first column.
-      checks: the rows.
-      expected: the title of the second column: "published", "closed form", ...
-    """
-    rows = [
-        [
-            check.name,
-            ("" if check.relation == "=" else f"{check.relation} ")
-            + _number(check.expected, check.expected_std),
-            _number(check.ours, check.ours_std),
-            f"{check.difference:+.3g}",
-            "agrees" if check.agrees else "DIFFERS",
-        ]
-        for check in checks
-    ]
-    table = benchmarking.format_rows([title, expected, "ours", "difference", "verdict"], rows)
-    agreeing = sum(check.agrees for check in checks)
-    return f"{table}\n{agreeing} of {len(checks)} agree"
-
-
-def _number(value: float, std: float | None) -> str:
-    if std is not None:
-        return f"{value:.3f}±{std:.3f}"
-    return f"{value:.4g}"
-
-
 class Lab:
     """The folder, the clock and the results of one experiment.
 
+    Args:
+      settings: of the run, `settings_of` its flags; "workdir" is the folder.
+
     Raises:
-      RunError: for a folder that cannot be written to, or a flag that is NaN or infinite.
+      RunError: for a folder that cannot be written to, or a setting that is NaN or infinite.
     """
 
-    def __init__(self, values: flags.FlagValues):
-        self._settings = {
-            flag.name: flag.value
-            for module, of_module in values.flags_by_module_dict().items()
-            if module == sys.argv[0] or module.startswith("experiments")
-            for flag in of_module
-        }
+    def __init__(self, settings: Mapping[str, Any]):
+        self._settings = dict(settings)
+        self._pictures: list[Path] = []
         for name, value in self._settings.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise RunError(f"--{name}={value} must be a finite number")
-        if not values.workdir:
+        workdir = settings["workdir"]
+        if not workdir:
             raise RunError("--workdir= is empty: name a folder, or leave it out")
-        self.workdir = Path(values.workdir)
+        self.workdir = Path(workdir)
         try:
             self.workdir.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.workdir):
                 pass  # it can be written to, which the end of a long run is too late to find out
         except OSError as error:
-            raise RunError(
-                f"--workdir={values.workdir} cannot be made or written to: {error}"
-            ) from error
+            raise RunError(f"--workdir={workdir} cannot be made or written to: {error}") from error
         self._started = time.monotonic()
 
     def show(self, text: str) -> None:
         print(text, flush=True)
 
     def picture(self, name: str, figure: Figure) -> None:
-        """Writes a figure to the folder and says where."""
+        """Writes a figure to the folder; `finish` says where."""
         save_figure(figure, self.workdir / name)
-        self.show(f"picture: {self.workdir / name}")
+        self._pictures.append(self.workdir / name)
 
-    def finish(self, results: Mapping[str, Any], checks: Mapping[str, Sequence[Check]]) -> None:
-        """Writes all numbers to results.json in the folder, and says where and how long it took.
+    def finish(
+        self,
+        results: Mapping[str, Any],
+        checks: Mapping[str, Sequence[Check]],
+        conclusion: tuple[str, str],
+    ) -> None:
+        """Says what was shown, writes all numbers to results.json, and says where the files are.
 
         A number that is NaN or infinite becomes null, as JSON has no other word for it.
 
         Args:
           results: what was computed, as numbers, strings, lists and dicts.
           checks: the tables that were shown, by title.
+          conclusion: two sentences on what this run has shown, and no more than that.
         """
         seconds = time.monotonic() - self._started
         path = self.workdir / "results.json"
@@ -168,10 +84,14 @@ class Lab:
             **benchmarking.describe(("jax", "jaxlib", "numpy")),
             "settings": self._settings,
             "seconds": seconds,
+            "conclusion": list(conclusion),
             "checks": {k: [check.as_json() for check in v] for k, v in checks.items()},
             "results": dict(results),
         }
         write_json_atomically(path, _finite_or_null(report))
+        self.show("\n" + "\n".join(conclusion) + "\n")
+        for picture in self._pictures:
+            self.show(f"picture: {picture}")
         self.show(f"all numbers: {path} ({seconds:.0f} s)")
 
 
@@ -211,22 +131,20 @@ def in_progress(name: str, compute: Callable[[], _Result]) -> _Result:
     return result
 
 
-def require_finite_loss(
-    losses: np.ndarray | Array, values: flags.FlagValues, rate: str, where: str
-) -> None:
+def require_finite_loss(losses: np.ndarray | Array, rate: str, value: float, where: str) -> None:
     """Refuses a training that diverged.
 
     Args:
       losses: of any shape.
-      values: the flags of the run.
       rate: the flag that has to be lower.
+      value: what it was.
       where: the training, after "the loss is infinite ".
 
     Raises:
       RunError: for a loss that is NaN or infinite.
     """
     if not np.isfinite(losses).all():
-        raise RunError(f"--{rate}={values[rate].value} is too large: the loss is infinite {where}")
+        raise RunError(f"--{rate}={value} is too large: the loss is infinite {where}")
 
 
 def define_lab_flags(name: str, values: flags.FlagValues = flags.FLAGS) -> None:
@@ -240,6 +158,16 @@ def define_lab_flags(name: str, values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_integer(
         "seed", 0, "The first seed of data and weights.", 0, LARGEST_SEED, flag_values=values
     )
+
+
+def settings_of(values: flags.FlagValues) -> dict[str, Any]:
+    """The flags of a script by name, those of its libraries left out: what a `Lab` is given."""
+    return {
+        flag.name: flag.value
+        for module, of_module in values.flags_by_module_dict().items()
+        if module == sys.argv[0] or module.startswith("experiments")
+        for flag in of_module
+    }
 
 
 @contextmanager
@@ -257,11 +185,14 @@ def no_empty_folder(folder: Path) -> Iterator[None]:
 
 
 def main(run: Callable[[flags.FlagValues], None], documentation: str | None) -> None:
-    """Starts a script: what the library says of impossible settings ends it in one line."""
+    """Starts a script; impossible settings, or a library that is missing, end it in one line."""
 
     def guarded(argv: Sequence[str]) -> None:
         del argv
         with plain_errors(flags.FLAGS), no_empty_folder(Path(flags.FLAGS.workdir)):
-            run(flags.FLAGS)
+            try:
+                run(flags.FLAGS)
+            except ModuleNotFoundError as error:
+                raise RunError(str(error)) from error
 
     run_main(guarded, documentation)

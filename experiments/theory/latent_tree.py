@@ -10,6 +10,7 @@ before and after training, beside the best that any function of the leaves below
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,16 +21,17 @@ from matplotlib.figure import Figure
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.pictures import COLOURS
-from alphacl_jax.theory import latent_tree as theory
-from experiments.benchmarks import benchmarking
+from alphacl_jax.tables import align
+from alphacl_jax.theory.latent_tree.model import TreeShape, check_polarity
+from alphacl_jax.theory.latent_tree.training import TreeResult, TreeTraining, train_on_tree
+from experiments.theory.checks import Check, agreement, format_checks
 from experiments.theory.lab import (
-    Check,
     Lab,
     define_lab_flags,
-    format_checks,
     main,
     progress,
     require_finite_loss,
+    settings_of,
 )
 
 Cell = tuple[int, int, float]  # depth, width, δ
@@ -71,13 +73,12 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     )
 
 
-def numbers(values: flags.FlagValues, name: str, kind: type) -> list[Any]:
-    """A list flag as numbers, each once.
+def numbers(name: str, items: Sequence[str], kind: type) -> list[Any]:
+    """The entries of the list flag `name` as numbers, each once.
 
     Raises:
       RunError: for an empty list, repeats, or what is no number.
     """
-    items: list[str] = values[name].value or []
     text = ",".join(items)
     try:
         found = [kind(v) for v in items]
@@ -89,43 +90,26 @@ def numbers(values: flags.FlagValues, name: str, kind: type) -> list[Any]:
     return found
 
 
-def train_grid(values: flags.FlagValues, lab: Lab) -> dict[Cell, theory.TreeResult]:
+def train_grid(
+    keys: jax.Array,
+    polarities: Sequence[float],
+    shapes: Sequence[TreeShape],
+    training: TreeTraining,
+) -> dict[Cell, TreeResult]:
     """Results by cell, each with a leading axis of seeds; δ and seeds are one program."""
-    depths, widths = numbers(values, "depths", int), numbers(values, "widths", int)
-    polarities = numbers(values, "lowest_polarities", float)
-    for delta in polarities:
-        theory.check_polarity(delta)
-    seeds, steps = values.num_seeds, values.steps
-    if values.quick:
-        depths, widths, seeds, steps = depths[:1], widths[:2], min(seeds, 2), min(steps, 200)
-    training = theory.TreeTraining(
-        values.temperature,
-        values.batch_size,
-        steps,
-        values.learning_rate,
-        values.normalize,
-        values.test_samples,
-    )
-    # All shapes first: an impossible one ends the run before it starts.
-    shapes = [
-        theory.TreeShape(depth, values.children, width, values.outputs, values.batch_norm)
-        for depth, width in itertools.product(depths, widths)
-    ]
-    keys = jax.random.split(jax.random.key(values.seed), seeds)
-    by_seed = jax.vmap(theory.train_on_tree, (0, None, None, None))
+    by_seed = jax.vmap(train_on_tree, (0, None, None, None))
     run = jax.jit(jax.vmap(by_seed, (None, 0, None, None)), static_argnums=(2, 3))
-    found: dict[Cell, theory.TreeResult] = {}
+    found: dict[Cell, TreeResult] = {}
     for shape in progress(shapes, lambda s: f"depth {s.depth}, width {s.width}"):
         result = jax.device_get(run(keys, jnp.array(polarities), shape, training))
         for i, delta in enumerate(polarities):
-            found[shape.depth, shape.width, delta] = theory.TreeResult(*(v[i] for v in result))
+            found[shape.depth, shape.width, delta] = TreeResult(*(v[i] for v in result))
         where = f"at depth {shape.depth}, width {shape.width}"
-        require_finite_loss(result.losses, values, "learning_rate", where)
-    lab.show(f"{len(found)} cells, {seeds} seed(s) each, {steps} steps")
+        require_finite_loss(result.losses, "learning_rate", training.learning_rate, where)
     return found
 
 
-def level_table(found: dict[Cell, theory.TreeResult]) -> str:
+def level_table(found: dict[Cell, TreeResult]) -> str:
     """Every cell: before → after (bound), by level from the root."""
     deepest = max(depth for depth, _, _ in found)
     titles = ["depth  width  delta", *(f"level {i}" for i in range(deepest))]
@@ -137,10 +121,10 @@ def level_table(found: dict[Cell, theory.TreeResult]) -> str:
         )
         cells = [f"{a:.2f}→{b:.2f} ({c:.2f})" for a, b, c in zip(before, after, bound, strict=True)]
         rows.append([f"{depth:5}  {width:5}  {delta:5g}", *cells, *[""] * (deepest - depth)])
-    return benchmarking.format_rows(titles, rows)
+    return align([titles, *rows])
 
 
-def claims(found: dict[Cell, theory.TreeResult]) -> list[Check]:
+def claims(found: dict[Cell, TreeResult]) -> list[Check]:
     """What the theory says of the table, each as a count of cells (means over seeds)."""
     means = {c: [np.mean(v, axis=0) for v in result[:3]] for c, result in found.items()}
     checks = [
@@ -175,7 +159,7 @@ def claims(found: dict[Cell, theory.TreeResult]) -> list[Check]:
     return checks
 
 
-def _neighbours(found: dict[Cell, theory.TreeResult], axis: int) -> list[tuple[Cell, Cell]]:
+def _neighbours(found: dict[Cell, TreeResult], axis: int) -> list[tuple[Cell, Cell]]:
     """Pairs of cells that differ in one coordinate, by one step of its sorted values."""
     steps = list(itertools.pairwise(sorted({cell[axis] for cell in found})))
     return [
@@ -187,36 +171,66 @@ def _neighbours(found: dict[Cell, theory.TreeResult], axis: int) -> list[tuple[C
 
 
 def run(values: flags.FlagValues) -> None:
-    lab = Lab(values)
-    found = train_grid(values, lab)
+    lab = Lab(settings_of(values))
+    depths = numbers("depths", values.depths or [], int)
+    widths = numbers("widths", values.widths or [], int)
+    polarities = numbers("lowest_polarities", values.lowest_polarities or [], float)
+    for delta in polarities:
+        check_polarity(delta)
+    seeds, steps = values.num_seeds, values.steps
+    if values.quick:
+        depths, widths, seeds, steps = depths[:1], widths[:2], min(seeds, 2), min(steps, 200)
+    training = TreeTraining(
+        values.temperature,
+        values.batch_size,
+        steps,
+        values.learning_rate,
+        values.normalize,
+        values.test_samples,
+    )
+    # All shapes first: an impossible one ends the run before it starts.
+    shapes = [
+        TreeShape(depth, values.children, width, values.outputs, values.batch_norm)
+        for depth, width in itertools.product(depths, widths)
+    ]
+    keys = jax.random.split(jax.random.key(values.seed), seeds)
+    found = train_grid(keys, polarities, shapes, training)
     checks = claims(found)
+    lab.show(f"{len(found)} cells, {seeds} seed(s) each, {steps} steps")
     lab.show("best correlation of a hidden node with its latent: before→after (bound)")
     lab.show(level_table(found))
     lab.show("")
     lab.show(format_checks("claim", checks, expected="theory"))
     lab.picture("latent_tree_levels.png", picture_of_levels(found))
     lab.picture("latent_tree_root.png", picture_of_root(found))
-    lab.finish(
+    cells = [
         {
-            "cells": [
-                {
-                    "depth": depth,
-                    "width": width,
-                    "lowest_polarity": delta,
-                    **{
-                        name: getattr(result, name).tolist()
-                        for name in ("initial", "trained", "possible")
-                    },
-                    "final_loss": result.losses[:, -1].tolist(),
-                }
-                for (depth, width, delta), result in found.items()
-            ]
-        },
-        {"claims": checks},
+            "depth": depth,
+            "width": width,
+            "lowest_polarity": delta,
+            **{name: getattr(result, name).tolist() for name in ("initial", "trained", "possible")},
+            "final_loss": result.losses[:, -1].tolist(),
+        }
+        for (depth, width, delta), result in found.items()
+    ]
+    lab.finish({"cells": cells}, {"claims": checks}, conclusion(found, checks))
+
+
+def conclusion(found: dict[Cell, TreeResult], checks: list[Check]) -> tuple[str, str]:
+    """What the run has shown."""
+    before, after, best = (
+        float(np.mean([getattr(result, name)[:, 0].mean() for result in found.values()]))
+        for name in ("initial", "trained", "possible")
+    )
+    return (
+        agreement(checks, "claims", "hold of every cell or step that they speak of"),
+        f"On average over {len(found)} cells training took the best correlation of a hidden node "
+        f"with the root, which no loss names, from {before:.2f} to {after:.2f}; the leaves allow "
+        f"{best:.2f} at most.",
     )
 
 
-def picture_of_levels(found: dict[Cell, theory.TreeResult]) -> Figure:
+def picture_of_levels(found: dict[Cell, TreeResult]) -> Figure:
     """By level, before, after and the bound: one panel for each δ, at the published shape."""
     depths, widths = {d for d, _, _ in found}, {w for _, w, _ in found}
     depth = _PUBLISHED_DEPTH if _PUBLISHED_DEPTH in depths else max(depths)
@@ -249,7 +263,7 @@ def picture_of_levels(found: dict[Cell, theory.TreeResult]) -> Figure:
     return figure
 
 
-def picture_of_root(found: dict[Cell, theory.TreeResult]) -> Figure:
+def picture_of_root(found: dict[Cell, TreeResult]) -> Figure:
     """The root's correlation against width: one panel for each depth, a colour for each δ."""
     depths = sorted({depth for depth, _, _ in found})
     widths = sorted({width for _, width, _ in found})

@@ -11,7 +11,7 @@ with (strong augmentation, α on near pairs).
     python -m experiments.theory.linear_networks --seeds=256 --depths=2,8 --steps=5000
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,11 +24,12 @@ from jax import Array
 
 import alphacl_jax as acl
 from alphacl_jax.errors import RunError
-from alphacl_jax.theory import linear
-from alphacl_jax.theory.decomposition import svd_in_turn
-from experiments.benchmarks import benchmarking
+from alphacl_jax.tables import align
+from alphacl_jax.theory.linear_networks import pca
+from alphacl_jax.theory.linear_networks.decomposition import svd_in_turn
 from experiments.theory import linear_networks_pictures as pictures
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.theory.checks import Check, agreement, format_checks
+from experiments.theory.lab import Lab, define_lab_flags, main, progress, settings_of
 
 ARRIVED = 1e-6  # of the top eigenvalue: how near the energy counts as there
 _STEP = 0.1  # of a layer's own size; in plain ascent, of 1/(largest eigenvalue in size)
@@ -41,9 +42,9 @@ class Deep:
     Attributes:
       arrivals: the step from which the energy stays within ARRIVED of λ_max; −1 for never.
       energies: over λ_max, `[seeds, steps + 1]`.
-      residuals: `linear.rank_one_residuals`, `[seeds, depth]`.
-      misalignments: 1 − `linear.top_alignments`, `[seeds, depth]`.
-      deviations: `linear.sign_deviations`, `[seeds, depth − 1]`.
+      residuals: `pca.rank_one_residuals`, `[seeds, depth]`.
+      misalignments: 1 − `pca.top_alignments`, `[seeds, depth]`.
+      deviations: `pca.sign_deviations`, `[seeds, depth − 1]`.
       spectra: singular values of each layer, a `[seeds, r]` per layer.
       directions: √n_1 [v_1]_k of the first layer, `[seeds, hidden]`.
       upper: ‖W_L … W_2‖₂, `[seeds]`.
@@ -97,12 +98,12 @@ def input_matrices(seed: int, dim: int, samples: int, noise: float) -> dict[str,
     """X_α without and with negative eigenvalues, by name."""
     variances = jnp.linspace(2.0, 0.2, dim)
     key = jax.random.key(seed)
-    weak = linear.gaussian_views(key, variances, 0.05 * variances, samples)
+    weak = pca.gaussian_views(key, variances, 0.05 * variances, samples)
     strong_noise = jnp.where(jnp.arange(dim) % 2 == 0, noise, 0.05)
-    strong = linear.gaussian_views(key, variances, strong_noise, samples)
+    strong = pca.gaussian_views(key, variances, strong_noise, samples)
     return {
-        "uniform α": linear.input_covariance(*weak, acl.rules.uniform()),
-        "entropy α": linear.input_covariance(*strong, acl.rules.entropy(2.0)),
+        "uniform α": pca.input_covariance(*weak, acl.rules.uniform()),
+        "entropy α": pca.input_covariance(*strong, acl.rules.entropy(2.0)),
     }
 
 
@@ -115,21 +116,21 @@ def _ascend_and_measure(
     per_filter: bool | Array,
     scale_free: bool | Array,
 ) -> dict[str, Any]:
-    eigenvalues, basis = linear.top_eigenvectors(x_alpha, x_alpha.shape[0])
+    eigenvalues, basis = pca.top_eigenvectors(x_alpha, x_alpha.shape[0])
     step_size = _STEP / jnp.where(scale_free, 1.0, jnp.max(jnp.abs(eigenvalues)))
 
     def one(key: Array) -> dict[str, Any]:
-        start = linear.gaussian_layers(key, widths)
-        last, energies = linear.ascend_deep(
+        start = pca.gaussian_layers(key, widths)
+        last, energies = pca.ascend_deep(
             start, x_alpha, step_size, steps, per_filter=per_filter, scale_free=scale_free
         )
-        upper = linear.end_to_end(last[1:])
+        upper = pca.end_to_end(last[1:])
         *decomposed, of_upper = svd_in_turn((*last, upper))
         return {
             "energies": energies / eigenvalues[0],
-            "residuals": linear.rank_one_residuals(last),
-            "misalignments": 1 - linear.top_alignments(last, basis[0]),
-            "deviations": linear.sign_deviations(last),
+            "residuals": pca.rank_one_residuals(last),
+            "misalignments": 1 - pca.top_alignments(last, basis[0]),
+            "deviations": pca.sign_deviations(last),
             "spectra": [svd.sigma for svd in decomposed],
             "directions": decomposed[0].u[:, 0] * jnp.sqrt(1.0 * widths[1]),
             "upper": of_upper.sigma[0],
@@ -147,7 +148,7 @@ def ascend_many(
     per_filter: bool = False,
     scale_free: bool = True,
 ) -> Deep:
-    """`linear.ascend_deep` from one start per key."""
+    """`pca.ascend_deep` from one start per key."""
     found = jax.tree.map(
         np.asarray, _ascend_and_measure(keys, x_alpha, widths, steps, per_filter, scale_free)
     )
@@ -161,13 +162,13 @@ def corollary_2(
     keys: Array, name: str, x_alpha: Array, k: int, steps: int
 ) -> tuple[list[Check], np.ndarray]:
     """The rows of one k on one X_α, and the energies over their maximum, `[seeds, steps + 1]`."""
-    eigenvalues, basis = linear.top_eigenvectors(x_alpha, x_alpha.shape[0])
+    eigenvalues, basis = pca.top_eigenvectors(x_alpha, x_alpha.shape[0])
     step_size = 1.0 / (eigenvalues[0] - eigenvalues[-1])
     starts = jax.vmap(lambda key: jax.random.normal(key, (k, x_alpha.shape[0])))(keys)
-    last, energies = jax.vmap(linear.ascend_orthonormal, (0, None, None, None))(
+    last, energies = jax.vmap(pca.ascend_orthonormal, (0, None, None, None))(
         starts, x_alpha, step_size, steps
     )
-    angles = jax.vmap(linear.largest_angle, (0, None))(last, basis[:k])
+    angles = jax.vmap(pca.largest_angle, (0, None))(last, basis[:k])
     best, final = float(jnp.sum(eigenvalues[:k])), np.asarray(energies[:, -1])
     worst = float(final[np.argmax(np.abs(final - best))])
     title = f"Cor 2, {name}, k={k}"
@@ -204,13 +205,10 @@ def arrivals_table(found: Mapping[str, Deep]) -> str:
         at = np.sort(deep.arrivals[deep.arrived])
         steps = [f"{np.quantile(at, q):.0f}" if len(at) else "—" for q in (0.5, 0.95, 1.0)]
         rows.append([name, f"{100 * deep.arrived.mean():.0f} %", *steps])
-    return benchmarking.format_rows(
-        ["network", "arrive", "half of them by step", "95 %", "all"], rows
-    )
+    return align([["network", "arrive", "half of them by step", "95 %", "all"], *rows])
 
 
-def _whole_numbers(values: flags.FlagValues, name: str, low: int, high: float) -> list[int]:
-    texts: list[str] = values[name].value or []
+def _whole_numbers(name: str, texts: Sequence[str], low: int, high: float) -> list[int]:
     try:
         numbers = [int(text) for text in texts]
     except ValueError:
@@ -224,9 +222,9 @@ def _whole_numbers(values: flags.FlagValues, name: str, low: int, high: float) -
 
 
 def run(values: flags.FlagValues) -> None:
-    depths = _whole_numbers(values, "depths", 2, np.inf)
-    components = _whole_numbers(values, "components", 1, values.dim)
-    lab = Lab(values)
+    depths = _whole_numbers("depths", values.depths or [], 2, np.inf)
+    components = _whole_numbers("components", values.components or [], 1, values.dim)
+    lab = Lab(settings_of(values))
     shallow: dict[str, dict[str, np.ndarray]] = {}
     theorem, filters, plain = {}, {}, {}
     orthonormal_checks: list[Check] = []
@@ -280,7 +278,22 @@ def run(values: flags.FlagValues) -> None:
         "theorem_3_constant_step": {k: v.as_json() for k, v in plain.items()},
         "corollary_3": {k: v.as_json() for k, v in filters.items()},
     }
-    lab.finish(results, checks)
+    rows = [check for of_one in checks.values() for check in of_one]
+    lab.finish(results, checks, conclusion(theorem, filters, rows))
+
+
+def conclusion(
+    theorem: Mapping[str, Deep], filters: Mapping[str, Deep], checks: Sequence[Check]
+) -> tuple[str, str]:
+    """What the run has shown."""
+    shares = [[deep.arrived.mean() for deep in of.values()] for of in (theorem, filters)]
+    ranges = [f"{min(of):.0%} to {max(of):.0%}" for of in shares]
+    return (
+        agreement(checks, "rows", "are as predicted"),
+        f"Of the random starts of a deep network {ranges[0]} reached the top eigenvalue, by "
+        f"depth and X_α, with layers of norm 1 (Theorem 3) and {ranges[1]} with filters of one "
+        "length (Corollary 3).",
+    )
 
 
 if __name__ == "__main__":

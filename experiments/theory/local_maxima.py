@@ -9,6 +9,7 @@ layers of K nodes with diverse starts to count how many patterns each finds.
     python -m experiments.theory.local_maxima --patterns=6 --dim=8 --cosine=0
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,18 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from alphacl_jax.theory.activations import LINEAR, RELU, Activation, leaky_relu, monomial
-from alphacl_jax.theory.local_maxima import (
+from alphacl_jax.theory.nonlinear.activations import LINEAR, RELU, Activation, leaky_relu, monomial
+from alphacl_jax.theory.nonlinear.fixed_points import stability
+from alphacl_jax.theory.nonlinear.local_maxima import (
     LocalMaxima,
     ascend,
     find_local_maxima,
     node_covariance,
     node_energy,
 )
-from alphacl_jax.theory.patterns import NodeData, equiangular_patterns, pattern_data
-from alphacl_jax.theory.stability import stability
+from alphacl_jax.theory.nonlinear.patterns import NodeData, equiangular_patterns, pattern_data
 from experiments.theory import local_maxima_pictures as pictures
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main, progress
+from experiments.theory.checks import Check, agreement, format_checks
+from experiments.theory.lab import Lab, define_lab_flags, main, progress, settings_of
 from experiments.theory.local_maxima_layers import (
     count_distinct,
     layer_checks,
@@ -78,7 +80,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def run(values: flags.FlagValues) -> None:
     """Runs the experiment with these flags."""
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
     # An ascent in float32 cannot tell a maximum from what is within 1e-3 of it.
     with jax.enable_x64(True):
         key = jax.random.key(values.seed)
@@ -107,10 +109,29 @@ def run(values: flags.FlagValues) -> None:
         sphere = pictures.energies_on_sphere(jax.random.fold_in(key, 2), values.noise)
     for title, rows in counted.items():
         lab.show(format_checks(title, rows, expected="theory") + "\n")
-    lab.picture("sphere.png", pictures.sphere(sphere))
-    lab.picture("maxima.png", pictures.maxima(_as_json(found)))
-    lab.picture("layers.png", pictures.layers(layers, values.patterns))
-    lab.finish({"activations": _as_json(found), "layers": layers}, counted)
+    lab.picture("sphere.png", pictures.draw_sphere(sphere))
+    lab.picture("maxima.png", pictures.draw_maxima(_as_json(found)))
+    lab.picture("layers.png", pictures.draw_layers(layers, values.patterns))
+    checks = [check for rows in counted.values() for check in rows]
+    lab.finish(
+        {"activations": _as_json(found), "layers": layers},
+        counted,
+        conclusion(found, layers, values.patterns, checks),
+    )
+
+
+def conclusion(
+    found: Mapping[str, Found], layers: Mapping[str, Any], count: int, checks: Sequence[Check]
+) -> tuple[str, str]:
+    """What the run has shown."""
+    maxima = ", ".join(f"{name} {len(of.maxima.energies)}" for name, of in found.items())
+    patterns, nodes = layers["ReLU"]["patterns"]["mean"], layers["nodes"]
+    return (
+        agreement(checks, "rows", "agree with the theory"),
+        f"On {count} patterns nodes had so many local maxima: {maxima}; a layer of {nodes[-1]} "
+        f"ReLU nodes found {patterns[-1]:.2f} patterns on average, one of {nodes[0]} "
+        f"{patterns[0]:.2f}.",
+    )
 
 
 def _analyse(

@@ -6,11 +6,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from alphacl_jax.theory.activations import LINEAR, RELU, Activation
-from alphacl_jax.theory.local_maxima import Ends, distinct_maxima
-from alphacl_jax.theory.node_layers import train_layers
-from alphacl_jax.theory.patterns import NodeData, expected_patterns, prediction_error
-from experiments.theory.lab import Check, progress
+from alphacl_jax.theory.nonlinear.activations import LINEAR, RELU, Activation
+from alphacl_jax.theory.nonlinear.local_maxima import Ends, distinct_maxima
+from alphacl_jax.theory.nonlinear.node_layers import train_layers
+from alphacl_jax.theory.nonlinear.patterns import NodeData, expected_patterns, prediction_error
+from experiments.theory.checks import Check
+from experiments.theory.lab import progress
 
 ACTIVATIONS = {"linear": LINEAR, "ReLU": RELU}
 _NODES = (1, 2, 4, 8, 16, 32)

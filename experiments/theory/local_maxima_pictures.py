@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
-from alphacl_jax.theory.activations import LINEAR, RELU
-from alphacl_jax.theory.local_maxima import find_local_maxima, node_energy
-from alphacl_jax.theory.patterns import pattern_data
+from alphacl_jax.theory.nonlinear.activations import LINEAR, RELU
+from alphacl_jax.theory.nonlinear.local_maxima import find_local_maxima, node_energy
+from alphacl_jax.theory.nonlinear.patterns import pattern_data
 from experiments.theory.lab import progress
 
 _ON_SPHERE = {"linear": LINEAR, "ReLU": RELU}
@@ -52,7 +52,7 @@ def energies_on_sphere(key: jax.Array, noise: float) -> dict[str, Any]:
     return result
 
 
-def sphere(found: Mapping[str, Any]) -> Figure:
+def draw_sphere(found: Mapping[str, Any]) -> Figure:
     """The energy over a sphere of filters, linear beside ReLU, with patterns and maxima."""
     figure = Figure(figsize=(11.0, 3.6), layout="constrained")
     axes = figure.subplots(1, 2, subplot_kw={"projection": "mollweide"})
@@ -80,7 +80,7 @@ def sphere(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def maxima(found: Mapping[str, Any]) -> Figure:
+def draw_maxima(found: Mapping[str, Any]) -> Figure:
     """For each activation, how its maxima lie to the patterns."""
     figure = Figure(figsize=(2.4 * len(found), 3.2), layout="constrained")
     axes = figure.subplots(1, len(found), squeeze=False)[0]
@@ -97,7 +97,7 @@ def maxima(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def layers(found: Mapping[str, Any], num_patterns: int) -> Figure:
+def draw_layers(found: Mapping[str, Any], num_patterns: int) -> Figure:
     """What trained layers find over their number of nodes: linear maxima, ReLU patterns."""
     figure = Figure(figsize=(6.4, 4.6), layout="constrained")
     ax = figure.subplots()

@@ -10,25 +10,27 @@ standard deviation over seeds. Then what the slides claim of each table, with a 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from alphacl_jax.errors import RunError
-from alphacl_jax.theory.token_data import TokenSetting, half_scales
-from alphacl_jax.theory.token_network import info_nce_loss, quadratic_loss
-from alphacl_jax.theory.token_training import Recipe
-from experiments.benchmarks.benchmarking import format_rows
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.tables import align
+from alphacl_jax.theory.tokens.network import info_nce_loss, quadratic_loss
+from alphacl_jax.theory.tokens.sequences import TokenSetting, half_scales
+from alphacl_jax.theory.tokens.training import Recipe
+from experiments.theory.checks import Check, agreement, format_checks
+from experiments.theory.lab import Lab, define_lab_flags, main, settings_of
 from experiments.theory.nonlinearity_cells import (
     Condition,
     Job,
     Result,
     define_data_flags,
-    seeds_of,
-    setting_of,
+    seeds_from,
+    token_setting,
     train_jobs,
 )
 from experiments.theory.nonlinearity_pictures import filters_figure, tables_figure
@@ -47,6 +49,7 @@ _QUICK_CELLS = ((1, 1), (3, 1), (3, 10), (10, 1))  # P and β: enough for each k
 _QUICK_SEEDS, _QUICK_STEPS = 2, 1000
 _PICTURED = (3, 5)  # P and β
 _COMPARED = (5, 2)  # P and β of the cell that PyTorch trains too
+_CLAIMS = ", claims"  # after a table's name, the title of what the slides say of it
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -94,12 +97,12 @@ def condition_of(
     slides.
 
     Raises:
-      ValueError: zeta or learning_rate <= 0.
+      ArgumentError: zeta or learning_rate <= 0.
     """
     if not learning_rate > 0:
-        raise ValueError(f"learning_rate={learning_rate:g} must be above 0")
+        raise ArgumentError("learning_rate", f"{learning_rate:g}", "must be above 0")
     if not zeta > 0:
-        raise ValueError(f"zeta={zeta:g} is no scale; it must be above 0")
+        raise ArgumentError("zeta", f"{zeta:g}", "is no scale; it must be above 0")
     if table == "T2":
         return Condition(
             batch_norm=column == "BN",
@@ -110,35 +113,41 @@ def condition_of(
     return Condition(linear=column == "Linear", learning_rate=learning_rate)
 
 
-def cells_of(values: flags.FlagValues, table: str) -> list[Cell]:
-    """The cells of a table that the flags choose.
+def chosen(quick: bool, per_location: Sequence[str], betas: Sequence[str]) -> list[tuple[int, int]]:
+    """P and β of the cells that the flags choose.
 
     Raises:
-      ValueError: for a P or β that the published tables do not have.
+      RunError: for a P or β that the published tables do not have.
     """
-    if values.quick:
-        chosen = list(_QUICK_CELLS)
-    else:
-        chosen = [
-            (p, beta)
-            for p in _numbers("per_location", values.per_location, PER_LOCATION)
-            for beta in _numbers("betas", values.betas, BETAS)
-        ]
-    return [Cell(p, beta, column) for p, beta in chosen for column in TABLES[table].columns]
+    if quick:
+        return list(_QUICK_CELLS)
+    return [
+        (p, beta)
+        for p in _numbers("per_location", per_location, PER_LOCATION)
+        for beta in _numbers("betas", betas, BETAS)
+    ]
 
 
-def _numbers(name: str, given: list[str], known: tuple[int, ...]) -> list[int]:
+def cells_of(table: str, pairs: Sequence[tuple[int, int]]) -> list[Cell]:
+    """The cells of a table at each P and β, in both columns."""
+    return [Cell(*pair, column) for pair in pairs for column in TABLES[table].columns]
+
+
+def _numbers(name: str, given: Sequence[str], known: tuple[int, ...]) -> list[int]:
     unknown = [text for text in given if text not in map(str, known)]
     if unknown or not given:
-        raise ValueError(
-            f"{name}={','.join(given)}: the published tables have {', '.join(map(str, known))}"
+        raise RunError(
+            f"--{name}={','.join(given)}: the published tables have {', '.join(map(str, known))}"
         )
     return [int(text) for text in given]
 
 
 def run(values: flags.FlagValues) -> None:
     """Trains, shows and writes the tables of the flags."""
-    setting, seeds, steps = setting_of(values), seeds_of(values), values.steps
+    setting = token_setting(
+        values.locations, values.tokens, values.patterns, values.fixed, values.redrawn
+    )
+    seeds, steps = seeds_from(values.seed, values.num_seeds), values.steps
     if values.quick:
         seeds, steps = seeds[:_QUICK_SEEDS], min(steps, _QUICK_STEPS)
     names = list(TABLES) if values.table == "all" else [values.table]
@@ -150,6 +159,7 @@ def run(values: flags.FlagValues) -> None:
         )
         for name in names
     }
+    pairs = chosen(values.quick, values.per_location or [], values.betas or [])
     jobs = {
         name: {
             cell: Job(
@@ -162,20 +172,19 @@ def run(values: flags.FlagValues) -> None:
                     learning_rate=values.learning_rate,
                 ),
             )
-            for cell in cells_of(values, name)
+            for cell in cells_of(name, pairs)
         }
         for name in names
     }
     torch_loop = _torch_loop(setting) if values.compare_torch else None
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
     if values.quick:
         lab.show("--quick shows how it works: most cells agree with the slides later in training")
     found: dict[str, Values] = {}
     checks: dict[str, list[Check]] = {}
     numbers: dict[str, Any] = {}
     for name in names:
-        table = TABLES[name]
-        lab.show(f"\n{name}: {table.title}; {len(seeds)} seed(s), {steps:,} steps")
+        lab.show(f"\n{name}: {TABLES[name].title}; {len(seeds)} seed(s), {steps:,} steps")
         started = time.monotonic()
         trained = train_jobs(
             list(jobs[name].values()), seeds, setting, recipes[name], steps=steps, dim=values.dim
@@ -184,19 +193,44 @@ def run(values: flags.FlagValues) -> None:
         results = {cell: trained[job] for cell, job in jobs[name].items()}
         _require_finite(results)
         found[name] = {cell: result.quality[-1] for cell, result in results.items()}
-        checks[name] = cell_checks(table, found[name])
-        checks[f"{name}, claims"] = claims(name, found[name], found.get("T1"))
-        lab.show(format_checks(f"{name}, χ̄₊", checks[name]))
-        lab.show(f"\nour {name} in the slide's layout (* differs):")
-        lab.show(format_layout(table, found[name]))
-        lab.show("\n" + format_checks("the slides' claims", checks[f"{name}, claims"], expected=""))
+        checks |= show_table(lab, name, results, found[name], found.get("T1"))
         lab.show(f"{len(results)} cells, {len(seeds)} seed(s) each: {seconds:.0f} s")
-        lab.picture(f"{name}.png", tables_figure(f"{name}, {table.title}", table, found[name]))
-        lab.picture(f"{name}-filters.png", filters_figure(_pictured(results)))
         numbers[name] = {"seconds": seconds, "cells": _as_json(results)}
     if torch_loop is not None:
-        numbers["beside PyTorch"] = _compare(lab, torch_loop, values, steps, seeds)
-    lab.finish(numbers, checks)
+        condition = Condition(learning_rate=values.learning_rate)
+        numbers["beside PyTorch"] = _compare(
+            lab, torch_loop, setting, Recipe(batch_size=values.batch_size), condition, steps, seeds
+        )
+    lab.finish(numbers, checks, conclusion(checks))
+
+
+def show_table(
+    lab: Lab, name: str, results: Mapping[Cell, Result], found: Values, info_nce: Values | None
+) -> dict[str, list[Check]]:
+    """Shows a table with its claims and pictures, and returns its checks by title."""
+    table = TABLES[name]
+    cells, said = cell_checks(table, found), claims(name, found, info_nce)
+    lab.show(format_checks(f"{name}, χ̄₊", cells))
+    lab.show(f"\nour {name} in the slide's layout (* differs):")
+    lab.show(format_layout(table, found))
+    lab.show("\n" + format_checks("the slides' claims", said, expected=""))
+    lab.picture(f"{name}.png", tables_figure(f"{name}, {table.title}", table, found))
+    lab.picture(f"{name}-filters.png", filters_figure(_pictured(results)))
+    return {name: cells, f"{name}{_CLAIMS}": said}
+
+
+def conclusion(checks: Mapping[str, Sequence[Check]]) -> tuple[str, str]:
+    """What the run has shown, of cells and of the slides' claims."""
+    cells: list[Check] = []
+    said: list[Check] = []
+    for title, rows in checks.items():
+        name = title.removesuffix(_CLAIMS)
+        named = [replace(check, name=f"{name} {check.name}") for check in rows]
+        (said if title.endswith(_CLAIMS) else cells).extend(named)
+    return (
+        agreement(cells, "cells", "agree with the published tables"),
+        agreement(said, "claims of the slides", "hold of our values"),
+    )
 
 
 def _require_finite(results: Mapping[Cell, Result]) -> None:
@@ -242,12 +276,17 @@ def _torch_loop(setting: TokenSetting) -> Any:
 
 
 def _compare(
-    lab: Lab, torch_loop: Any, values: flags.FlagValues, steps: int, seeds: range
+    lab: Lab,
+    torch_loop: Callable[..., float],
+    setting: TokenSetting,
+    recipe: Recipe,
+    condition: Condition,
+    steps: int,
+    seeds: range,
 ) -> dict[str, Any]:
     """One cell by PyTorch and by us, one after the other; both with one-hot tokens."""
-    setting, recipe = setting_of(values), Recipe(batch_size=values.batch_size)
     cell = Cell(*_COMPARED, "ReLU")
-    job = Job(cell, Condition(learning_rate=values.learning_rate))
+    job = Job(cell, condition)
     started = time.perf_counter()
     theirs = torch_loop(
         setting,
@@ -255,24 +294,19 @@ def _compare(
         per_location=cell.per_location,
         filters=cell.filters,
         steps=steps,
-        learning_rate=values.learning_rate,
+        learning_rate=condition.learning_rate,
         seed=seeds[0],
     )
-    rows = [["PyTorch loop", 1, time.perf_counter() - started, theirs]]
+    rows: list[tuple[str, int, float, float]]
+    rows = [("PyTorch loop", 1, time.perf_counter() - started, theirs)]
     for name, of_ours in (("ours, one seed", seeds[:1]), ("ours, all seeds", seeds)):
         started = time.perf_counter()
         found = train_jobs([job], of_ours, setting, recipe, steps=steps)[job].quality[-1]
-        rows.append([name, len(of_ours), time.perf_counter() - started, float(found.mean())])
+        rows.append((name, len(of_ours), time.perf_counter() - started, float(found.mean())))
     lab.show(f"\n{cell}, {steps:,} steps; ours with compilation:")
-    lab.show(
-        format_rows(
-            ["", "seeds", "seconds", "seconds a seed", "χ̄₊"],
-            [
-                [name, f"{n}", f"{s:.1f}", f"{s / n:.2f}", f"{quality:.3f}"]
-                for name, n, s, quality in rows
-            ],
-        )
-    )
+    titles = ["", "seeds", "seconds", "seconds a seed", "χ̄₊"]
+    cells = [[name, f"{n}", f"{s:.1f}", f"{s / n:.2f}", f"{q:.3f}"] for name, n, s, q in rows]
+    lab.show(align([titles, *cells]))
     return {name: {"seconds": s, "seeds": n, "quality": quality} for name, n, s, quality in rows}
 
 

@@ -11,15 +11,16 @@ import numpy as np
 from absl import flags
 from jax import Array
 
-from alphacl_jax.theory.token_data import (
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.theory.tokens.network import Variant
+from alphacl_jax.theory.tokens.sequences import (
     Patterns,
     TokenSetting,
     draw_patterns,
     token_embeddings,
     tokens_of_locations,
 )
-from alphacl_jax.theory.token_network import Variant
-from alphacl_jax.theory.token_training import Recipe, Run, train_runs
+from alphacl_jax.theory.tokens.training import Recipe, Run, train_runs
 from experiments.benchmarks import benchmarking
 from experiments.theory.lab import progress
 from experiments.theory.nonlinearity_tables import Cell
@@ -95,38 +96,38 @@ def define_data_flags(values: flags.FlagValues) -> None:
     integer("dim", 0, "Of the token embeddings: one-hot where it is --tokens (or 0), else random.")
 
 
-def setting_of(values: flags.FlagValues) -> TokenSetting:
-    """The data of the flags.
+def token_setting(
+    locations: int, tokens: int, patterns: int, fixed: int, redrawn: int
+) -> TokenSetting:
+    """Data with something to be found in it.
 
     Raises:
-      ValueError: for sizes that do not fit, or patterns that fix no token.
+      ArgumentError: for sizes that do not fit, or patterns that fix no token.
     """
-    if values.fixed < 1:
-        raise ValueError(f"fixed={values.fixed} leaves no token to be found; it must be at least 1")
-    return TokenSetting(
-        values.locations, values.tokens, values.patterns, values.fixed, values.redrawn
-    )
+    if fixed < 1:
+        raise ArgumentError("fixed", fixed, "leaves no token to be found; it must be at least 1")
+    return TokenSetting(locations, tokens, patterns, fixed, redrawn)
 
 
-def seeds_of(values: flags.FlagValues) -> range:
-    """The seeds of the flags.
+def seeds_from(first: int, num_seeds: int) -> range:
+    """The seeds of every cell.
 
     Raises:
-      ValueError: for none.
+      ArgumentError: for none.
     """
-    if values.num_seeds < 1:
-        raise ValueError(f"num_seeds={values.num_seeds} trains nothing; it must be at least 1")
-    return range(values.seed, values.seed + values.num_seeds)
+    if num_seeds < 1:
+        raise ArgumentError("num_seeds", num_seeds, "trains nothing; it must be at least 1")
+    return range(first, first + num_seeds)
 
 
 def record_steps(steps: int) -> tuple[int, ...]:
     """When a training of so many steps is recorded: the start, early and later stages, the end.
 
     Raises:
-      ValueError: steps < 1.
+      ArgumentError: steps < 1.
     """
     if steps < 1:
-        raise ValueError(f"steps={steps} trains nothing; it must be at least 1")
+        raise ArgumentError("steps", steps, "trains nothing; it must be at least 1")
     return tuple(sorted({0, steps // 500, steps // 100, steps // 10, steps}))
 
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from experiments.theory.lab import Check
+from experiments.theory.checks import Check
 from experiments.theory.nonlinearity_cells import Result
 from experiments.theory.nonlinearity_tables import Cell, Table, Values, cell_checks
 

@@ -9,22 +9,24 @@ distance; best first.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from alphacl_jax.theory.token_data import graded_scales, half_scales
-from alphacl_jax.theory.token_training import Recipe
-from experiments.benchmarks.benchmarking import format_rows
-from experiments.theory.lab import Check, Lab, define_lab_flags, format_checks, main
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.tables import align
+from alphacl_jax.theory.tokens.sequences import graded_scales, half_scales
+from alphacl_jax.theory.tokens.training import Recipe
+from experiments.theory.checks import Check, agreement, format_checks
+from experiments.theory.lab import Lab, define_lab_flags, main, settings_of
 from experiments.theory.nonlinearity_cells import (
     Condition,
     Job,
     define_data_flags,
-    seeds_of,
-    setting_of,
+    seeds_from,
+    token_setting,
     train_jobs,
 )
 from experiments.theory.nonlinearity_pictures import search_figure
@@ -64,24 +66,27 @@ def cells_of(names: list[str]) -> list[tuple[int, int]]:
     """P and β of each chosen cell.
 
     Raises:
-      ValueError: for one that T2 does not have.
+      RunError: for one that T2 does not have.
     """
     known = {f"{c.per_location}:{c.beta}": (c.per_location, c.beta) for c in _TABLE.published}
     if names == ["all"]:
         return list(known.values())
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise ValueError(f"cells={','.join(names)}: T2 has {', '.join(known)}, and all")
+        raise RunError(f"--cells={','.join(names)}: T2 has {', '.join(known)}, and all")
     return [known[name] for name in names]
 
 
 def run(values: flags.FlagValues) -> None:
     """Trains the cells under every combination, and shows the combinations, best first."""
-    setting, seeds = setting_of(values), seeds_of(values)
+    setting = token_setting(
+        values.locations, values.tokens, values.patterns, values.fixed, values.redrawn
+    )
+    seeds = seeds_from(values.seed, values.num_seeds)
     recipe = Recipe(batch_size=values.batch_size)
     chosen = cells_of(values.cells)
     if not values.zeta > 0:
-        raise ValueError(f"zeta={values.zeta:g} is no scale; it must be above 0")
+        raise ArgumentError("zeta", f"{values.zeta:g}", "is no scale; it must be above 0")
     combinations = {}
     for reading in values.reading:
         scales = tuple(READINGS[reading](values.tokens, values.zeta).tolist())
@@ -96,7 +101,7 @@ def run(values: flags.FlagValues) -> None:
                     for column in _TABLE.columns
                 ]
     jobs = list({job for of_one in combinations.values() for job in of_one})
-    lab = Lab(values)
+    lab = Lab(settings_of(values))
     lab.show(f"{len(jobs)} cells, {len(seeds)} seed(s), {values.steps:,} steps")
     results = train_jobs(jobs, seeds, setting, recipe, steps=values.steps, dim=values.dim)
     checks = {
@@ -113,7 +118,7 @@ def run(values: flags.FlagValues) -> None:
         rows.append([*row, f"{_within(checks[name])}", f"{_distance(checks[name]):.3f}"])
     titles = ["reading"]
     titles += [f"{c} {what}" for c in (*_TABLE.columns, "both") for what in ("within", "distance")]
-    lab.show(format_rows(titles, rows))
+    lab.show(align([titles, *rows]))
     lab.picture("search.png", search_figure({name: checks[name] for name in order}))
     lab.show(f"\nbest: {order[0]}")
     lab.show(format_checks("T2, χ̄₊", checks[order[0]]))
@@ -121,7 +126,22 @@ def run(values: flags.FlagValues) -> None:
         {"reading": name, "within": _within(checks[name]), "distance": _distance(checks[name])}
         for name in order
     ]
-    lab.finish({"ranking": ranking}, checks)
+    lab.finish({"ranking": ranking}, checks, conclusion({name: checks[name] for name in order}))
+
+
+def conclusion(checks: Mapping[str, list[Check]]) -> tuple[str, str]:
+    """What the run has shown, of the checks of each reading, the nearest first."""
+    best, *others = checks
+    cells = agreement(checks[best], "cells", "agree with the published table")
+    first = f"Of {len(checks)} reading(s) of T2 “{best}” is nearest to the slide: {cells}"
+    if not others:
+        return first, "There was no other reading beside it."
+    last = checks[others[-1]]
+    return first, (
+        f"The farthest, “{others[-1]}”, has {_within(last)} of {len(last)} cells that agree, at a "
+        f"mean distance of {_distance(last):.3f} where the nearest has "
+        f"{_distance(checks[best]):.3f}."
+    )
 
 
 def _learning_rate(text: str) -> float:
@@ -130,7 +150,7 @@ def _learning_rate(text: str) -> float:
     except ValueError:
         rate = float("nan")
     if not 0 < rate < math.inf:
-        raise ValueError(f"learning_rates: {text!r} is no finite number above 0")
+        raise RunError(f"--learning_rates: {text!r} is no finite number above 0")
     return rate
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.benchmarks import benchmarking
-from experiments.theory.lab import Check, published_cell
+from alphacl_jax.tables import align
+from experiments.theory.checks import Check, published_cell
 
 PER_LOCATION = (1, 3, 5, 10)
 BETAS = (1, 2, 5, 10)
@@ -127,7 +127,7 @@ def format_layout(table: Table, values: Values) -> str:
             mark = "*" if str(cell) in differing else " "
             row.append(f"{values[cell].mean():.2f}±{values[cell].std():.2f}{mark}")
         rows.append(row)
-    return benchmarking.format_rows(titles, rows)
+    return align([titles, *rows])
 
 
 def claims(name: str, values: Values, info_nce: Values | None = None) -> list[Check]:

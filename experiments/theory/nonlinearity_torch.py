@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from alphacl_jax.theory.token_data import TokenSetting
-from alphacl_jax.theory.token_training import Recipe
+from alphacl_jax.theory.tokens.sequences import TokenSetting
+from alphacl_jax.theory.tokens.training import Recipe
 
 
 class _Network(nn.Module):

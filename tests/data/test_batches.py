@@ -105,6 +105,15 @@ def test_the_state_resumes_exactly(kind, taken):
 
 
 @both
+def test_shapes_are_those_of_a_batch_and_are_known_without_the_data(kind):
+    iterator = _open(kind, devices=8)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), next(iterator))
+    assert iterator.shapes == shapes
+    assert batches.raw_shapes((2, 2, 3), BATCH) == shapes
+    assert iterator.with_seed(1).shapes == shapes
+
+
+@both
 def test_a_state_of_other_batches_is_refused(kind):
     state = _open(kind).get_state()
     with pytest.raises(ValueError, match="other batches: seed 0 there, 1 here, batch_size 8 there"):
@@ -125,7 +134,7 @@ def test_a_batch_that_the_devices_do_not_divide(kind):
 
 @both
 def test_an_empty_batch(kind):
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         _open(kind, batch=0)
 
 

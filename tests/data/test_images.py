@@ -1,12 +1,14 @@
 """Decoding: every pixel format, orientation, cropping, damage."""
 
 import io
+import pickle
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from alphacl_jax.data import images
+from alphacl_jax.data.errors import MixedSizesError
 
 
 def _file(image: Image.Image, kind: str, **options: object) -> io.BytesIO:
@@ -122,10 +124,96 @@ def test_damage_is_named(make, reason):
 
 def test_sizes_that_differ_are_listed():
     files = [_file(Image.new("L", size), "PNG") for size in [(4, 6), (4, 6), (5, 6)]]
-    with pytest.raises(
-        ValueError, match=r"in here differ in size: 4x6 \(2\), 5x6 \(1\), .*--image"
-    ):
+    with pytest.raises(MixedSizesError) as error:
         images.common_size(files, "here")
+    assert str(error.value) == (
+        "image_size=None must be a number, such as 4, since the images in here differ in size: "
+        "4x6 (2), 5x6 (1), width x height (count). Each is then scaled until it covers a square of "
+        "that side, and cropped"
+    )
+    # Errors travel between processes.
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+    assert pickle.loads(pickle.dumps(error.value)).suggested == 4
+
+
+@pytest.mark.parametrize(
+    ("sizes", "suggested"),
+    [
+        ([(70, 90), (71, 300), (20, 20)], 64),  # the median of the shorter sides is 70
+        ([(300, 4000), (4000, 3000)], 224),
+        ([(32, 40), (40, 32)], 32),
+        ([(7, 7), (7, 9)], 7),
+        ([(1, 5), (5, 1)], 1),
+    ],
+)
+def test_the_suggested_size_is_a_usual_one_that_half_of_the_images_have(sizes, suggested):
+    files = [_file(Image.new("L", size), "PNG") for size in sizes]
+    with pytest.raises(MixedSizesError, match=f"such as {suggested}, ") as error:
+        images.common_size(files, "here")
+    assert error.value.suggested == suggested
+
+
+def _palette(kind: str, second: tuple[int, int, int]) -> io.BytesIO:
+    image = Image.new("P", (4, 4), 0)
+    image.putpalette([9, 9, 9, *second])
+    image.putpixel((1, 1), 1)
+    return _file(image, kind)
+
+
+GREY = {
+    "one bit": lambda: _file(Image.new("1", (4, 4), 1), "PNG"),
+    "png": lambda: _file(Image.new("L", (4, 4), 7), "PNG"),
+    "jpeg": lambda: _file(Image.new("L", (4, 4), 7), "JPEG"),
+    "with alpha": lambda: _file(Image.new("LA", (4, 4), (7, 100)), "PNG"),
+    "16-bit png": lambda: _file(Image.new("I;16", (4, 4), 700), "PNG"),
+    "16-bit tiff": lambda: _file(Image.new("I;16", (4, 4), 700), "TIFF"),
+    "palette png": lambda: _palette("PNG", (200, 200, 200)),
+    "palette gif": lambda: _palette("GIF", (200, 200, 200)),
+}
+COLOUR = {
+    "rgb of grey": lambda: _file(Image.new("RGB", (4, 4), (7, 7, 7)), "PNG"),
+    "rgba": lambda: _file(Image.new("RGBA", (4, 4), (7, 7, 7, 7)), "PNG"),
+    "cmyk": lambda: _file(Image.new("CMYK", (4, 4)), "JPEG"),
+    "lab": lambda: _file(Image.new("LAB", (4, 4)), "TIFF"),
+    "palette png": lambda: _palette("PNG", (200, 200, 201)),
+    "palette gif": lambda: _palette("GIF", (200, 199, 200)),
+    "palette tiff": lambda: _palette("TIFF", (200, 199, 200)),
+}
+
+
+@pytest.mark.parametrize("case", GREY)
+def test_greyscale_files_are_known_by_their_headers_and_lose_nothing_in_one_channel(case):
+    assert images.all_grey([GREY[case](), GREY["png"]()])
+    rgb = images.decode(GREY[case](), (4, 4, 3), case)
+    one = images.decode(GREY[case](), (4, 4, 1), case)
+    np.testing.assert_array_equal(rgb, np.repeat(one, 3, axis=2))
+
+
+@pytest.mark.parametrize("case", COLOUR)
+def test_one_colour_file_makes_a_set_colour(case):
+    assert not images.all_grey([COLOUR[case]()])
+    assert not images.all_grey([GREY["png"](), GREY["jpeg"](), COLOUR[case]()])
+
+
+def test_the_first_colour_ends_the_reading_and_damaged_files_decide_nothing():
+    def files():
+        yield COLOUR["rgba"]()
+        raise AssertionError("read on")
+
+    assert not images.all_grey(files())
+    assert images.all_grey([io.BytesIO(b"?"), GREY["png"]()])
+    assert not images.all_grey([io.BytesIO(b"?")])
+    assert not images.all_grey([])
+
+
+def test_fit_converts_channels_as_decoding_does():
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)
+    for stored in (pixels, pixels[..., :1]):
+        file = _file(Image.fromarray(stored.squeeze()), "PNG")
+        for shape in ((9, 7, 3), (9, 7, 1), (4, 5, 3), (4, 5, 1)):
+            file.seek(0)
+            decoded = images.decode(file, shape, "x")
+            np.testing.assert_array_equal(images.fit(stored, shape), decoded)
 
 
 def test_a_damaged_header_is_passed_over_unless_all_are():

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from alphacl_jax.data import sources
+from alphacl_jax.data import reading, sources
 from alphacl_jax.data.images import UnreadableImage
+from alphacl_jax.errors import ArgumentError
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +44,30 @@ def test_digits_can_be_scaled():
 
 
 def test_image_size_below_one():
-    with pytest.raises(ValueError, match="image_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="image_size=0 must be at least 1"):
         sources.load("digits", image_size=0)
+
+
+def test_digits_take_the_shape_of_an_encoder(digits):
+    data = sources.load("digits", image_shape=(10, 12, 3))
+    assert data.image_shape == (10, 12, 3)
+    assert data.title == "digits"
+    image = data.train.source[0]["image"]
+    np.testing.assert_array_equal(image, np.repeat(image[..., :1], 3, axis=2))
+    same = sources.load("digits", image_shape=digits.image_shape)
+    np.testing.assert_array_equal(same.test.source.images, digits.test.source.images)
+    assert sources.load("digits", image_shape=(8, 8, None)).image_shape == (8, 8, 1)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 1), (8, 8, 2), (8, 8)])
+def test_an_image_shape_that_is_none(shape):
+    with pytest.raises(ArgumentError, match=r"image_shape=\(.* must be a height and a width"):
+        sources.load("digits", image_shape=shape)
+
+
+def test_a_size_and_a_shape_together():
+    with pytest.raises(ArgumentError, match=r"image_size=8 cannot be given with image_shape="):
+        sources.load("digits", image_size=8, image_shape=(8, 8, 1))
 
 
 def test_memory_limit(digits):
@@ -88,6 +111,12 @@ def test_a_split_is_decoded_once_in_order_without_the_damaged(caplog):
     assert record.getMessage().endswith("image 63 (broken). They are left out")
 
 
+def test_images_without_names(digits):
+    ((_, labels, names), *_) = sources.in_order_named(digits.test, 7, 10**6)
+    assert len(labels) == 7
+    assert names is None
+
+
 def test_in_order_goes_on_where_a_whole_chunk_is_damaged(caplog):
     split = sources.Split(_CountingSource(), labelled=True)
     chunks = list(sources.in_order(split, 1, max_bytes=0))
@@ -108,20 +137,20 @@ def test_in_order_of_kept_and_of_streamed_images_is_the_same():
 
 def test_colours_are_the_mean_and_deviation_of_each_channel():
     images = np.random.default_rng(0).integers(0, 256, (130, 3, 4, 3)).astype(np.uint8)
-    mean, std = sources._colours(sources.ArraySource(images, np.zeros(130, np.int32)))
+    mean, std = reading.mean_and_std(sources.ArraySource(images, np.zeros(130, np.int32)))
     values = images.reshape(-1, 3) / 255
     np.testing.assert_allclose(mean, values.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(std, values.std(axis=0), rtol=1e-12)
 
 
 def test_digits_read_no_folder(tmp_path):
-    with pytest.raises(ValueError, match=rf"'digits' reads no data_dir, and {tmp_path} was given"):
+    with pytest.raises(ValueError, match=f"data_dir={tmp_path} .*'digits' reads no data_dir"):
         sources.load("digits", tmp_path)
 
 
 def test_a_channel_without_contrast_has_a_deviation_above_zero():
     flat = sources.ArraySource(np.full((4, 2, 2, 3), 51, np.uint8), np.zeros(4, np.int32))
-    mean, std = sources._colours(flat)
+    mean, std = reading.mean_and_std(flat)
     np.testing.assert_allclose(mean, 0.2)
     assert min(std) > 0
 
@@ -132,7 +161,9 @@ def test_cifar100_has_colours_of_its_own():
 
 @pytest.mark.parametrize("name", ["cifr10", "not a name"])
 def test_unknown_names(name, tmp_path):
-    with pytest.raises(ValueError, match=rf"unknown data set '{name}'.*Known are digits") as error:
+    with pytest.raises(
+        ValueError, match=rf"dataset={name} is not known.*Known are digits"
+    ) as error:
         sources.load(name, tmp_path)
     assert ("Did you mean cifar10" in str(error.value)) == (name == "cifr10")
 

@@ -112,6 +112,16 @@ def test_an_older_version_than_the_code_is_found_on_disk(tmp_path, monkeypatch):
     assert len(sources.load("tiny_bars", tmp_path).train.source) == 3
 
 
+def test_a_set_is_brought_to_the_shape_of_an_encoder(tiny):
+    data = sources.load("tiny_bars", tiny, image_shape=(4, 7, 1))
+    assert data.image_shape == (4, 7, 1)
+    pixels, labels = sources.to_arrays(data.test, 10**6)
+    assert pixels.shape == (6, 4, 7, 1)
+    assert (labels == pixels[:, 0, 0, 0] % 2).all()
+    assert sources.load("tiny_bars", tiny, image_shape=(4, 7, None)).image_shape == (4, 7, 3)
+    assert next(sources.in_order_named(data.test, 3, 0))[2] is None
+
+
 def test_unlabelled_images_are_pretrained_on_too(tmp_path):
     parts = {"train": _examples(4), "unlabelled": _examples(7, label=-1), "test": _examples(2)}
     _prepare(tmp_path, SUPERVISED, parts)

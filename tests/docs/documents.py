@@ -10,6 +10,7 @@ from alphacl_jax.runs.settings import METHODS
 ROOT = Path(__file__).parents[2]
 PAGES = tuple(p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "docs").glob("*.md")))
 DOCUMENTS = ("README.md", "BUILD_NOTES.md", *PAGES)
+CLI = sorted((ROOT / "alphacl_jax" / "cli").glob("*.py"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -24,12 +25,12 @@ def run_flags() -> set[str]:
 
 
 def sources_of(script: Path) -> list[Path]:
-    """A script, and the files of this project that it imports."""
-    modules = re.findall(
-        r"(?:from|import) ((?:experiments|alphacl_jax\.cli)\S*)", script.read_text()
-    )
+    """A script, the scripts that it imports, and the command line where it calls that."""
+    text = script.read_text()
+    modules = re.findall(r"(?:from|import) (experiments\.\S+)", text)
     files = [ROOT / f"{module.replace('.', '/')}.py" for module in modules]
-    return [script, *(file for file in files if file.is_file())]
+    commands = CLI if "alphacl_jax.cli" in text else []
+    return [script, *(file for file in files if file.is_file()), *commands]
 
 
 def has_flag(name: str, sources: list[Path]) -> bool:

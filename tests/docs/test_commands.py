@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.documents import DOCUMENTS, PROJECT, ROOT, has_flag, sources_of, text_of
+from tests.docs.documents import CLI, DOCUMENTS, PROJECT, ROOT, has_flag, sources_of, text_of
 
-CLI = sorted((ROOT / "alphacl_jax" / "cli").glob("*.py"))
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
 SUBCOMMANDS = ("pretrain", "evaluate", "embed", "export", "compare", "neighbors")
 

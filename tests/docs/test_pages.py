@@ -5,22 +5,23 @@ from pathlib import Path
 import jax
 import pytest
 from sybil import Document
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import PythonCodeBlockParser
 
 from alphacl_jax.methods.method import Method
 from tests.docs.documents import PAGES, ROOT, text_of
 
 WITH_PYTHON = tuple(page for page in PAGES if "```python" in text_of(page))
+PRETRAINING = ROOT / "alphacl_jax" / "runs" / "pretraining.py"
 PRINTED = {
     "docs/losses.md": ("NT-Xent", "gradient (256, 128)", "energy", "perplexity"),
     "docs/evaluation.md": ("kNN",),
-    "docs/python_runs.md": ("info_nce 128", "learning_rate"),
+    "docs/python_runs.md": ("features (1797, 16)", "info_nce 128", "learning_rate"),
     "docs/methods.md": ("distance", "(64, 16)"),
 }
 
 
 def run(page: str) -> Document:
-    document = Document.parse(str(ROOT / page), PythonCodeBlockParser(), SkipParser())
+    document = Document.parse(str(ROOT / page), PythonCodeBlockParser())
     for example in document.examples():
         example.evaluate()
     return document
@@ -28,7 +29,8 @@ def run(page: str) -> Document:
 
 def marks_of(page: str) -> list[pytest.MarkDecorator]:
     unfinished = page == "docs/methods.md" and "embed" not in Method._fields
-    return [pytest.mark.xfail(unfinished, reason="methods have no embed yet", strict=True)]
+    unfinished |= page in ("docs/encoders.md", "docs/python_runs.md") and not PRETRAINING.is_file()
+    return [pytest.mark.xfail(unfinished, reason="what it shows is not there yet", strict=True)]
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, marks=marks_of(page)) for page in WITH_PYTHON])

@@ -8,13 +8,14 @@ import pytest
 from jax.sharding import AxisType
 
 import alphacl_jax as acl
-from alphacl_jax.methods.contrastive import contrastive_method, embed_features
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.models.heads import Projector
 from alphacl_jax.models.resnet import small_resnet
 
 BATCH, SHAPE, FEATURES, DIM = 6, (5, 5, 3), 4, 3
 VIEWS = jax.random.normal(jax.random.key(1), (BATCH, 2, *SHAPE))
-BATCH_OF_TWO = {"views": VIEWS, "labels": jnp.arange(BATCH)}
+BATCH_OF_TWO = {"views": VIEWS, "labels": jnp.arange(BATCH), "recorded": jnp.array(True)}
 KEY = jax.random.key(0)
 MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
 
@@ -32,7 +33,8 @@ PROJECTOR = Projector(8, 2, DIM, "affine")
 def affine():
     method = _method(PROJECTOR)
     params, state = jax.jit(method.init)(KEY, BATCH_OF_TWO)
-    return method._replace(features=jax.jit(method.features)), params, state
+    compiled = {"features": jax.jit(method.features), "embed": jax.jit(method.embed)}
+    return method._replace(**compiled), params, state
 
 
 def test_init_has_encoder_and_projector(affine):
@@ -88,12 +90,45 @@ def test_features_are_those_of_evaluation(affine):
     assert not np.allclose(h, features(params, shifted, images), atol=1e-3)
 
 
-def test_embeddings_of_features_lie_on_the_sphere(affine):
+def test_embeddings_are_what_the_projector_makes_of_the_features(affine):
     method, params, state = affine
-    h = method.features(params, state, VIEWS[:, 0])
-    z = embed_features(PROJECTOR, params, state, np.asarray(h))
+    z = method.embed(params, state, VIEWS[:, 0])
     assert z.shape == (BATCH, DIM)
     np.testing.assert_allclose(jnp.sum(z**2, axis=1), np.ones(BATCH), rtol=1e-5)
+    variables = {"params": params["projector"], "batch_stats": state["projector"]}
+    h = method.features(params, state, VIEWS[:, 0])
+    expected = acl.l2_normalize(PROJECTOR.apply(variables, h, train=False))
+    np.testing.assert_allclose(z, expected, rtol=1e-4, atol=1e-5)
+    # Running statistics here too.
+    np.testing.assert_allclose(z[:2], method.embed(params, state, VIEWS[:2, 0]), rtol=1e-4)
+
+
+def test_the_method_says_what_is_counted_and_shown(affine):
+    assert (affine[0].unit, affine[0].shown) == ("images", ("energy",))
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_other_than_two_views_are_an_error(affine, views):
+    method, params, state = affine
+    batch = BATCH_OF_TWO | {"views": jnp.ones((BATCH, views, *SHAPE))}
+    message = f"^views={views} of each sample were made, and contrastive learning reads 2$"
+    with pytest.raises(ArgumentError, match=message):
+        method.init(KEY, batch)
+    with pytest.raises(ArgumentError, match=message):
+        method.loss(params, state, batch, KEY)
+
+
+def test_without_recording_the_loss_is_the_same_and_the_measures_are_nought(affine):
+    method, params, state = affine
+    loss = jax.jit(method.loss)
+    value, (new_state, metrics) = loss(params, state, BATCH_OF_TWO, KEY)
+    quiet = BATCH_OF_TWO | {"recorded": jnp.array(False)}
+    again, (same_state, nothing) = loss(params, state, quiet, KEY)
+    assert value == again
+    jax.tree.map(np.testing.assert_array_equal, new_state, same_state)
+    assert nothing.keys() == metrics.keys()
+    assert not any(nothing.values())
+    assert all(metrics.values())
 
 
 def test_without_a_projector_the_features_are_compared():
@@ -102,12 +137,12 @@ def test_without_a_projector_the_features_are_compared():
     params, state = method.init(KEY, BATCH_OF_TWO)
     assert params == state == {"encoder": {}, "projector": {}}
     z = jax.random.normal(KEY, (BATCH, 2, 4))
-    value, (new_state, _) = jax.jit(method.loss)(params, state, {"views": z}, KEY)
+    value, (new_state, _) = jax.jit(method.loss)(params, state, _recorded(z), KEY)
     first, second = acl.l2_normalize(z[:, 0]), acl.l2_normalize(z[:, 1])
     expected = jax.jit(acl.alpha_cl_loss, static_argnums=2)(first, second, acl.rules.entropy(0.5))
     np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
     assert new_state == state
-    np.testing.assert_allclose(embed_features(projector, params, state, z[:, 0]), first, rtol=1e-6)
+    np.testing.assert_allclose(method.embed(params, state, z[:, 0]), first, rtol=1e-6)
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(affine):
@@ -122,6 +157,10 @@ def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(affine):
     assert near.dtype == jnp.float32
     np.testing.assert_allclose(near, exact, rtol=0.05, atol=0.05)
     assert not np.array_equal(near, exact)
+
+
+def _recorded(views):
+    return {"views": views, "recorded": jnp.array(True)}
 
 
 class _Flat:
@@ -142,7 +181,7 @@ def test_the_options_reach_the_loss():
     def both(z):
         def value(rule_or_family, **options):
             method = contrastive_method(_Flat(), Projector(1, 0), rule_or_family, MESH, **options)
-            return method.loss(*_flat_variables(), {"views": z}, KEY)[0]
+            return method.loss(*_flat_variables(), _recorded(z), KEY)[0]
 
         first, second = acl.l2_normalize(z[:, 0]), acl.l2_normalize(z[:, 1])
         found = [value(rule, negatives=name) for name in layouts]
@@ -165,7 +204,7 @@ def test_stop_gradient_is_read():
         )
 
         def loss(z, method=method):
-            return method.loss(*_flat_variables(), {"views": z}, KEY)[0]
+            return method.loss(*_flat_variables(), _recorded(z), KEY)[0]
 
         gradients.append(jax.jit(jax.grad(loss))(z))
     assert not np.allclose(*gradients, rtol=1e-2)

@@ -11,14 +11,21 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.data import batches
+from alphacl_jax.methods.method import Method
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
+from alphacl_jax.training.loop import Hook, Schedule, train
+from alphacl_jax.training.mesh import data_mesh
+from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.records import Recorder, RunRecords
 from alphacl_jax.training.state import TrainState
-from alphacl_jax.training.step import data_mesh
+from alphacl_jax.training.step import make_init, make_train_step
+from alphacl_jax.training.vote import StopVote
 
 IMAGES, BATCH, STEPS = 37, 16, 5
 
@@ -112,13 +119,73 @@ def check_checkpoints(folder):
     }
 
 
+def check_training(folder):
+    """Four steps of the trainer; both processes hear the hook, and the first one writes."""
+    mesh, optimizer, heard = data_mesh(), optax.sgd(0.1), []
+
+    def loss(params, state, batch, key):
+        value = jnp.mean((params["w"] - batch["views"]) ** 2)
+        return value, (state, {"seen": jnp.where(batch["recorded"], value, 0.0)})
+
+    method = Method(
+        init=lambda key, batch: ({"w": jnp.zeros(batch["views"].shape[1:])}, {}),
+        loss=loss,
+        features=lambda params, state, inputs: inputs,
+        embed=lambda params, state, inputs: inputs,
+    )
+
+    def make_batch(key, raw):
+        noise = jax.random.normal(key, raw["images"].shape)
+        return {"views": raw["images"] / 255 + noise, "labels": raw["labels"]}
+
+    def run(step, state):
+        heard.append(step)
+        return {"w": float(jnp.sum(state.params["w"]))}
+
+    data = _iterators(mesh)[1]["resident"]
+    raw = {
+        "images": jax.ShapeDtypeStruct((BATCH, *Numbered.image_shape), np.uint8),
+        "labels": jax.ShapeDtypeStruct((BATCH,), np.int32),
+    }
+    records = RunRecords(Recorder(folder), Progress(4, method.unit, BATCH, ("seen",)))
+    checkpoints = Checkpoints(folder / "trained")
+    state = train(
+        make_init(method, optimizer, make_batch, raw, mesh)(0),
+        make_train_step(method, optimizer, make_batch, lambda step: 0.1, mesh),
+        data,
+        Schedule(4, log_every=3, save_every=2, save_seconds=0.0),
+        checkpoints,
+        records if hosts.is_writer() else None,
+        [Hook(2, run)],
+        mesh=mesh,
+    )
+    steps = checkpoints.steps()
+    checkpoints.close()
+    return {"heard": heard, "w": float(jnp.sum(state.params["w"])), "steps": steps}
+
+
 def check_votes():
     """The second process is told to stop at step 3 of 5."""
-    vote, answers = hosts.StopVote(), []
+    vote, answers = StopVote(data_mesh()), []
     for step in range(1, 6):
         told = signal.SIGTERM if step >= 3 and jax.process_index() == 1 else None
-        answers.append(vote(told, {}))
+        answers.append(vote(told, False, {})[0])
     return [None if answer is None else answer.name for answer in answers]
+
+
+def check_saves(*, on_cpu):
+    """The second process wants to save from step 2 of 8 on, until it is done: once for all.
+
+    Accelerators read the answer two steps later, and would hear it thrice.
+    """
+    vote, wanted, saved = StopVote(data_mesh()), jax.process_index() == 1, []
+    vote._on_cpu = on_cpu
+    for step in range(1, 9):
+        if vote(None, wanted and step >= 2, {})[1]:
+            saved.append(step)
+            vote.saved()
+            wanted = False
+    return saved
 
 
 def main():
@@ -132,7 +199,9 @@ def main():
             "agree": [hosts.all_agree(True), hosts.all_agree(process == 0)],
             "batches": check_batches(),
             "checkpoints": check_checkpoints(folder),
+            "training": check_training(folder),
             "votes": check_votes(),
+            "saves": [check_saves(on_cpu=True), check_saves(on_cpu=False)],
         }
         kept = hosts.own_copy(_state(4))
     # By itself again, each process computes on its own device.

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 
 from alphacl_jax.training import hosts
+from alphacl_jax.training.mesh import data_mesh
+from alphacl_jax.training.records import read_records
+from alphacl_jax.training.vote import StopVote
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +50,7 @@ def found(tmp_path_factory) -> list[dict]:
     for process, (_, err) in zip(processes, ends, strict=True):
         assert process.returncode == 0, err
     # Nothing else is on standard output, such as what gloo prints.
-    return [json.loads(out) for out, _ in ends]
+    return [json.loads(out) | {"folder": str(folder)} for out, _ in ends]
 
 
 def test_the_processes_see_each_other_and_one_writes(found):
@@ -75,6 +78,24 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(found):
         assert each["votes"] == [None, None, "SIGTERM", "SIGTERM", "SIGTERM"]
 
 
+def test_a_process_that_wants_to_save_has_all_save_once_after_the_same_step(found):
+    for each in found:
+        assert each["saves"] == [[2], [4]]
+
+
+def test_processes_train_together_and_one_writes_the_records(found):
+    one, other = (each["training"] for each in found)
+    assert one == other
+    assert one["heard"] == [2, 4]
+    # Time saves at every step; the last three are kept.
+    assert one["steps"] == [2, 3, 4]
+    records = read_records(Path(found[0]["folder"]) / "metrics.jsonl")
+    assert [(r["step"], "w" in r) for r in records] == [(2, True), (3, False), (4, True)]
+    assert records[-1]["w"] == one["w"]
+    assert all(r["seen"] > 0 for r in records)
+    assert records[1]["seen"] == records[1]["loss"]
+
+
 def test_after_leaving_each_process_computes_by_itself(found):
     assert [f["alone"] for f in found] == [5.0, 5.0]
 
@@ -83,9 +104,11 @@ def test_one_process_is_the_writer_agrees_with_itself_and_stops_at_once():
     with hosts.joined(None):
         assert hosts.is_writer()
         assert [hosts.all_agree(True), hosts.all_agree(False)] == [True, False]
-        vote = hosts.StopVote()
-        assert vote(None, {}) is None
-        assert vote(signal.SIGINT, {}) is signal.SIGINT
+        vote = StopVote(data_mesh())
+        assert vote(None, False, {}) == (None, False)
+        assert vote(signal.SIGINT, False, {}) == (signal.SIGINT, False)
+        assert vote(None, True, {}) == (None, True)
+        vote.saved()
     hosts.leave()
 
 
@@ -102,10 +125,20 @@ def test_an_own_copy_is_on_one_device_and_no_view():
 @pytest.mark.parametrize("address", ["node0", "node0:", ":1234", "node0:x", "node0:70000"])
 def test_an_address_that_is_none(address):
     with (
-        pytest.raises(hosts.HostsError, match=f"address={address} must be host:port, such as "),
+        pytest.raises(
+            hosts.HostsError, match=f"^coordinator_address={address} must be host:port, such as "
+        ) as error,
         hosts.joined(hosts.Cluster(address, 2, 1, 1, 10)),
     ):
         pass
+    assert (error.value.argument, error.value.value) == ("coordinator_address", address)
+    assert error.value.problem.startswith("must be host:port")
+
+
+def test_an_error_of_no_argument_alone():
+    error = hosts.HostsError("the processes could not be joined")
+    assert (error.argument, error.value) == (None, None)
+    assert str(error) == error.problem == "the processes could not be joined"
 
 
 def test_a_coordinator_that_cannot_be_reached():

@@ -5,15 +5,20 @@ import json
 import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
-from alphacl_jax.training import records
-from alphacl_jax.training.records import Progress, Recorder, read_records
+from alphacl_jax.training import progress as progress_module
+from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.records import Recorder, RunRecords, read_records, tensorboard_name
+from alphacl_jax.training.seeds import SeedsRecorder
 
 
 def _write(workdir, first, steps):
-    recorder = Recorder(workdir, first)
+    recorder = Recorder(workdir)
+    recorder.begin(first)
     for step in steps:
         recorder.write({"step": step, "loss": 1 / step})
     recorder.close()
@@ -41,7 +46,8 @@ def test_resuming_drops_what_came_after_the_checkpoint_and_a_cut_off_line(tmp_pa
 
 
 def test_a_record_is_on_disk_at_once(tmp_path):
-    recorder = Recorder(tmp_path, 0)
+    recorder = Recorder(tmp_path)
+    recorder.begin(0)
     recorder.write({"step": 1, "loss": 0.5})
     assert read_records(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 0.5}]
     recorder.close()
@@ -63,8 +69,59 @@ def test_tensorboard_has_the_records(tmp_path):
     _write(tmp_path, 0, [1, 2, 3])
     values = {e.step: v for e in _events(tmp_path / "tensorboard") for v in e.summary.value}
     assert {(v.tag, step): v.simple_value for step, v in values.items()} == {
-        ("loss", s): pytest.approx(1 / s) for s in (1, 2, 3)
+        ("train/loss", s): pytest.approx(1 / s) for s in (1, 2, 3)
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("loss", "train/loss"),
+        ("learning_rate", "optimizer/learning_rate"),
+        ("gradient_norm", "optimizer/gradient_norm"),
+        ("energy", "measures/energy"),
+        ("images_per_second", "speed/images_per_second"),
+        ("probe/knn", "probe/knn"),
+    ],
+)
+def test_tensorboard_groups_names(name, shown):
+    assert tensorboard_name(name) == shown
+
+
+def _values(workdir: Path) -> list:
+    return [v for e in _events(workdir / "tensorboard") for v in e.summary.value]
+
+
+def test_images_and_hyperparameters_are_of_the_same_run_while_it_trains_and_after(tmp_path):
+    """All within one second, whose files are not to replace each other."""
+    recorder = Recorder(tmp_path)
+    recorder.begin(0)
+    recorder.write({"step": 1, "loss": 0.5})
+    recorder.image("pictures/pairs", np.full((4, 6, 3), 255, np.uint8), 1)
+    recorder.close()
+    recorder.image("pictures/map", np.zeros((5, 7)), 2)
+    recorder.hyperparameters({"lr": 0.1, "widths": (4, 8), "loss": "mine"}, {"knn": 0.75})
+    values = {v.tag: v for v in _values(tmp_path)}
+    assert set(values) == {
+        "train/loss",
+        "pictures/pairs",
+        "pictures/map",
+        "final/knn",
+        "_hparams_/experiment",
+        "_hparams_/session_start_info",
+        "_hparams_/session_end_info",
+    }
+    assert values["final/knn"].simple_value == 0.75
+    sizes = {n: (values[n].image.height, values[n].image.width) for n in values if "pict" in n}
+    assert sizes == {"pictures/pairs": (4, 6), "pictures/map": (5, 7)}
+    data = HParamsPluginData.FromString(
+        values["_hparams_/session_start_info"].metadata.plugin_data.content
+    )
+    found = data.session_start_info.hparams
+    assert found["lr"].number_value == 0.1
+    assert found["widths"].string_value == "(4, 8)"
+    assert found["loss"].string_value == "mine"
+    assert all(path.is_file() for path in (tmp_path / "tensorboard").iterdir())
 
 
 def test_tensorboard_is_told_from_where_a_run_goes_on(tmp_path):
@@ -86,16 +143,22 @@ class _Terminal(io.StringIO):
 def clock(monkeypatch):
     """A clock that tests set."""
     now = [100.0]
-    monkeypatch.setattr(records.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress_module.time, "monotonic", lambda: now[0])
     return now
+
+
+def _progress(total, first, per_step, stream, shown=()):
+    progress = Progress(total, "images", per_step, shown, stream)
+    progress.begin(first)
+    return progress
 
 
 def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock):
     stream = io.StringIO()
-    progress = Progress(100, 0, batch_size=32, stream=stream)
+    progress = _progress(100, 0, 32, stream, ("energy",))
     for step in range(10, 101, 10):
         clock[0] += 4.0
-        progress.update(step, 0.25, 12.5)
+        progress.update(step, {"loss": 0.25, "energy": 12.5})
     progress.close()
     lines = stream.getvalue().splitlines()
     assert lines == [
@@ -108,27 +171,38 @@ def test_a_pipe_gets_a_line_now_and_then_and_the_last(clock):
     assert "\x1b" not in stream.getvalue()
 
 
-def test_without_energy_and_resumed(clock):
+def test_what_is_shown_is_asked_for_and_resumed(clock):
     stream = io.StringIO()
-    progress = Progress(100, 60, batch_size=10, stream=stream)
+    progress = _progress(100, 60, 10, stream)
     clock[0] += 2.0
-    progress.update(80, 1.0, None)
-    assert progress.images_per_second == 100.0
+    progress.update(80, {"loss": 1.0, "energy": 3.0})
+    assert progress.per_second == 100.0
     assert stream.getvalue().splitlines() == [
         "resuming at step 60 of 100",
         "step 80/100, loss 1.0000, 100 images/s, 2 s left",
     ]
 
 
+def test_of_several_runs_the_mean_is_shown_and_small_values_keep_their_digits(clock):
+    stream = io.StringIO()
+    progress = Progress(10, "windows", 1, ("spread", "energy"), stream)
+    progress.begin(0)
+    clock[0] += 2.0
+    progress.update(10, {"loss": [1.0, 2.0], "spread": [0.01, 0.04], "energy": [-30.0, -20.0]})
+    assert stream.getvalue() == (
+        "step 10/10, loss 1.5000, spread 0.025, energy -25.0, 5 windows/s, 0 s left\n"
+    )
+
+
 def test_compiling_does_not_count(clock):
     stream = io.StringIO()
-    progress = Progress(30, 0, batch_size=10, stream=stream)
+    progress = _progress(30, 0, 10, stream)
     clock[0] += 60.0
-    progress.begin(1)
-    progress.update(1, 1.0, None)
+    progress.started(1)
+    progress.update(1, {"loss": 1.0})
     clock[0] += 19.0
-    progress.update(20, 1.0, None)
-    assert progress.images_per_second == 10.0
+    progress.update(20, {"loss": 1.0})
+    assert progress.per_second == 10.0
     assert stream.getvalue().splitlines() == [
         "step 1/30, loss 1.0000",
         "step 20/30, loss 1.0000, 10 images/s, 10 s left",
@@ -137,12 +211,32 @@ def test_compiling_does_not_count(clock):
 
 def test_a_terminal_gets_a_bar():
     stream = _Terminal()
-    progress = Progress(100, 20, batch_size=10, stream=stream)
-    progress.update(40, 0.125, 3.0)
-    progress.update(100, 0.0625, 3.0)
+    progress = _progress(100, 20, 10, stream, ("energy",))
+    progress.update(40, {"loss": 0.125, "energy": 3.0})
+    progress.update(100, {"loss": 0.0625, "energy": 3.0})
     progress.close()
     text = stream.getvalue()
     assert "\r 20%|" in text
     assert "100/100 steps" in text
     assert "loss 0.0625, energy 3.0" in text
     assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_record_has_the_speed_of_one_run_in_the_unit_of_the_method(clock, tmp_path, members):
+    folders = [tmp_path / str(i) for i in range(members)]
+    for folder in folders:
+        folder.mkdir()
+    recorder = Recorder(folders[0]) if members == 1 else SeedsRecorder(folders)
+    stream = io.StringIO()
+    records = RunRecords(recorder, Progress(40, "windows", 10 * members, stream=stream))
+    records.begin(0)
+    records.started(0)
+    clock[0] += 7.0
+    values = {"loss": 1.0} if members == 1 else {"loss": [1.0, 2.0]}
+    records.write({"step": 20, **values}, aside=2.0)
+    records.close()
+    for i, folder in enumerate(folders):
+        (record,) = read_records(folder / "metrics.jsonl")
+        assert record == {"step": 20, "loss": 1.0 + i, "windows_per_second": 40.0}
+    assert f"{40 * members} windows/s" in stream.getvalue()

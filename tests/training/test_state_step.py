@@ -16,8 +16,11 @@ from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.methods.method import Method
 from alphacl_jax.models.heads import Projector
 from alphacl_jax.models.resnet import small_resnet
+from alphacl_jax.training.mesh import data_mesh
+from alphacl_jax.training.seeds import make_seeds_step, stack_states
 from alphacl_jax.training.state import TrainState, step_key
-from alphacl_jax.training.step import data_mesh, make_init, make_train_step
+from alphacl_jax.training.step import make_init, make_train_step
+from tests.training.programs import inside_conditions, outside_conditions
 
 STEPS, BATCH, SHAPE = 3, 16, (6, 6, 1)
 
@@ -41,10 +44,22 @@ def _mesh(devices: int) -> Mesh:
     return jax.make_mesh((devices,), ("data",), (AxisType.Auto,), devices=jax.devices()[:devices])
 
 
-def _make_views(key, images):
+RAW = {
+    "images": jax.ShapeDtypeStruct((BATCH, *SHAPE), jnp.uint8),
+    "labels": jax.ShapeDtypeStruct((BATCH,), jnp.int32),
+}
+WATCHED = {"loss", "gradient_norm", "parameter_norm", "learning_rate"}
+
+
+def _make_batch(key, raw):
     """Random, so that a key drawn differently on each device would show."""
+    images = raw["images"]
     noise = jax.random.normal(key, (len(images), 2, *images.shape[1:]))
-    return images[:, None] / 255 + 0.3 * noise
+    return {"views": images[:, None] / 255 + 0.3 * noise, "labels": raw["labels"]}
+
+
+def _rate(step):
+    return 0.1 * (1 + step)
 
 
 def _batches(mesh: Mesh, steps: int = STEPS) -> list[dict]:
@@ -68,19 +83,22 @@ def _optimizer() -> optax.GradientTransformation:
 
 @pytest.fixture(scope="module")
 def runs():
-    """For each objective and number of devices: the states' copies and metrics of three steps."""
+    """For each objective and number of devices: the states' copies and metrics of three steps.
+
+    The second is not recorded.
+    """
     found = {}
     for name, (objective, encoder) in OBJECTIVES.items():
         for devices in (1, 8):
             mesh = _mesh(devices)
             method = contrastive_method(encoder, Projector(8, 2, 4, "affine"), objective, mesh)
-            step = make_train_step(method, _optimizer(), _make_views, mesh)
-            state = make_init(method, _optimizer(), SHAPE, mesh)(0)
+            step = make_train_step(method, _optimizer(), _make_batch, _rate, mesh)
+            state = make_init(method, _optimizer(), _make_batch, RAW, mesh)(0)
             # Copies: memory that NumPy looks at cannot be donated.
             history = [jax.tree.map(np.array, state)]
-            for batch in _batches(mesh):
+            for i, batch in enumerate(_batches(mesh)):
                 given = state
-                state, metrics = step(given, batch)
+                state, metrics = step(given, batch, i != 1)
                 history.append((jax.tree.map(np.array, state), jax.device_get(metrics)))
             found[name, devices] = history, given, state, step
     return found
@@ -127,23 +145,98 @@ def test_the_step_counts_and_reports(runs):
     for history, _, state, _ in runs.values():
         assert [int(s.step) for s, _ in history[1:]] == [1, 2, 3]
         np.testing.assert_array_equal(state.key, history[0].key)
-        assert set(history[1][1]) >= {"loss", "gradient_norm", "parameter_norm", "energy"}
+        assert set(history[1][1]) >= {*WATCHED, "energy"}
+        rates = [metrics["learning_rate"] for _, metrics in history[1:]]
+        np.testing.assert_allclose(rates, [0.1, 0.2, 0.3], rtol=1e-6)
         norm = optax.tree.norm(history[-1][0].params)
         np.testing.assert_allclose(history[-1][1]["parameter_norm"], norm, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_what_is_not_recorded_is_not_measured(runs, name):
+    for devices in (1, 8):
+        metrics = [metrics for _, metrics in runs[name, devices][0][1:]]
+        measures = set(metrics[0]) - WATCHED
+        assert all(metrics[0][m] != 0 and metrics[2][m] != 0 for m in measures)
+        assert not any(metrics[1][m] for m in measures)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_measures_are_computed_under_a_condition_in_every_program(devices):
+    """Also where seeds train as one: a condition that `vmap` made a choice of two would cost both.
+
+    The measures alone look for a maximum over devices.
+    """
+    mesh = _mesh(devices)
+    objective, encoder = OBJECTIVES["family"]
+    method = contrastive_method(encoder, Projector(8, 2, 4, "affine"), objective, mesh)
+    init = make_init(method, _optimizer(), _make_batch, RAW, mesh)
+    (batch,) = _batches(mesh, 1)
+    one = make_train_step(method, _optimizer(), _make_batch, _rate, mesh)
+    several = make_seeds_step(method, _optimizer(), _make_batch, _rate, mesh)
+    stacked = stack_states([init(0), init(1)])
+    for traced in (
+        one.trace(init(0), batch, True),
+        several.trace(stacked, [batch, batch], True),
+    ):
+        jaxpr = traced.jaxpr
+        assert "pmax" in inside_conditions(jaxpr.jaxpr)
+        assert "pmax" not in outside_conditions(jaxpr.jaxpr)
+        assert "dot_general" in outside_conditions(jaxpr.jaxpr)
+
+
+def test_recording_changes_no_training_state():
+    mesh = _mesh(8)
+    objective, encoder = OBJECTIVES["family"]
+    method = contrastive_method(encoder, Projector(8, 2, 4, "affine"), objective, mesh)
+    init = make_init(method, _optimizer(), _make_batch, RAW, mesh)
+    step = make_train_step(method, _optimizer(), _make_batch, _rate, mesh)
+    (batch,) = _batches(mesh, 1)
+    (quiet, less), (told, more) = (step(init(0), batch, recorded) for recorded in (False, True))
+    jax.tree.map(np.testing.assert_array_equal, quiet, told)
+    assert less["loss"] == more["loss"]
+    assert step._cache_size() == 1
 
 
 def test_the_mesh_has_all_devices():
     assert data_mesh().shape == {"data": 8}
 
 
-def test_seeds_decide_the_initial_weights_and_the_run_key():
+def _views_of(key, raw):
+    views = jnp.broadcast_to(raw["images"][:, None], (len(raw["images"]), 3, 5, 4))
+    return {"views": views.astype(jnp.float32), "context": raw["labels"][:, None]}
+
+
+def test_what_make_batch_makes_is_what_init_is_given():
+    seen = {}
+
+    def init(key, batch):
+        seen.update({name: (array.shape, array.dtype) for name, array in batch.items()})
+        return jax.random.normal(key, batch["views"].shape[2:]), {}
+
     method = Method(
-        init=lambda key, batch: (jax.random.normal(key, batch["views"].shape[2:]), {}),
+        init=init,
         loss=lambda params, state, batch, key: (jnp.float32(0), (state, {})),
         features=lambda params, state, inputs: inputs,
+        embed=lambda params, state, inputs: inputs,
     )
-    a, b, other = map(make_init(method, _optimizer(), (3,), _mesh(8)), (0, 0, 1))
-    jax.tree.map(np.testing.assert_array_equal, a, b)
+    found = []
+    for batch_size in (16, 64):  # the parameters do not depend on it
+        raw = {
+            "images": jax.ShapeDtypeStruct((batch_size, 5, 4), jnp.uint8),
+            "labels": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+        }
+        make = make_init(method, _optimizer(), _views_of, raw, _mesh(8))
+        found += map(make, (0, 0, 1))
+    assert seen == {
+        "views": ((2, 3, 5, 4), jnp.float32),
+        "context": ((2, 1), jnp.int32),
+        "recorded": ((), jnp.bool_),
+    }
+    a, b, other, *again = found
+    assert a.params.shape == (5, 4)
+    for one, two in ((a, b), (a, again[0]), (other, again[2])):
+        jax.tree.map(np.testing.assert_array_equal, one, two)
     assert not np.array_equal(a.params, other.params)
     assert not np.array_equal(a.key, other.key)
     assert int(a.step) == 0
@@ -158,7 +251,7 @@ def test_each_step_has_a_key_of_its_own():
     assert len(set(keys)) == 5
 
 
-def test_a_method_is_given_views_labels_and_two_different_keys():
+def test_a_method_is_given_its_batch_and_two_different_keys():
     """A method of another kind: its state is a count, its loss reads the labels."""
     seen = {}
 
@@ -168,23 +261,28 @@ def test_a_method_is_given_views_labels_and_two_different_keys():
         value = jnp.sum(params * jnp.mean(batch["labels"].astype(jnp.float32)))
         return value, (state + 1, {"draw": draw, "view": batch["views"][0, 0, 0]})
 
-    method = Method(lambda key, batch: (jnp.ones(2), jnp.int32(0)), loss, lambda p, s, x: x)
+    method = Method(
+        lambda key, batch: (jnp.ones(2), jnp.int32(0)), loss, lambda p, s, x: x, lambda p, s, x: x
+    )
+    assert (method.shown, method.unit) == ((), "samples")
     mesh = _mesh(8)
 
-    def make_views(key, images):
-        return jnp.broadcast_to(jax.random.uniform(key), (len(images), 2, 1))
+    def make_batch(key, raw):
+        views = jnp.broadcast_to(jax.random.uniform(key), (len(raw["images"]), 2, 1))
+        return {"views": views, "labels": raw["labels"]}
 
     optimizer = optax.sgd(1.0)
-    step = make_train_step(method, optimizer, make_views, mesh)
-    state = make_init(method, optimizer, (1,), mesh)(0)
+    step = make_train_step(method, optimizer, make_batch, lambda step: 1.0, mesh)
+    state = make_init(method, optimizer, make_batch, RAW, mesh)(0)
     draws = []
     for batch in _batches(mesh, 2):
-        state, metrics = step(state, batch)
+        state, metrics = step(state, batch, False)
         draws += [float(metrics["draw"]), float(metrics["view"])]
     assert len(set(draws)) == 4
     assert seen["shapes"] == {
         "views": ((BATCH, 2, 1), jnp.float32),
         "labels": ((BATCH,), jnp.int32),
+        "recorded": ((), jnp.bool_),
     }
     assert int(state.method_state) == 2
     np.testing.assert_allclose(state.params, 1 - 2 * 7.5)

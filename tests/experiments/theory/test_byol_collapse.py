@@ -8,7 +8,7 @@ from absl import flags
 
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
-from alphacl_jax.theory.dual_networks import ByolResult
+from alphacl_jax.theory.dual_networks.byol import ByolResult
 from experiments.theory import byol_collapse as script
 from tests.tiny_runs import script_values
 

@@ -42,7 +42,7 @@ def test_flags_have_bounds(argument):
 def test_pictures_take_what_the_parts_return(tmp_path):
     path = [[0.1, 0.2], [0.3, 0.5]]
     figures = [
-        pictures.trajectories(
+        pictures.draw_trajectories(
             {
                 "times": [0.0, 1.0],
                 "cosines of the flow": path,
@@ -51,14 +51,14 @@ def test_pictures_take_what_the_parts_return(tmp_path):
                 "energy of the network": [1.0, 2.1],
             }
         ),
-        pictures.samples({"samples": [32.0, 128.0], "mean": [0.4, 0.2], "std": [0.1, 0.05]}),
-        pictures.basins(
+        pictures.draw_samples({"samples": [32.0, 128.0], "mean": [0.4, 0.2], "std": [0.1, 0.05]}),
+        pictures.draw_basins(
             {
                 "strengths": [0.0, 0.1, 0.5],
                 "dim 3": {"found": [0.3, 0.35, 0.5], "predicted": [0.29, None, 0.5]},
             }
         ),
-        pictures.gradients({"linear": [[1.0, 0.0]], "ReLU": [[1.0, 0.3]]}),
+        pictures.draw_gradients({"linear": [[1.0, 0.0]], "ReLU": [[1.0, 0.3]]}),
     ]
     for number, figure in enumerate(figures):
         figure.savefig(tmp_path / f"{number}.png")

@@ -9,22 +9,16 @@ from matplotlib.figure import Figure
 
 from alphacl_jax.errors import RunError
 from experiments.theory import lab
-from experiments.theory.lab import (
-    Check,
-    Lab,
-    define_lab_flags,
-    format_checks,
-    progress,
-    published_cell,
-)
-from tests.tiny_runs import assert_picture, start
+from experiments.theory.checks import Check, agreement, format_checks, published_cell
+from experiments.theory.lab import Lab, define_lab_flags, progress, settings_of
+from tests.experiments.tiny_runs import assert_picture, start
 
 
-def make_values(*arguments):
+def make_settings(*arguments):
     values = flags.FlagValues()
     define_lab_flags("some", values)
     values(["script", *arguments])
-    return values
+    return settings_of(values)
 
 
 @pytest.mark.parametrize(
@@ -67,34 +61,45 @@ def test_the_table_has_verdicts_and_counts_them():
     assert lines[3] == "1 of 2 agree"
 
 
+def test_what_may_be_claimed_names_what_differs():
+    good, bad, worse = Check("a", 1.0, 1.0), Check("b", 1.0, 2.0), Check("c", 1.0, np.nan)
+    assert agreement([good, good], "rows", "agree") == "All rows (2) agree."
+    text = agreement([good, bad, worse], "rows", "agree")
+    assert text == "1 of 3 rows agree; not these: b; c."
+    assert agreement([], "claims", "hold") == "None of the claims could be compared in this run."
+
+
 def test_all_numbers_are_kept(tmp_path, capsys):
-    experiment = Lab(make_values(f"--workdir={tmp_path / 'a' / 'b'}", "--seed=7"))
+    experiment = Lab(make_settings(f"--workdir={tmp_path / 'a' / 'b'}", "--seed=7"))
     figure = Figure()
     figure.subplots().plot([0, 1])
     experiment.picture("line.png", figure)
-    experiment.finish({"curve": [1, 2]}, {"table": [Check("one", 1.0, 1.0)]})
+    said = ("One is one.", "Two is another.")
+    experiment.finish({"curve": [1, 2]}, {"table": [Check("one", 1.0, 1.0)]}, said)
     assert_picture(tmp_path / "a" / "b" / "line.png")
     found = json.loads((tmp_path / "a" / "b" / "results.json").read_text())
     assert found["results"] == {"curve": [1, 2]}
     assert found["settings"]["seed"] == 7
     assert found["checks"]["table"][0]["agrees"] is True
     assert found["machine"]["cores"] >= 1
-    shown = capsys.readouterr().out
-    assert str(tmp_path / "a" / "b" / "line.png") in shown
-    assert str(tmp_path / "a" / "b" / "results.json") in shown
+    assert found["conclusion"] == list(said)
+    first, second, empty, picture, numbers = capsys.readouterr().out.splitlines()[1:]
+    assert (first, second, empty) == (*said, "")
+    assert str(tmp_path / "a" / "b" / "line.png") in picture
+    assert str(tmp_path / "a" / "b" / "results.json") in numbers
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"--workdir=.*file/inside cannot be made or written to"):
-        Lab(make_values(f"--workdir={tmp_path / 'file' / 'inside'}"))
+        Lab(make_settings(f"--workdir={tmp_path / 'file' / 'inside'}"))
     with pytest.raises(RunError, match="--workdir= is empty"):
-        Lab(make_values("--workdir="))
+        Lab(make_settings("--workdir="))
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_at_once():
     with pytest.raises(RunError, match="--workdir=/proc/1 cannot be made or written to"):
-        Lab(make_values("--workdir=/proc/1"))
+        Lab(make_settings("--workdir=/proc/1"))
 
 
 @pytest.mark.parametrize("number", ["nan", "inf"])
@@ -104,13 +109,13 @@ def test_numbers_that_are_none_are_refused(tmp_path, number):
     flags.DEFINE_float("noise", 1.0, "", module_name="experiments.some", flag_values=values)
     values(["script", f"--workdir={tmp_path / 'new'}", f"--noise={number}"])
     with pytest.raises(RunError, match=f"--noise={number} must be a finite number"):
-        Lab(values)
+        Lab(settings_of(values))
     assert not (tmp_path / "new").exists()
 
 
 def test_results_are_strict_json(tmp_path):
-    experiment = Lab(make_values(f"--workdir={tmp_path}"))
-    experiment.finish({"curve": [1.0, float("nan")], "at": (np.inf,)}, {"table": []})
+    experiment = Lab(make_settings(f"--workdir={tmp_path}"))
+    experiment.finish({"curve": [1.0, float("nan")], "at": (np.inf,)}, {"table": []}, ("", ""))
     text = (tmp_path / "results.json").read_text()
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert found["results"] == {"curve": [1.0, None], "at": [None]}
@@ -122,7 +127,7 @@ def test_a_refused_setting_leaves_no_folder_behind(tmp_path):
 
     def refuse(folder):
         with lab.no_empty_folder(folder):
-            Lab(make_values(f"--workdir={folder}"))
+            Lab(make_settings(f"--workdir={folder}"))
             if folder is written:
                 (folder / "line.png").write_text("")
             raise ValueError("impossible")
@@ -158,6 +163,20 @@ def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, tmp_path):
         lab.main(run, "text")
 
 
+def test_a_missing_library_ends_a_script_in_one_line(monkeypatch, tmp_path):
+    values = flags.FlagValues()
+    define_lab_flags("some", values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    values(["script", f"--workdir={tmp_path / 'new'}"])
+
+    def run(_):
+        raise ModuleNotFoundError("the flow of filters needs diffrax")
+
+    monkeypatch.setattr(lab, "run_main", lambda function, text: function([]))
+    with pytest.raises(RunError, match=r"^the flow of filters needs diffrax$"):
+        lab.main(run, "text")
+
+
 def test_one_long_computation_is_shown_and_returned(capsys):
     assert lab.in_progress("training", lambda: 7) == 7
     assert capsys.readouterr().err == "1 of 1: training (0 s so far)\n"
@@ -165,11 +184,10 @@ def test_one_long_computation_is_shown_and_returned(capsys):
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])
 def test_a_loss_that_is_not_finite_names_the_flag(loss):
-    values = make_values("--seed=7")
-    lab.require_finite_loss(np.ones(2), values, "seed", "with 3 layers")
+    lab.require_finite_loss(np.ones(2), "seed", 7, "with 3 layers")
     message = "--seed=7 is too large: the loss is infinite with 3 layers"
     with pytest.raises(RunError, match=message):
-        lab.require_finite_loss(np.array([1.0, loss]), values, "seed", "with 3 layers")
+        lab.require_finite_loss(np.array([1.0, loss]), "seed", 7, "with 3 layers")
 
 
 @pytest.mark.slow  # a process of its own

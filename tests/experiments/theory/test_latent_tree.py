@@ -8,7 +8,7 @@ from absl import flags
 
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
-from alphacl_jax.theory.latent_tree import TreeResult
+from alphacl_jax.theory.latent_tree.training import TreeResult
 from experiments.theory import latent_tree as script
 from tests.tiny_runs import script_values
 

@@ -7,9 +7,13 @@ import pytest
 from absl import flags
 
 from alphacl_jax.errors import RunError
-from alphacl_jax.theory.activations import RELU
-from alphacl_jax.theory.local_maxima import Ends
-from alphacl_jax.theory.patterns import equiangular_patterns, expected_patterns, pattern_data
+from alphacl_jax.theory.nonlinear.activations import RELU
+from alphacl_jax.theory.nonlinear.local_maxima import Ends
+from alphacl_jax.theory.nonlinear.patterns import (
+    equiangular_patterns,
+    expected_patterns,
+    pattern_data,
+)
 from experiments.theory import local_maxima, local_maxima_layers
 from tests.tiny_runs import run_script, script_values
 

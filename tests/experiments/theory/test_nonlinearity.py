@@ -9,7 +9,13 @@ import pytest
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import RunError
 from experiments.theory import nonlinearity, nonlinearity_search
-from experiments.theory.nonlinearity_cells import Condition, Job, record_steps, train_jobs
+from experiments.theory.nonlinearity_cells import (
+    Condition,
+    Job,
+    record_steps,
+    token_setting,
+    train_jobs,
+)
 from experiments.theory.nonlinearity_tables import TABLES, Cell, cell_checks, claims, format_layout
 from tests.tiny_runs import assert_picture, script_values
 
@@ -81,8 +87,7 @@ def test_stages_of_a_training():
 
 @pytest.mark.slow
 def test_a_job_gives_the_same_whatever_it_is_trained_beside():
-    values = parsed(nonlinearity, "unused")
-    setting = nonlinearity.setting_of(values)
+    setting = token_setting(locations=3, tokens=12, patterns=4, fixed=2, redrawn=1)
     recipe = nonlinearity.Recipe(batch_size=4)
     jobs = [
         Job(Cell(2, 1, "ReLU"), Condition()),
@@ -124,11 +129,11 @@ def test_tables_are_trained_shown_and_written(tmp_path, capsys):
     assert cell["quality"][1] != other[1]
 
 
-def test_quick_runs_a_few_cells(tmp_path):
-    values = parsed(nonlinearity, tmp_path, "--quick", "--num_seeds=7")
-    cells = nonlinearity.cells_of(values, "T2")
+def test_quick_runs_a_few_cells():
+    cells = nonlinearity.cells_of("T2", nonlinearity.chosen(True, ["1"], ["1"]))
     assert len(cells) == 8
     assert {cell.column for cell in cells} == {"NoBN", "BN"}
+    assert nonlinearity.chosen(False, ["1", "3"], ["2"]) == [(1, 2), (3, 2)]
 
 
 def test_conditions_of_the_tables():
