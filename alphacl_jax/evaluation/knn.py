@@ -94,7 +94,7 @@ def _predict(
     temperature: float,
     block: int,
 ) -> jax.Array:
-    train_x, test_x = _normalise(train_x), _normalise(test_x)
+    train_x, test_x = unit_rows(train_x), unit_rows(test_x)
 
     def predict(x: jax.Array) -> jax.Array:
         # Accelerators multiply float32 matrices in less than float32 unless told.
@@ -107,7 +107,7 @@ def _predict(
     return jax.lax.map(predict, test_x, batch_size=block)
 
 
-def _normalise(x: jax.Array) -> jax.Array:
+def unit_rows(x: jax.Array) -> jax.Array:
     """Rows of unit length; 0 stays 0."""
     scale = jnp.max(jnp.abs(x), axis=1, keepdims=True)  # squares neither overflow nor vanish
     x = x / jnp.where(scale > 0, scale, 1)

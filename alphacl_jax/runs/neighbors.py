@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from alphacl_jax.distances import l2_normalize
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.checks import check_features
+from alphacl_jax.evaluation.knn import unit_rows
 from alphacl_jax.evaluation.pictures import save_figure
 
 _BLOCK_SIZE = 2**24  # cosines held at once (64 MB)
@@ -76,14 +76,14 @@ def _nearest(queries: Array, features: Array, k: int, block: int) -> tuple[Array
     blocks = -(-n // block)
     padded = jnp.pad(features, ((0, blocks * block - n), (0, 0))).reshape(blocks, block, dim)
     starts = jnp.arange(blocks, dtype=jnp.int32) * block
-    queries = _unit(queries)
+    queries = unit_rows(queries)
 
     def better(
         best: tuple[Array, Array], part: tuple[Array, Array]
     ) -> tuple[tuple[Array, Array], None]:
         start, x = part
         # Accelerators multiply float32 matrices in less than float32 unless told.
-        cosines = jnp.matmul(queries, _unit(x).T, precision=jax.lax.Precision.HIGHEST)
+        cosines = jnp.matmul(queries, unit_rows(x).T, precision=jax.lax.Precision.HIGHEST)
         index = start + jnp.arange(block, dtype=jnp.int32)
         cosines = jnp.where((index < n)[None], jnp.clip(cosines, -1, 1), -jnp.inf)
         # What was found before stands first, and so wins where two are equally near.
@@ -95,12 +95,6 @@ def _nearest(queries: Array, features: Array, k: int, block: int) -> tuple[Array
     nothing = jnp.full((len(queries), k), -jnp.inf), jnp.zeros((len(queries), k), jnp.int32)
     (cosines, indices), _ = jax.lax.scan(better, nothing, (starts, padded))
     return indices, cosines
-
-
-def _unit(x: Array) -> Array:
-    """Rows of unit length; 0 stays 0."""
-    scale = jnp.max(jnp.abs(x), axis=1, keepdims=True)  # squares neither overflow nor vanish
-    return l2_normalize(x / jnp.where(scale > 0, scale, 1))
 
 
 def format_neighbors(
