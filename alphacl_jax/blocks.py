@@ -30,6 +30,7 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
 
     Args:
       block_size: None (all), "auto" (all, or as many as keep a block near 2²⁴ pairs), or a number.
+        Sizes that an exported program leaves open take None and "auto", which is all then.
       anchors: how many anchors there are.
       candidates: how many candidates there are.
 
@@ -38,13 +39,19 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
     """
     if block_size is None:
         return anchors
+    known = isinstance(anchors, int) and isinstance(candidates, int)
     if block_size == "auto":
-        return (
-            anchors if anchors * candidates <= _DENSE_PAIRS else max(1, _DENSE_PAIRS // candidates)
-        )
+        fit = not known or anchors * candidates <= _DENSE_PAIRS
+        return anchors if fit else max(1, _DENSE_PAIRS // candidates)
     whole = isinstance(block_size, Integral) and not isinstance(block_size, bool)
     if not whole or block_size < 1:
         problem = "must be a whole number >= 1, 'auto' or None"
+        raise ArgumentError("block_size", repr(block_size), problem)
+    if not known:
+        problem = (
+            f"needs a fixed number of embeddings, not {anchors} anchors and {candidates} "
+            "candidates; export with block_size=None, or with a batch of a fixed size"
+        )
         raise ArgumentError("block_size", repr(block_size), problem)
     return anchors if block_size >= candidates else min(int(block_size), anchors)
 
@@ -69,6 +76,8 @@ def map_anchors(
     """
     anchors = pairs.anchors.shape[0]
     size = resolve_block_size(block_size, anchors, pairs.candidates.shape[0])
+    if not isinstance(anchors, int):
+        return function(pairs)
     if sums is not None and pairs.views is not None:
         tile = resolve_tile(size, anchors, automatic=block_size == "auto")
         if tile < anchors:

@@ -16,7 +16,8 @@ _ZERO_SQUARED_NORM = 1e-12
 
 def compute_dtype(*arrays: Array) -> Any:
     """float64 where an input is, else float32: half precision cannot hold sums of exponentials."""
-    return jnp.promote_types(jnp.result_type(*arrays), jnp.float32)
+    wide = any(jnp.result_type(array) == jnp.float64 for array in arrays)
+    return jnp.float64 if wide else jnp.float32
 
 
 def l2_normalize(z: Array) -> Array:

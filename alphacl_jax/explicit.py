@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 import jax
-from jax.sharding import AxisType
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 Arguments = ParamSpec("Arguments")
@@ -32,7 +32,9 @@ def left_to_compiler(
         def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             leaves, structure = jax.tree.flatten((args, kwargs))
             arrays = [i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
-            if not any(_axes(leaves[i]) for i in arrays):
+            shardings = [jax.typeof(leaves[i]).sharding for i in arrays]
+            mesh = next((s.mesh for s in shardings if s.mesh.explicit_axes), None)
+            if mesh is None:
                 return function(*args, **kwargs)
 
             def with_arrays(*values: jax.Array) -> Result:
@@ -43,23 +45,13 @@ def left_to_compiler(
                 own_args, own_kwargs = jax.tree.unflatten(structure, whole)
                 return function(*own_args, **own_kwargs)
 
-            first = _spec(leaves[arrays[0]])
-            spread = P(first[0]) if rows(kwargs) and len(first) else P()
-            result: Result = jax.sharding.auto_axes(with_arrays, out_sharding=spread)(
-                *(leaves[i] for i in arrays)
+            spread = P(*shardings[0].spec[:1]) if rows(kwargs) else P()
+            automatic = jax.sharding.auto_axes(
+                with_arrays, axes=mesh.explicit_axes, out_sharding=NamedSharding(mesh, spread)
             )
+            result: Result = automatic(*(leaves[i] for i in arrays))
             return result
 
         return wrapped
 
     return decorate
-
-
-def _spec(x: jax.Array) -> P:
-    return jax.typeof(x).sharding.spec
-
-
-def _axes(x: jax.Array) -> bool:
-    """Whether the array's type names explicit axes of a mesh."""
-    mesh = jax.typeof(x).sharding.mesh
-    return AxisType.Explicit in getattr(mesh, "axis_types", ())

@@ -262,13 +262,13 @@ def _square_importance(d_neg: Array, d_pos: Array, mask: Array, temperature: Sca
     del d_pos
     u = -2.0 * _above_minimum(d_neg, mask) / temperature
     ranked = -jnp.sort(-jax.lax.stop_gradient(jnp.where(mask, u, -jnp.inf)), axis=1)
-    ranks = jnp.arange(1, u.shape[1] + 1)[None, :]
+    ranks = jnp.arange(1, u.shape[1] + 1, dtype=u.dtype)[None, :]
     total = jnp.cumsum(ranked, axis=1)
     size = jnp.maximum(jnp.sum(1 + ranks * ranked > total, axis=1, keepdims=True), 1)
-    threshold = (jnp.take_along_axis(total, size - 1, axis=1) - 1) / size
+    threshold = (jnp.take_along_axis(total, size - 1, axis=1) - 1) / size.astype(u.dtype)
     support = mask & (u > threshold)
     # The same threshold again from the support, which is what carries the gradient.
-    count = jnp.maximum(jnp.sum(support, axis=1, keepdims=True), 1)
+    count = jnp.maximum(jnp.sum(support, axis=1, keepdims=True), 1).astype(u.dtype)
     level = (jnp.sum(jnp.where(support, u, 0.0), axis=1, keepdims=True) - 1) / count
     return jnp.where(support, u - level, 0.0)
 

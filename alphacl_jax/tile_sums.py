@@ -41,7 +41,7 @@ class Tiling(NamedTuple):
 
     def real(self, a: Array) -> Array:
         """True at the rows of block a that are no filling: `[side]`."""
-        return a * self.side + jnp.arange(self.side) < self.total
+        return a * self.side + jnp.arange(self.side, dtype=a.dtype) < self.total
 
     def fold(self, within: Callable[..., Any], between: Callable[..., Any], carry: Any) -> Any:
         """Visits every tile: `within(carry, a)` and, for a < b, `between(carry, a, b)`."""
