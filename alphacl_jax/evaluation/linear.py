@@ -138,9 +138,16 @@ def few_label_probe(
     Args and Raises: see `fit_probe`.
     """
     probe = fit_probe(
-        *(train_x, train_y, test_x, test_y, num_classes),
-        **{"labels_per_class": labels_per_class, "draws": draws, "seed": seed},
-        **{"l2": l2, "steps": steps},
+        train_x,
+        train_y,
+        test_x,
+        test_y,
+        num_classes,
+        labels_per_class=labels_per_class,
+        draws=draws,
+        seed=seed,
+        l2=l2,
+        steps=steps,
     )
     accuracies = probe.correct.mean(axis=1)
     return float(accuracies.mean()), float(accuracies.std())

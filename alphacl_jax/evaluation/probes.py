@@ -13,24 +13,23 @@ from alphacl_jax.evaluation.linear import Probe, fit_probe
 
 LEVELS = ("quick", "full")
 Labelled = tuple[ArrayLike, ArrayLike]
-Report = Callable[[str], object]
 
 
 class Scores(NamedTuple):
-    """What the probes gave for one set of features.
-
-    Attributes:
-        figures: as of `evaluate_features`, to show and to store.
-        correct: accuracy's name → which test samples were right, bool `[draws, m]` (draws = 1
-            but for few labels), to compare with other features on the same test samples.
-    """
+    """What the probes gave for one set of features, as in an `Evaluation`."""
 
     figures: dict[str, float]
     correct: dict[str, np.ndarray]
 
 
 class Evaluation(NamedTuple):
-    """The `Scores` of several sets of features, by name: for `format_table` and `verdicts`."""
+    """What the probes gave for several sets of features, by name.
+
+    Attributes:
+        rows: the figures of `evaluate_features`, to store, for `format_table` and `verdicts`.
+        correct: accuracy's name → which test samples were right, bool `[draws, m]` (draws = 1
+            but for few labels), for `verdicts` to compare on the same test samples.
+    """
 
     rows: dict[str, dict[str, float]]
     correct: dict[str, dict[str, np.ndarray]]
@@ -44,7 +43,7 @@ def evaluate_sets(
     labels_per_class: Sequence[int] = (2, 10),
     draws: int = 20,
     seed: int = 0,
-    report: Report | None = None,
+    report: Callable[[str], object] | None = None,
 ) -> Evaluation:
     """Evaluates several sets of features of the same images, one after the other.
 
@@ -58,16 +57,18 @@ def evaluate_sets(
     Raises:
         AssertionError, ValueError: as `evaluate_features`.
     """
-    tell = report or _nothing
+    if level not in LEVELS:
+        raise ArgumentError("level", level, f"is unknown; use one of {', '.join(LEVELS)}")
+    few = labels_per_class if level == "full" else ()
     evaluation = Evaluation({}, {})
     for name, make in sets.items():
-        tell(f"{name}: features")
-        scores = _score(
-            *make(),
-            num_classes,
-            **{"level": level, "labels_per_class": labels_per_class, "draws": draws, "seed": seed},
-            tell=lambda text, name=name: tell(f"{name}: {text}"),
-        )
+
+        def tell(text: str, name: str = name) -> None:
+            if report is not None:
+                report(f"{name}: {text}")
+
+        tell("features")
+        scores = _score(*make(), num_classes, few, draws, seed, tell)
         evaluation.rows[name], evaluation.correct[name] = scores
     return evaluation
 
@@ -81,7 +82,6 @@ def evaluate_features(
     labels_per_class: Sequence[int] = (2, 10),
     draws: int = 20,
     seed: int = 0,
-    report: Report | None = None,
 ) -> dict[str, float]:
     """Accuracies of frozen features, each in [0, 1], and how far to trust them.
 
@@ -94,7 +94,6 @@ def evaluate_features(
             class has is left out.
         draws: of the labelled set, for each few-label probe.
         seed: of the draws; the same draws for any features of the same training samples.
-        report: is told, in a few words, what comes next.
 
     Returns:
         The accuracies "linear_K_per_class" for each K of `labels_per_class`, "linear_all" (after
@@ -112,8 +111,10 @@ def evaluate_features(
         AssertionError: shapes.
         ValueError: features that are not finite, labels out of range, an unknown level.
     """
-    chosen = _FewLabels(labels_per_class, draws, seed) if level == "full" else None
-    return _score(train, test, num_classes, level, chosen, report or _nothing).figures
+    one = {"features": lambda: (train, test)}
+    return evaluate_sets(
+        one, num_classes, level=level, labels_per_class=labels_per_class, draws=draws, seed=seed
+    ).rows["features"]
 
 
 def standard_error(values: np.ndarray) -> float:
@@ -131,27 +132,19 @@ def standard_error(values: np.ndarray) -> float:
     return float(np.sqrt(squared))
 
 
-def _nothing(text: str) -> None:
-    del text
-
-
 def _score(
     train: Labelled,
     test: Labelled,
     num_classes: int,
-    *,
-    level: str,
     labels_per_class: Sequence[int],
     draws: int,
     seed: int,
-    tell: Report,
+    tell: Callable[[str], None],
 ) -> Scores:
-    if level not in LEVELS:
-        raise ArgumentError("level", level, f"is unknown; use one of {', '.join(LEVELS)}")
     split = check_split(*train, *test, num_classes)
     smallest = np.bincount(split[1], minlength=num_classes).min()
     scores = Scores({}, {})
-    for k in labels_per_class if level == "full" else ():
+    for k in labels_per_class:
         if k <= smallest:
             tell(f"linear probe on {k} labels per class")
             probe = fit_probe(*split, num_classes, labels_per_class=k, draws=draws, seed=seed)

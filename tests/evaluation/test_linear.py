@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
-from alphacl_jax.evaluation import linear
-from alphacl_jax.evaluation.linear import few_label_probe, linear_probe
+from alphacl_jax.evaluation import linear, logistic
+from alphacl_jax.evaluation.linear import L2_GRID, few_label_probe, fit_probe, linear_probe
+from alphacl_jax.evaluation.logistic import fit_path
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +92,135 @@ def test_rarely_varying_features_are_not_blown_up():
     assert np.abs(train[:, 0]).max() < 2  # dividing by its own deviation alone: 32
 
 
+def objective(weights, bias, x, y, l2):
+    """By the definition, in float64."""
+    z = x @ np.asarray(weights, np.float64) + bias
+    nll = np.log(np.exp(z - z.max(1, keepdims=True)).sum(1)) + z.max(1) - z[np.arange(len(y)), y]
+    return nll.sum() + l2 / 2 * np.square(weights).sum()
+
+
+@pytest.mark.parametrize("dim", [64, 8])
+def test_the_path_minimises_each_objective_as_scikit_learn_does(digits, dim):
+    """Several sets, with samples left out, of fewer samples than dimensions and of more."""
+    x, y = standardised(digits[0], digits[2])[0][:90, :dim], digits[1][:90]
+    sets, labels = np.stack([x[:45], x[45:]]), np.stack([y[:45], y[45:]])
+    weights = np.ones((2, 45))
+    weights[0, ::3] = 0
+    shifted = (sets + 3).astype(np.float32)  # which the bias makes up for
+    l2s = (100.0, 1.0, 0.1)
+    path = list(fit_path(shifted, labels, weights, 10, l2s, steps=500))
+    assert len(path) == 3
+    for l2, fits in zip(l2s, path, strict=True):
+        logits = shifted[:, None] @ fits.weights + fits.bias[:, :, None]
+        np.testing.assert_allclose(fits.logits, logits, rtol=1e-3, atol=1e-3)
+        for i, j in np.ndindex(2, 2):
+            kept = weights[j] > 0
+            x, y = sets[i][kept], labels[i][kept]
+            with threadpool_limits(1):
+                model = LogisticRegression(C=1 / l2, max_iter=2000, tol=1e-5).fit(x, y)
+            best = objective(model.coef_.T, model.intercept_, x, y, l2)
+            got = objective(fits.weights[i, j], fits.bias[i, j], shifted[i][kept], y, l2)
+            assert 0.9999 * best < got < 1.005 * best
+
+
 def test_steps_bound_the_fit(digits):
-    first = linear_probe(*digits, 10, l2=1.0, steps=1)
-    assert first < linear_probe(*digits, 10, l2=1.0, steps=50) - 0.02
+    x, y = standardised(digits[0], digits[2])[0].astype(np.float32), digits[1]
+    values = []
+    for steps in (1, 50):
+        (fits,) = fit_path(x[None], y[None], np.ones((1, len(y))), 10, [1.0], steps=steps)
+        values.append(objective(fits.weights[0, 0], fits.bias[0, 0], x, y, 1.0))
+    assert values[0] > 2 * values[1]
+
+
+def noisy(n, dim, seed, signal=1.0):
+    """Two classes in the first of many noisy dimensions."""
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % 2
+    x = rng.normal(size=(n, dim))
+    x[:, 0] += signal * (2 * y - 1)
+    return x.astype(np.float32), y
+
+
+def test_cross_validation_chooses_what_tests_well():
+    train, test = noisy(80, 60, 0), noisy(1000, 60, 1)
+    chosen = fit_probe(*train, *test, 2)
+    by_l2 = {l2: linear_probe(*train, *test, 2, l2=l2) for l2 in L2_GRID}
+    assert chosen.l2[0] >= 10  # of as many dimensions as samples one counts
+    assert not chosen.at_end[0]
+    assert chosen.correct.mean() == pytest.approx(by_l2[chosen.l2[0]], abs=0.01)
+    assert chosen.correct.mean() > max(by_l2.values()) - 0.03
+    assert chosen.correct.mean() > by_l2[0.01] + 0.01
+    # The same features with little noise want little l2, and the end of the grid is told.
+    easy = fit_probe(*noisy(400, 3, 0, 6.0), *noisy(100, 3, 1, 6.0), 2)
+    assert easy.l2[0] == L2_GRID[-1]
+    assert easy.at_end[0]
+
+
+def test_each_draw_of_few_labels_chooses_by_its_own_labels(digits):
+    probe = fit_probe(*digits, 10, labels_per_class=4, draws=3, seed=2)
+    assert probe.correct.shape == (3, 500)
+    train_x, train_y, test_x, _ = digits
+    a, _ = standardised(train_x, test_x)
+    folds = linear._deal(np.repeat(np.arange(10), 4), 10)
+    for draw, l2 in zip(linear._draw(train_y, 10, 4, 3, 2), probe.l2, strict=True):
+        x, y = a[draw], train_y[draw]
+        losses = []
+        for c in L2_GRID:
+            loss = 0.0
+            for fold in range(3):
+                model = LogisticRegression(C=1 / c, max_iter=3000)
+                with threadpool_limits(1):
+                    model.fit(x[folds != fold], y[folds != fold])
+                p = model.predict_log_proba(x[folds == fold])
+                loss -= p[np.arange(len(p)), y[folds == fold]].sum()
+            losses.append(loss)
+        assert losses[L2_GRID.index(l2)] <= min(losses) * 1.02
+
+
+def test_the_test_set_takes_no_part_in_the_choice():
+    train, (test_x, test_y) = noisy(60, 30, 0), noisy(40, 30, 1)
+    one = fit_probe(*train, test_x, test_y, 2)
+    other_x, other_y = test_x.copy(), test_y.copy()
+    other_x[20:] *= 100
+    other_y[20:] = 1 - other_y[20:]
+    other = fit_probe(*train, other_x, other_y, 2)
+    assert other.l2 == one.l2
+    np.testing.assert_array_equal(other.correct[:, :20], one.correct[:, :20])
+
+
+def test_folds_leave_out_samples_of_each_class():
+    for k, folds in ((2, 2), (3, 3), (10, 3)):
+        y = np.random.default_rng(0).permutation(np.repeat(np.arange(4), k))
+        dealt = linear._deal(y, 4)
+        assert set(dealt) == set(range(folds))
+        counts = np.array([np.bincount(y[dealt == f], minlength=4) for f in range(folds)])
+        assert counts.min() >= 1
+        assert counts.max() - counts.min() <= 1
+        assert counts.sum() == len(y)
+    assert linear._deal(np.array([2, 0, 1]), 3) is None
+    assert linear._deal(np.array([2, 0, 1, 1]), 3) is not None  # classes of one sample among others
+
+
+def test_one_label_per_class_has_a_fixed_penalty(digits):
+    probe = fit_probe(*digits, 10, labels_per_class=1, draws=2)
+    assert probe.l2.tolist() == [linear.L2_WITHOUT_CHOICE] * 2
+    assert not probe.at_end.any()
+    fixed = fit_probe(*digits, 10, labels_per_class=1, draws=2, l2=linear.L2_WITHOUT_CHOICE)
+    np.testing.assert_array_equal(probe.correct, fixed.correct)
+
+
+def test_collapsed_features_are_guessed():
+    x, y = np.ones((30, 5)), np.arange(30) % 3
+    assert linear_probe(x, y, x, y, 3) == pytest.approx(1 / 3)
+
+
+def test_features_of_several_sizes_share_a_compiled_function(digits):
+    train_x, train_y, test_x, test_y = digits
+    fit_probe(*digits, 10, l2=1.0)
+    before = logistic._gradient._cache_size()
+    wider = np.concatenate([train_x, train_x[:, ::-1]], 1), np.concatenate([test_x, test_x], 1)
+    fit_probe(wider[0], train_y, wider[1], test_y, 10, l2=1.0)
+    assert logistic._gradient._cache_size() == before
 
 
 X, Y = np.zeros((6, 2)), np.array([0, 1, 2, 0, 1, 2])

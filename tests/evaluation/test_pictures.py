@@ -30,25 +30,56 @@ def assert_picture(path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == [path.name]  # nothing half-written
 
 
+RECORD = {
+    "loss": 2.0,
+    "energy": -4.0,
+    "alignment": 0.5,
+    "uniformity": -2.0,
+    "effective_rank": 7.0,
+    "knn": 0.9,
+    "linear": 0.95,
+    "learning_rate": 0.1,
+    "epoch": 1,
+}
+
+
 @pytest.mark.parametrize("n", [1, 30])
 def test_history(tmp_path, figures, n):
-    records = [{"step": 10 * i, "loss": -float(i), "energy": 2.0 * i, "lr": 1} for i in range(n)]
+    records = [{"step": 10 * i} | {k: v * (i + 1) for k, v in RECORD.items()} for i in range(n)]
     plot_history(tmp_path / "history.png", [{"step": 5, "accuracy": 1.0}, *records])
     assert_picture(tmp_path / "history.png")
-    loss, energy = figures[0].axes
-    np.testing.assert_array_equal(loss.lines[0].get_xydata(), [(10 * i, -i) for i in range(n)])
-    np.testing.assert_array_equal(energy.lines[0].get_xydata(), [(10 * i, 2 * i) for i in range(n)])
-    assert loss.get_xlabel() == "training step"
-    assert loss.get_ylabel() == "loss"
-    assert "energy" in energy.get_ylabel()
-    assert loss.lines[0].get_marker() == ("o" if n == 1 else "None")
+    panels = {ax.get_ylabel(): ax for ax in figures[0].axes}
+    assert list(panels) == [
+        "loss",
+        "alignment",
+        "uniformity",
+        "effective rank",
+        "accuracy of quick probes, %",
+        "learning rate",
+    ]
+    drawn = {"loss": 2.0, "uniformity": -2.0, "effective rank": 7.0, "learning rate": 0.1}
+    for label, value in drawn.items():
+        (line,) = panels[label].lines
+        want = [(10 * i, value * (i + 1)) for i in range(n)]
+        np.testing.assert_allclose(line.get_xydata(), want)
+        assert panels[label].get_xlabel() == "training step"
+        assert (line.get_marker() == "None") == (n == 30)
+    knn, linear = panels["accuracy of quick probes, %"].lines
+    np.testing.assert_allclose(knn.get_ydata(), [90.0 * (i + 1) for i in range(n)])
+    assert (knn.get_label(), linear.get_label()) == ("kNN", "linear")
 
 
-def test_history_without_energy_or_without_anything(tmp_path, figures):
-    plot_history(tmp_path / "history.png", [{"step": 1, "loss": 2.0}])
-    assert len(figures[0].axes) == 1
-    with pytest.raises(ValueError, match="none of 1 records"):
-        plot_history(tmp_path / "none.png", [{"epoch": 1}])
+def test_history_of_what_there_is_or_of_nothing(tmp_path, figures):
+    records = [{"step": 1, "loss": 100.0}, {"step": 2, "loss": 1.0, "knn": 0.5}, {"step": 3}]
+    plot_history(tmp_path / "history.png", records)
+    loss, probes = figures[0].axes
+    assert loss.get_yscale() == "log"  # all but the first would lie on the axis
+    assert probes.get_legend() is None
+    plot_history(tmp_path / "history.png", [{"step": i, "loss": 9.0 - 10 * i} for i in (0, 1)])
+    (loss,) = figures[1].axes
+    assert loss.get_yscale() == "linear"
+    with pytest.raises(ValueError, match="none of 1 records has a step and one of loss, align"):
+        plot_history(tmp_path / "none.png", [{"epoch": 1, "loss": 2.0}])
 
 
 def test_spectrum(tmp_path, figures):
@@ -82,6 +113,37 @@ def test_map_by_class(tmp_path, figures, num_classes):
     assert len(looks) == num_classes  # colour and marker tell any two classes apart
     assert sum(len(c.get_offsets()) for c in ax.collections) == 48
     assert "48 points" in ax.get_title()
+
+
+HOSTILE = ["$10_to_$20", r"\frac{a}{", "_hidden", "犬と猫", "x" * 200 + "1", "a\nb", "", "\ud800"]
+
+
+def test_legend_of_hostile_names(tmp_path, figures):
+    y = np.arange(40) % 8
+    x = 5 * np.eye(8)[y] + np.random.default_rng(0).normal(size=(40, 8))
+    plot_map(tmp_path / "map.png", x, y, HOSTILE)
+    assert_picture(tmp_path / "map.png")
+    shown = [t.get_text() for t in figures[0].axes[0].get_legend().get_texts()]
+    assert shown[:3] == HOSTILE[:3]
+    assert shown[3] in (HOSTILE[3], "3: ???")  # as the fonts of this machine can
+    assert shown[4].startswith("xxx")
+    assert shown[4].endswith("x1")
+    assert len(shown[4]) == 28
+    assert shown[5] == "a b"
+    assert shown[6].startswith("6:")
+    assert len(set(shown)) == 8
+    assert not any(t.get_parse_math() for t in figures[0].axes[0].get_legend().get_texts())
+
+
+def test_no_class_is_hidden_in_silence(tmp_path, figures):
+    y = np.arange(210) % 105
+    x = np.random.default_rng(0).normal(size=(210, 4))
+    plot_map(tmp_path / "map.png", x, y, [f"c{i}" for i in range(108)])
+    legend = figures[0].axes[0].get_legend()
+    shown = [t.get_text() for t in legend.get_texts()]
+    assert shown == [*(f"c{i}" for i in range(100)), "and 5 more, with these looks again"]
+    assert legend.get_title().get_text() == "class (3 without a point)"
+    assert sum(len(c.get_offsets()) for c in figures[0].axes[0].collections) == 210
 
 
 def test_map_without_labels_is_sampled_and_repeats_by_seed(tmp_path, figures, monkeypatch):

@@ -1,27 +1,9 @@
-"""The figures of one set of features, and their table as printed."""
+"""The table as printed, what won where in words, and figures over seeds."""
 
 import numpy as np
 import pytest
 
-from alphacl_jax.evaluation.knn import knn_accuracy
-from alphacl_jax.evaluation.linear import few_label_probe, linear_probe
-from alphacl_jax.evaluation.report import evaluate_features, format_table, over_seeds
-
-
-def test_figures_are_those_of_the_probes_and_impossible_ones_are_left_out():
-    rng = np.random.default_rng(0)
-    y = np.arange(60) % 3
-    x = np.eye(3)[y] + 0.7 * rng.normal(size=(60, 3))
-    train, test = (x[:30], y[:30]), (x[30:], y[30:])
-    figures = evaluate_features(train, test, 3, labels_per_class=(4, 11), draws=3, seed=5)
-    mean, std = few_label_probe(*train, *test, 3, labels_per_class=4, draws=3, seed=5)
-    assert figures == {
-        "linear_4_per_class": mean,
-        "linear_4_per_class_std": std,
-        "linear_all": linear_probe(*train, *test, 3),
-        "knn": knn_accuracy(*train, *test, 3),
-    }
-    assert std > 0
+from alphacl_jax.evaluation.report import format_table, over_seeds, penalty_notes, verdicts
 
 
 def test_table_as_printed():
@@ -37,6 +19,7 @@ def test_table_as_printed():
         "raw pixels": {"linear_2_per_class": 0.761, "linear_all": 0.978, "knn": 1.0},
     }
     assert format_table(rows).split("\n") == [
+        "±: few labels: standard deviation over draws of the labels",
         "accuracy, %   linear, 2 labels/class  linear, 10 labels/class  linear, all labels    kNN",
         "α-CL encoder              91.4 ± 2.0               96.8 ± 0.7                99.2   99.0",
         "raw pixels                      76.1                      n/a                97.8  100.0",
@@ -63,3 +46,93 @@ def test_over_seeds_is_the_mean_and_the_sample_deviation():
     np.testing.assert_allclose(table["knn"], 0.2)
     np.testing.assert_allclose(table["knn_std"], np.std([0.1, 0.3], ddof=1))
     assert over_seeds(runs[:1]) == {"knn": 0.1, "few": 0.5, "of_one": 0.2}
+
+
+def test_what_the_plus_minus_is():
+    row = {"knn": 0.9, "knn_se": 0.013, "linear_2_per_class": 0.8, "linear_2_per_class_se": 0.01}
+    lines = format_table({"x": row}).split("\n")
+    assert lines[0] == "±: standard error, by the number of test images"
+    assert lines[2].split("  ")[-1] == "90.0 ± 1.3"
+    lines = format_table({"x": row | {"linear_2_per_class_std": 0.05}}).split("\n")
+    assert lines[0] == (
+        "±: standard error, by the number of test images; "
+        "few labels: standard deviation over draws of the labels"
+    )
+    assert "80.0 ± 5.0" in lines[2]
+    # Over seeds the caller says it, and how many they are.
+    lines = format_table({"x": over_seeds([row, row])}).split("\n")
+    assert lines[0].startswith("accuracy, %")
+    assert lines[1].endswith("90.0 ± 0.0")
+    assert format_table({"x": {"knn": 0.9}}).startswith("accuracy, %")
+
+
+def test_standard_errors_and_penalties_over_seeds():
+    runs = [
+        {"knn": 0.1, "knn_se": 0.03, "knn_l2": 1.0, "knn_l2_at_end": 0.0},
+        {"knn": 0.3, "knn_se": 0.05, "knn_l2": 100.0, "knn_l2_at_end": 1.0},
+    ]
+    table = over_seeds(runs)
+    assert table.keys() == {"knn", "knn_std", "knn_se", "knn_l2", "knn_l2_at_end"}
+    std = np.std([0.1, 0.3], ddof=1)
+    assert table["knn_se"] == pytest.approx(np.sqrt((0.03**2 + 0.05**2) / 2 + std**2 / 2))
+    assert table["knn_l2"] == pytest.approx(10.0)
+    assert table["knn_l2_at_end"] == 0.5
+
+
+ROWS = {
+    "alpha_direct": {"linear_all": 0.95, "linear_all_se": 0.004, "knn": 0.961, "knn_se": 0.002},
+    "untrained encoder": {"linear_all": 0.948, "linear_all_se": 0.004, "knn": 0.90, "knn_se": 0.01},
+    "raw pixels": {"linear_all": 0.90, "linear_all_se": 0.004, "knn": 0.976, "knn_se": 0.002},
+    "no error": {"knn": 1.0},
+}
+
+
+def test_verdicts_by_the_rows_own_errors():
+    assert verdicts(ROWS) == [
+        "linear, all labels: a tie of alpha_direct and untrained encoder, 95.0 and 94.8 % "
+        "(difference 0.2 ± 0.6)",
+        "kNN: won by raw pixels, 97.6 against 96.1 % of alpha_direct (difference 1.5 ± 0.3)",
+    ]
+    assert verdicts({"alone": ROWS["raw pixels"]}) == []
+    equal = {name: {"knn": 0.5, "knn_se": 0.1} for name in "abc"}
+    assert verdicts(equal) == [
+        "kNN: a tie of a, b and c, 50.0, 50.0 and 50.0 % (difference at most 0.0 ± 14.1)"
+    ]
+
+
+def test_verdicts_on_the_same_test_images_tell_smaller_differences_apart():
+    m = 1000
+    b = np.arange(m) >= 200  # right on 800
+    a = b | (np.arange(m) < 12)  # and a on 12 more
+    rows = {
+        name: {"knn": x.mean(), "knn_se": np.sqrt(x.mean() * (1 - x.mean()) / m)}
+        for name, x in (("b", b), ("a", a))
+    }
+    assert verdicts(rows)[0].startswith("kNN: a tie of a and b")
+    correct = {"a": {"knn": a[None]}, "b": {"knn": b[None]}}
+    error = np.sqrt(12 / m - (12 / m) ** 2) / np.sqrt(m)  # McNemar's
+    assert verdicts(rows, correct) == [
+        f"kNN: won by a, 81.2 against 80.0 % of b (difference 1.2 ± {100 * error:.1f})"
+    ]
+
+
+def test_penalties_and_the_end_of_the_grid_are_told():
+    rows = {
+        "pixels": {
+            "linear_2_per_class": 0.5,
+            "linear_2_per_class_l2": 0.031,
+            "linear_2_per_class_l2_at_end": 0.4,
+            "linear_all": 0.5,
+            "linear_all_l2": 100.0,
+            "linear_all_l2_at_end": 0.0,
+        },
+        "other": {"knn": 0.5},
+    }
+    assert penalty_notes(rows) == [
+        "l2 by cross-validation, pixels: 0.031 (2 labels/class, at the end of the grid in 40 % of "
+        "draws), 100 (all labels)"
+    ]
+    rows = {"pixels": {"linear_all": 0.5, "linear_all_l2": 0.01, "linear_all_l2_at_end": 1.0}}
+    assert penalty_notes(rows) == [
+        "l2 by cross-validation, pixels: 0.01 (all labels, at the end of the grid)"
+    ]
