@@ -27,9 +27,9 @@ from alphacl_jax.evaluation.features import pad_columns
 # The loss has about the curvature λ·p(1 − p) along a principal axis with Σ x² = λ, and p(1 − p)
 # falls from 0.09 (ten classes, nothing learned) towards 0.
 _CURVATURE = 0.05
-# Of the gradient by the scaled coordinates. Ten times finer, no accuracy on digits changes by
-# more than one test image, and it takes twice the time.
-_TOLERANCE = 0.02
+# Of the gradient by the scaled coordinates. On four digits per class and l2 = 0.1 the held-out loss
+# is within 2 % of its limit (at 0.02 within 4 %), at l2 = 0.01 within 5 % (16 %).
+_TOLERANCE = 0.005
 
 
 class Fits(NamedTuple):

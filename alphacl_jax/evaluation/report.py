@@ -51,9 +51,9 @@ def format_table(rows: Mapping[str, Figures]) -> str:
             figure that one row lacks and another has is shown as "n/a".
 
     Returns:
-        Lines of text without a newline at the end: where there is a ±, one that says what it is;
-        the header; the rows. Shown is the standard deviation where a figure has one, and else
-        the standard error.
+        Lines of text without a newline at the end: where there is a ±, one that says what it is
+        (over seeds the caller does, who knows how many); the header; the rows. Shown is the
+        standard deviation where a figure has one, and else the standard error.
 
     Raises:
         ValueError: no rows, or rows without a figure.
@@ -125,7 +125,10 @@ def penalty_notes(rows: Mapping[str, Figures]) -> list[str]:
                 share = figures.get(f"{key}_l2_at_end", 0.0)
                 at_end = ", at the end of the grid" if share else ""
                 at_end += f" in {100 * share:.0f} % of draws" if 0 < share < 1 else ""
-                parts.append(f"{figures[f'{key}_l2']:.2g} ({title.partition(', ')[2]}{at_end})")
+                l2 = np.format_float_positional(
+                    figures[f"{key}_l2"], precision=2, fractional=False, trim="-"
+                )
+                parts.append(f"{l2} ({title.partition(', ')[2]}{at_end})")
         if parts:
             notes.append(f"l2 by cross-validation, {name}: {', '.join(parts)}")
     return notes
@@ -162,8 +165,8 @@ def _meaning(rows: Mapping[str, Figures], columns: Sequence[str]) -> list[str]:
         for key in columns
         if (spread := next((s for s in _SPREADS if f"{key}{s}" in figures), None))
     }
-    if (False, "_std") in shown:  # there are no draws of all labels
-        return ["±: standard deviation over seeds"]
+    if (False, "_std") in shown:  # no draws of all labels: over seeds
+        return []
     parts = []
     if any(spread == "_se" for _, spread in shown):
         parts.append("standard error, by the number of test images")

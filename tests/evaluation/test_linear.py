@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from alphacl_jax.evaluation import linear, logistic
 from alphacl_jax.evaluation.linear import L2_GRID, few_label_probe, fit_probe, linear_probe
@@ -100,27 +101,26 @@ def objective(weights, bias, x, y, l2):
 
 @pytest.mark.parametrize("dim", [64, 8])
 def test_the_path_minimises_each_objective_as_scikit_learn_does(digits, dim):
-    """Shared features with samples left out, several sets, fewer samples than dimensions."""
+    """Several sets, with samples left out, of fewer samples than dimensions and of more."""
     x, y = standardised(digits[0], digits[2])[0][:90, :dim], digits[1][:90]
-    sets = np.stack([x[:45], x[45:]]).astype(np.float32) + 3
-    labels = np.stack([y[:45], y[45:]])
-    left_out = np.ones((2, 45))
-    left_out[0, ::3] = 0
-    l2s = (100.0, 1.0, 0.01)
-    path = list(fit_path(sets, labels, left_out, 10, l2s, steps=500))
+    sets, labels = np.stack([x[:45], x[45:]]), np.stack([y[:45], y[45:]])
+    weights = np.ones((2, 45))
+    weights[0, ::3] = 0
+    shifted = (sets + 3).astype(np.float32)  # which the bias makes up for
+    l2s = (100.0, 1.0, 0.1)
+    path = list(fit_path(shifted, labels, weights, 10, l2s, steps=500))
     assert len(path) == 3
     for l2, fits in zip(l2s, path, strict=True):
-        for i, (x, y) in enumerate(zip(sets.astype(np.float64), labels, strict=True)):
-            logits = x @ fits.weights[i, 0] + fits.bias[i, 0]
-            np.testing.assert_allclose(fits.logits[i, 0], logits, rtol=1e-3, atol=1e-3)
-            for j, kept in enumerate(left_out.astype(bool)):
-                x_kept, y_kept = x[kept], y[kept]
-                assert set(y_kept) == set(range(10))
-                model = LogisticRegression(C=1 / l2, max_iter=5000, tol=1e-8).fit(x_kept, y_kept)
-                best = objective(model.coef_.T, model.intercept_, x_kept, y_kept, l2)
-                got = objective(fits.weights[i, j], fits.bias[i, j], x_kept, y_kept, l2)
-                assert got <= best * 1.001 + 0.02
-                assert got >= best * 0.9999
+        logits = shifted[:, None] @ fits.weights + fits.bias[:, :, None]
+        np.testing.assert_allclose(fits.logits, logits, rtol=1e-3, atol=1e-3)
+        for i, j in np.ndindex(2, 2):
+            kept = weights[j] > 0
+            x, y = sets[i][kept], labels[i][kept]
+            with threadpool_limits(1):
+                model = LogisticRegression(C=1 / l2, max_iter=2000, tol=1e-5).fit(x, y)
+            best = objective(model.coef_.T, model.intercept_, x, y, l2)
+            got = objective(fits.weights[i, j], fits.bias[i, j], shifted[i][kept], y, l2)
+            assert 0.9999 * best < got < 1.005 * best
 
 
 def test_steps_bound_the_fit(digits):
@@ -133,7 +133,7 @@ def test_steps_bound_the_fit(digits):
 
 
 def noisy(n, dim, seed, signal=1.0):
-    """Two classes in the first of many noisy dimensions: the more noise, the more l2."""
+    """Two classes in the first of many noisy dimensions."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 2
     x = rng.normal(size=(n, dim))
@@ -149,7 +149,7 @@ def test_cross_validation_chooses_what_tests_well():
     assert not chosen.at_end[0]
     assert chosen.correct.mean() == pytest.approx(by_l2[chosen.l2[0]], abs=0.01)
     assert chosen.correct.mean() > max(by_l2.values()) - 0.03
-    assert chosen.correct.mean() > by_l2[0.01] + 0.03
+    assert chosen.correct.mean() > by_l2[0.01] + 0.01
     # The same features with little noise want little l2, and the end of the grid is told.
     easy = fit_probe(*noisy(400, 3, 0, 6.0), *noisy(100, 3, 1, 6.0), 2)
     assert easy.l2[0] == L2_GRID[-1]
@@ -159,8 +159,8 @@ def test_cross_validation_chooses_what_tests_well():
 def test_each_draw_of_few_labels_chooses_by_its_own_labels(digits):
     probe = fit_probe(*digits, 10, labels_per_class=4, draws=3, seed=2)
     assert probe.correct.shape == (3, 500)
-    train_x, train_y, test_x, _test_y = digits
-    a, _b = (z.astype(np.float32) for z in standardised(train_x, test_x))
+    train_x, train_y, test_x, _ = digits
+    a, _ = standardised(train_x, test_x)
     folds = linear._deal(np.repeat(np.arange(10), 4), 10)
     for draw, l2 in zip(linear._draw(train_y, 10, 4, 3, 2), probe.l2, strict=True):
         x, y = a[draw], train_y[draw]
@@ -168,9 +168,9 @@ def test_each_draw_of_few_labels_chooses_by_its_own_labels(digits):
         for c in L2_GRID:
             loss = 0.0
             for fold in range(3):
-                model = LogisticRegression(C=1 / c, max_iter=3000).fit(
-                    x[folds != fold], y[folds != fold]
-                )
+                model = LogisticRegression(C=1 / c, max_iter=3000)
+                with threadpool_limits(1):
+                    model.fit(x[folds != fold], y[folds != fold])
                 p = model.predict_log_proba(x[folds == fold])
                 loss -= p[np.arange(len(p)), y[folds == fold]].sum()
             losses.append(loss)

@@ -59,8 +59,10 @@ def test_what_the_plus_minus_is():
         "few labels: standard deviation over draws of the labels"
     )
     assert "80.0 ± 5.0" in lines[2]
+    # Over seeds the caller says it, and how many they are.
     lines = format_table({"x": over_seeds([row, row])}).split("\n")
-    assert lines[0] == "±: standard deviation over seeds"
+    assert lines[0].startswith("accuracy, %")
+    assert lines[1].endswith("90.0 ± 0.0")
     assert format_table({"x": {"knn": 0.9}}).startswith("accuracy, %")
 
 
