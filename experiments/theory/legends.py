@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.container import ErrorbarContainer
 from matplotlib.lines import Line2D
 
 # Of the height and width of the axes: nearer lines cannot be told apart.
@@ -46,15 +46,13 @@ def seen(ax: Axes) -> tuple[list[Any], list[str]]:
     return list(kept.values()), list(kept)
 
 
-def _line(handle: Artist | ErrorbarContainer | BarContainer) -> Line2D | None:
+def _line(handle: Artist | ErrorbarContainer) -> Line2D | None:
     if isinstance(handle, ErrorbarContainer):
         handle = handle.lines[0]
     return handle if isinstance(handle, Line2D) else None
 
 
 def _can_be_seen(ax: Axes, handle: Any) -> bool:
-    if isinstance(handle, BarContainer):
-        return any(bar.get_height() > 0 for bar in handle)
     line = _line(handle)
     if line is None:
         return True
@@ -73,15 +71,14 @@ def _can_be_seen(ax: Axes, handle: Any) -> bool:
 
 def _covers(ax: Axes, upper: Any, lower: Any) -> bool:
     """Whether a later line hides an earlier one: the same course, marks and style."""
-    lines = [_line(upper), _line(lower)]
-    if lines[0] is None or lines[1] is None:
+    one, other = _line(upper), _line(lower)
+    if one is None or other is None:
         return False
-    styles = [(line.get_linestyle(), line.get_marker()) for line in lines if line is not None]
-    courses = [_on_axes(ax, line) for line in lines if line is not None]
-    return (
-        styles[0] == styles[1]
-        and courses[0].shape == courses[1].shape
-        and bool(np.allclose(*courses, rtol=0, atol=_NEAR, equal_nan=True))
+    if (one.get_linestyle(), one.get_marker()) != (other.get_linestyle(), other.get_marker()):
+        return False
+    course, course_below = _on_axes(ax, one), _on_axes(ax, other)
+    return course.shape == course_below.shape and bool(
+        np.allclose(course, course_below, rtol=0, atol=_NEAR, equal_nan=True)
     )
 
 
