@@ -5,7 +5,6 @@ from types import ModuleType
 from typing import Any
 
 import chex
-import jax
 from jax import Array
 
 Field = Callable[[chex.ArrayTree], chex.ArrayTree]
@@ -68,9 +67,7 @@ def _solve(
 
 def _diffrax(what: str) -> ModuleType:
     try:
-        # What a module computes as it is imported must not become part of the program traced here.
-        with jax.ensure_compile_time_eval():
-            import diffrax
+        import diffrax
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             f"the flow of {what} needs diffrax: pip install 'alphacl_jax[theory]'", name="diffrax"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from alphacl_jax.evaluation.pictures import COLOURS
 from alphacl_jax.theory.dual_networks.byol import ByolResult
 from alphacl_jax.theory.dual_networks.contrast import ContrastHistory
+from experiments.theory.legends import add_legend
 
 
 def picture_of_grid(
@@ -42,13 +43,14 @@ def picture_of_contrast(history: ContrastHistory, steps: int) -> Figure:
     figure = Figure(figsize=(10.0, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     times = np.arange(history.half.shape[1]) * steps // history.half.shape[1]
+    mark = "." if len(times) == 1 else None  # a line of one point would not be seen
     for colour, values, label in (
         (COLOURS[0], history.half, "P = ½I, mean removed; uniform α"),
         (COLOURS[3], history.half_with_mean, "P = ½I, mean kept; uniform α"),
         (COLOURS[1], history.uniform, "learned P, mean removed; uniform α"),
         (COLOURS[2], history.info_nce, "learned P, mean removed; InfoNCE's α"),
     ):
-        left.plot(times, values.mean(axis=0), color=colour, label=label)
+        left.plot(times, values.mean(axis=0), marker=mark, color=colour, label=label)
         left.fill_between(times, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15)
     left.set(
         title="Implicit contrast and the covariance operator",
@@ -56,9 +58,10 @@ def picture_of_contrast(history: ContrastHistory, steps: int) -> Figure:
         ylabel="cosine",
         ylim=(-1.05, 1.05),
     )
-    left.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+    place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}
+    add_legend(left, fontsize="small", ncols=2, **place)
     for values in history.variance:
-        right.plot(times, values, color=COLOURS[0], linewidth=1)
+        right.plot(times, values, marker=mark, color=COLOURS[0], linewidth=1)
     right.set(title="Variance of the outputs, by seed", xlabel="training step", ylabel="tr V[f]")
     right.set_yscale("log")
     for ax in (left, right):

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from alphacl_jax.evaluation.pictures import COLOURS
 from alphacl_jax.theory.linear_networks.collapse import alignment_matrix
+from experiments.theory.legends import add_legend
 
 _FLOOR = 1e-12  # what a log axis shows of smaller values
 
@@ -27,7 +28,7 @@ def draw_spectra(eigenvalues: Mapping[str, Mapping[float, np.ndarray]]) -> Figur
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set(xlabel="eigenvalue number", ylabel="eigenvalue", title=name)
         _finish(ax)
-    ax.legend(frameon=False, fontsize=8)
+    add_legend(ax, frameon=False, fontsize=8)
     figure.suptitle(r"Eigenspectrum of $X = C_\alpha[x]$, as augmentation of some dimensions grows")
     return figure
 
@@ -65,8 +66,9 @@ def draw_two_layers(found: Any, aligned: float) -> Figure:
         third.plot(
             closed, measured, marker, color=colour, ms=4, mfc="none", label=f"$W_{layer + 1}$"
         )
-    ends = [closed.min(), closed.max()]
-    third.plot(ends, ends, color="black", linewidth=0.8)
+    if inside.any():
+        ends = [closed.min(), closed.max()]
+        third.plot(ends, ends, color="black", linewidth=0.8)
     third.set(
         xscale="log",
         yscale="log",
@@ -74,7 +76,7 @@ def draw_two_layers(found: Any, aligned: float) -> Figure:
         ylabel=r"along the path  $\dot\sigma/\sigma$",
         title=f"Rates where |u₁ · v₂| > {aligned:g}, all seeds",
     )
-    third.legend(frameon=False)
+    add_legend(third, frameon=False)
     _finish(third, whole=False)
     figure.suptitle("Singular value dynamics of two layers")
     return figure
@@ -114,19 +116,19 @@ def draw_objectives(
     left, right = figure.subplots(1, 2)
     curves = {f"one layer, {name}": (one["times"], one["energies"]) for name, one in single.items()}
     for (name, (times, energies)), colour in zip(curves.items(), COLOURS, strict=False):
-        for seed, energy in enumerate(energies):
-            left.plot(times / times[-1], energy, color=colour, label=None if seed else name)
-    for seed, (times, energy) in enumerate(zip(double.times, double.energies, strict=True)):
-        label = None if seed else "two layers, weak augmentation"
+        for energy in energies:
+            left.plot(times / times[-1], energy, color=colour, label=name)
+    for times, energy in zip(double.times, double.energies, strict=True):
+        label = "two layers, weak augmentation"
         left.plot(times / times[-1], energy, color=COLOURS[2], label=label)
     left.set(xlabel="time t over the last t", ylabel=r"$E_\alpha$", title="Objective, fixed α")
     left.set_yscale("log", nonpositive="mask")  # from where it is positive
     for (name, run), colour in zip(runs.items(), COLOURS, strict=False):
-        for seed, losses in enumerate(run["losses"]):
-            right.plot(run["steps"], losses, color=colour, label=None if seed else name)
+        for losses in run["losses"]:
+            right.plot(run["steps"], losses, color=colour, label=name)
     right.set(yscale="log", xlabel="step", ylabel="InfoNCE", title="Loss, trained by InfoNCE")
     for ax in (left, right):
-        ax.legend(frameon=False, fontsize=8)
+        add_legend(ax, frameon=False, fontsize=8)
         _finish(ax, whole=False)
     figure.suptitle("Objective over time")
     return figure
@@ -139,14 +141,13 @@ def draw_embeddings(
     figure = Figure(figsize=(10.5, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (name, sigma), colour in zip(relative.items(), COLOURS, strict=False):
-        for seed, values in enumerate(sigma):
-            label = None if seed else name
+        for values in sigma:
             left.plot(
                 _numbers(values),
                 np.maximum(values, _FLOOR),
                 "o-",
                 color=colour,
-                label=label,
+                label=name,
                 markersize=4,
                 linewidth=1,
             )
@@ -154,21 +155,20 @@ def draw_embeddings(
     left.set_title(f"Fixed α, X ⪰ 0, after {growth:.0f}-fold growth")
     for (name, run), colour, marker in zip(runs.items(), COLOURS, "o^sDv", strict=False):
         last = run["spectra"][:, -1]
-        for seed, values in enumerate(last / last[:, :1]):
-            label = None if seed else name
+        for values in last / last[:, :1]:
             right.plot(
                 _numbers(values),
                 np.maximum(values, _FLOOR),
                 marker + "-",
                 color=colour,
-                label=label,
+                label=name,
                 markersize=4,
                 linewidth=1,
             )
     right.set(yscale="log", xlabel="number", ylabel="embedding variance over the largest")
     right.set_title("Trained by InfoNCE")
     for ax in (left, right):
-        ax.legend(frameon=False, fontsize=8)
+        add_legend(ax, frameon=False, fontsize=8)
         _finish(ax)
     figure.suptitle("Embedding spectrum: one line per seed")
     return figure

@@ -9,6 +9,7 @@ ascends the energy by one step of η/2. Printed: how far apart the two trajector
     python -m experiments.theory.coordinate_wise --steps=200 --seeds=16
 """
 
+import textwrap
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from alphacl_jax.evaluation.pictures import COLOURS
 from alphacl_jax.theory.coordinate import alternation
 from experiments.theory.checks import Check, agreement, format_checks
 from experiments.theory.lab import Lab, define_lab_flags, main, progress, settings_of
+from experiments.theory.legends import seen
 
 LOSSES: dict[str, acl.Family] = {
     "InfoNCE": acl.families.info_nce(),
@@ -232,9 +234,7 @@ def draw_differences(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     ax = figure.subplots()
     for (name, f), colour in zip(found.items(), COLOURS, strict=False):
         worst = _differences(f).max(axis=0)
-        # A difference of exactly 0 has no place on a log axis.
-        label = name if worst.any() else f"{name} (exactly 0)"
-        ax.plot(np.where(worst > 0, worst, np.nan), ".-", color=colour, label=label, markersize=4)
+        ax.plot(np.where(worst > 0, worst, np.nan), ".-", color=colour, label=name, markersize=4)
     ax.axhline(np.finfo(np.float64).eps, color="black", linestyle=":")
     ax.annotate(
         "float64's ε",
@@ -250,10 +250,14 @@ def draw_differences(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
         ylabel="largest difference of a parameter",
         yscale="log",
     )
+    # A difference of exactly 0 has no place on a log axis.
+    exact = [name for name, f in found.items() if not _differences(f).any()]
     figure.suptitle("Descent on the loss and alternation: the same trajectory")
+    if exact:
+        ax.set_title(textwrap.fill(f"exactly 0: {', '.join(exact)}", 60), fontsize=9)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.grid(alpha=0.3)
-    figure.legend(loc="outside right center", frameon=False)
+    figure.legend(*seen(ax), loc="outside right center", frameon=False)
     return figure
 
 

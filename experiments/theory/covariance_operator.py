@@ -33,6 +33,7 @@ from experiments.theory.lab import (
     progress,
     settings_of,
 )
+from experiments.theory.legends import add_legend
 
 FAMILIES = {
     "InfoNCE": acl.families.info_nce(0.5),
@@ -241,24 +242,28 @@ def picture(
         xlabel="samples n",
         ylabel="relative error",
     )
-    error_ax.legend()
+    add_legend(error_ax)
     times = np.arange(history.norm.shape[1]) * steps // history.norm.shape[1]
-    for seed, norm in enumerate(history.norm):
-        label = "one line per seed" if seed == 0 else None
-        norm_ax.plot(times, norm, color=COLOURS[0], linewidth=1, label=label)
+    mark = "." if len(times) == 1 else None  # a line of one point would not be seen
+    for norm in history.norm:
+        norm_ax.plot(
+            times, norm, marker=mark, color=COLOURS[0], linewidth=1, label="one line per seed"
+        )
     norm_ax.set(
         title="The operator's norm over training (InfoNCE)",
         xlabel="training step",
         ylabel="largest |eigenvalue| per anchor",
     )
     norm_ax.set_ylim(bottom=0)
-    norm_ax.legend()
+    add_legend(norm_ax)
     _block_lines(top_ax, times, history.top_mass)
     apart = np.asarray(history.apart_mass)[:, :, 0].mean(axis=0)
-    top_ax.plot(times, apart, "--", color=COLOURS[0], label="signal, without false negatives")
-    top_ax.legend(fontsize="small")
+    label = "signal, without false negatives"
+    top_ax.plot(times, apart, "--", marker=mark, color=COLOURS[0], label=label)
+    add_legend(top_ax, fontsize="small")
     top_ax.set(title="Top eigenvector of the operator", ylabel="part of its squared norm")
     _block_lines(weight_ax, times, history.weight_mass)
+    add_legend(weight_ax, fontsize="small")
     weight_ax.set(title="First-layer weights", ylabel="part of their squared norm")
     for ax in (error_ax, norm_ax, top_ax, weight_ax):
         ax.grid(alpha=0.3)
@@ -273,10 +278,10 @@ def _block_lines(ax: Axes, times: np.ndarray, mass: ArrayLike) -> None:
     )
     for block, (colour, label) in enumerate(zip(COLOURS, what, strict=False)):
         values = np.asarray(mass)[:, :, block]
-        ax.plot(times, values.mean(axis=0), color=colour, label=label)
+        mark = "." if len(times) == 1 else None
+        ax.plot(times, values.mean(axis=0), marker=mark, color=colour, label=label)
         ax.fill_between(times, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2)
     ax.set(xlabel="training step", ylim=(0, 1))
-    ax.legend(fontsize="small")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
+from experiments.theory.legends import add_legend
 
 
 def draw_trajectories(found: Mapping[str, Any]) -> Figure:
@@ -26,7 +27,7 @@ def draw_trajectories(found: Mapping[str, Any]) -> Figure:
         title="Filters turn to what tells $z$ apart",
         ylim=(0, 1.02),
     )
-    left.legend(fontsize="small", loc="lower right")
+    add_legend(left, fontsize="small", loc="lower right")
     right.plot(times, found["energy of the flow"], color=COLOURS[0], label="dynamics (line)")
     right.plot(
         times[shown],
@@ -37,7 +38,7 @@ def draw_trajectories(found: Mapping[str, Any]) -> Figure:
         label="network (points)",
     )
     right.set(xlabel="time", ylabel=r"$\lambda$, top eigenvalue of $V[f]$", title="Energy")
-    right.legend(fontsize="small")
+    add_legend(right, fontsize="small")
     for ax in (left, right):
         ax.grid(alpha=0.3)
     figure.suptitle("Modulated dynamics (lines) and a ReLU network trained on samples (points)")
@@ -62,7 +63,7 @@ def draw_samples(found: Mapping[str, Sequence[float]]) -> Figure:
         title="Gradient of a network of N samples",
     )
     ax.grid(alpha=0.3)
-    ax.legend()
+    add_legend(ax)
     return figure
 
 
@@ -78,7 +79,7 @@ def draw_basins(found: Mapping[str, Any]) -> Figure:
         closed = [(c, p) for c, p in zip(strengths, found[name]["predicted"], strict=True) if p]
         ax.plot(
             *np.asarray(closed).T, "x", color="black", markersize=9,
-            label="closed form" if i == len(dims) - 1 else None,
+            label="closed form",
         )  # fmt: skip
     ax.set(
         xlabel="strength $c$ of the modulation (slope of $g$: 0.5)",
@@ -87,7 +88,7 @@ def draw_basins(found: Mapping[str, Any]) -> Figure:
         ylim=(0, 0.55),
     )
     ax.grid(alpha=0.3)
-    ax.legend(loc="lower right", fontsize="small")
+    add_legend(ax, loc="lower right", fontsize="small")
     return figure
 
 
@@ -99,10 +100,10 @@ def draw_gradients(found: Mapping[str, Any]) -> Figure:
         values = np.asarray(found[name])
         relative = np.maximum(values / values[:, :1], 1e-18)
         index = np.arange(1, values.shape[1] + 1)
-        for k, row in enumerate(relative):
+        for row in relative:
             ax.plot(
                 index, row, color=COLOURS[2 * i], marker=MARKERS[i], linewidth=1, alpha=0.7,
-                label=name if k == 0 else None,
+                label=name,
             )  # fmt: skip
     ax.set_yscale("log")
     ax.set_xticks(index)
@@ -112,5 +113,5 @@ def draw_gradients(found: Mapping[str, Any]) -> Figure:
         title="Gradients of the filters of one field (a line each field)",
     )
     ax.grid(alpha=0.3)
-    ax.legend()
+    add_legend(ax)
     return figure

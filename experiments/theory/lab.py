@@ -40,6 +40,7 @@ class Lab:
     def __init__(self, settings: Mapping[str, Any]):
         self._settings = dict(settings)
         self._pictures: list[Path] = []
+        self._open = False  # whether an empty line is still to follow what was shown
         for name, value in self._settings.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise RunError(f"--{name}={value} must be a finite number")
@@ -57,6 +58,7 @@ class Lab:
 
     def show(self, text: str) -> None:
         print(text, flush=True)
+        self._open = bool(text) and not text.endswith("\n")
 
     def picture(self, name: str, figure: Figure) -> None:
         """Writes a figure to the folder; `finish` says where."""
@@ -89,7 +91,7 @@ class Lab:
             "results": dict(results),
         }
         write_json_atomically(path, _finite_or_null(report))
-        self.show("\n" + "\n".join(conclusion) + "\n")
+        self.show("\n" * self._open + "\n".join(conclusion) + "\n")
         for picture in self._pictures:
             self.show(f"picture: {picture}")
         self.show(f"all numbers: {path} ({seconds:.0f} s)")

@@ -33,6 +33,7 @@ from experiments.theory.lab import (
     require_finite_loss,
     settings_of,
 )
+from experiments.theory.legends import add_legend
 
 Cell = tuple[int, int, float]  # depth, width, δ
 _PUBLISHED_DEPTH, _PUBLISHED_WIDTH = 5, 10
@@ -258,7 +259,7 @@ def picture_of_levels(found: dict[Cell, TreeResult]) -> Figure:
         ax.set(title=f"δ = {cell[2]:g}", xlabel="level (0 is the root)", xticks=levels)
         ax.grid(alpha=0.3)
     panels[0].set_ylabel("best |correlation| of a node\nwith its latent")
-    panels[0].legend(fontsize="small")
+    add_legend(panels[0], fontsize="small")
     figure.suptitle(f"Hidden nodes and their latents: depth {depth}, width {width}")
     return figure
 
@@ -286,14 +287,14 @@ def picture_of_root(found: dict[Cell, TreeResult]) -> Figure:
                 "s--",
                 color=colour,
                 markersize=4,
-                label="before" if delta == deltas[0] else None,
+                label="before",
             )
         ax.set_xscale("log")
         ax.minorticks_off()
         ax.set(title=f"depth {depth}", xlabel="width", xticks=widths, xticklabels=map(str, widths))
         ax.grid(alpha=0.3)
     panels[0].set_ylabel("best |correlation| of a node\nwith the root")
-    panels[-1].legend(fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    add_legend(panels[-1], fontsize="small", loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.suptitle("The root, named by no loss, before and after training")
     return figure
 

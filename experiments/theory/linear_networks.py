@@ -287,12 +287,12 @@ def conclusion(
 ) -> tuple[str, str]:
     """What the run has shown."""
     shares = [[deep.arrived.mean() for deep in of.values()] for of in (theorem, filters)]
-    ranges = [f"{min(of):.0%} to {max(of):.0%}" for of in shares]
+    ends = [(f"{min(of):.0%}", f"{max(of):.0%}") for of in shares]
+    ranges = [low if low == high else f"{low} to {high}" for low, high in ends]
     return (
         agreement(checks, "rows", "are as predicted"),
-        f"Of the random starts of a deep network {ranges[0]} reached the top eigenvalue, by "
-        f"depth and X_α, with layers of norm 1 (Theorem 3) and {ranges[1]} with filters of one "
-        "length (Corollary 3).",
+        f"Of the random starts of each deep network {ranges[0]} reached the top eigenvalue with "
+        f"layers of norm 1 (Theorem 3), and {ranges[1]} with filters of one length (Corollary 3).",
     )
 
 

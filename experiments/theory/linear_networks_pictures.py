@@ -1,5 +1,6 @@
 """The pictures of `experiments.theory.linear_networks`."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from alphacl_jax.evaluation.pictures import COLOURS
+from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
+from experiments.theory.legends import add_legend
 
 
 def draw_spectra(spectra: Mapping[str, np.ndarray]) -> Figure:
@@ -21,7 +23,7 @@ def draw_spectra(spectra: Mapping[str, np.ndarray]) -> Figure:
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="eigenvalue number", ylabel="eigenvalue", title=r"Eigenspectrum of $X_\alpha$")
     ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    add_legend(ax, frameon=False)
     return figure
 
 
@@ -68,7 +70,7 @@ def draw_objectives(
             ax.set_ylim(-0.15, 1.08)
         for ax in row:
             ax.grid(alpha=0.3)
-            ax.legend(frameon=False, fontsize=8)
+            add_legend(ax, frameon=False, fontsize=8)
     figure.suptitle("Objective over time: median and range from 5 to 95 % of the starts")
     return figure
 
@@ -90,16 +92,19 @@ def draw_layers(name: str, theorem: Any, filters: Any) -> Figure:
     """What the layers of one deep network are in the end: their ranks and hidden directions."""
     figure = Figure(figsize=(12.5, 3.8), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    for number, (sigma, colour) in enumerate(zip(theorem.spectra, COLOURS, strict=False), 1):
+    looks = zip(theorem.spectra, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False)
+    for number, (sigma, colour, marker) in enumerate(looks, 1):
         arrived = sigma[theorem.arrived] if theorem.arrived.any() else np.full_like(sigma, np.nan)
         values = np.maximum(np.median(arrived, axis=0), 1e-16)
+        # Hollow and of growing size, so that equal values stand around each other.
         left.plot(
-            1 + np.arange(len(values)), values, "o-", color=colour, label=f"$W_{number}$", ms=4
-        )
+            1 + np.arange(len(values)), values, marker + "-", color=colour, mfc="none",
+            label=f"$W_{number}$", ms=3 + 1.5 * number, linewidth=1,
+        )  # fmt: skip
     left.set(yscale="log", xlabel="singular value number", ylabel="median over starts")
     left.set_title("Theorem 3: every layer has rank one")
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.legend(frameon=False, fontsize=8, ncols=2)
+    add_legend(left, frameon=False, fontsize=8, ncols=2)
     depth = theorem.misalignments.shape[1]
     labels = [r"$v_1, v_0$", *(rf"$v_{i + 1}, u_{i}$" for i in range(1, depth))]
     aligned = np.maximum(theorem.misalignments[theorem.arrived], 1e-16)
@@ -116,10 +121,11 @@ def draw_layers(name: str, theorem: Any, filters: Any) -> Figure:
         (filters, "filters of one length (Corollary 3)", COLOURS[1]),
     ):
         entries = deep.directions[deep.arrived].ravel()
-        right.hist(entries, bins, color=colour, alpha=0.75, label=label)
+        if entries.size:
+            right.hist(entries, bins, color=colour, alpha=0.75, label=label)
     right.set(xlabel=r"$\sqrt{n_1}\,[v_1]_k$", ylabel="hidden units, all starts")
     right.set_title("Hidden direction of the first layer")
-    right.legend(frameon=False, fontsize=8)
+    add_legend(right, frameon=False, fontsize=8)
     for ax in (left, middle, right):
         ax.grid(alpha=0.3)
     figure.suptitle(f"{name}, starts that arrived")

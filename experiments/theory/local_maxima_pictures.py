@@ -13,6 +13,7 @@ from alphacl_jax.theory.nonlinear.activations import LINEAR, RELU
 from alphacl_jax.theory.nonlinear.local_maxima import find_local_maxima, node_energy
 from alphacl_jax.theory.nonlinear.patterns import pattern_data
 from experiments.theory.lab import progress
+from experiments.theory.legends import seen
 
 _ON_SPHERE = {"linear": LINEAR, "ReLU": RELU}
 
@@ -75,7 +76,7 @@ def draw_sphere(found: Mapping[str, Any]) -> Figure:
         same = ", up to sign" if name == "linear" else ""
         ax.set_title(f"{name}: {count} local {'maximum' if count == 1 else 'maxima'}{same}")
         ax.set(xticklabels=[], yticklabels=[])
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    figure.legend(*seen(axes[0]), loc="outside lower center", ncols=2)
     figure.suptitle("Energy of one node over all filters of norm 1; three orthonormal patterns")
     return figure
 
@@ -122,7 +123,7 @@ def draw_layers(found: Mapping[str, Any], num_patterns: int) -> Figure:
         ylim=(0, highest * 1.15),
     )
     ax.grid(alpha=0.3)
-    figure.legend(fontsize="small", loc="outside lower center", ncols=2)
+    figure.legend(*seen(ax), fontsize="small", loc="outside lower center", ncols=2)
     return figure
 
 
