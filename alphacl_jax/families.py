@@ -125,7 +125,8 @@ def _exponential(
         phi_of_log=phi_of_log,
         log_psi=Bound(_affine, (temperature, margin)),
         temperature=temperature,
-        is_info_nce=is_info_nce,
+        # JAX also fills in None, where leaves are set apart.
+        is_info_nce=is_info_nce and temperature is not None,
     )
 
 

@@ -150,7 +150,7 @@ def test_repr_is_what_was_written():
     assert repr(acl.rules.direct(0.5, power=4)) == "rules.direct(temperature=0.5, power=4)"
     assert repr(acl.families.info_nce()) == "families.info_nce(temperature=0.5, eps=1.0)"
     assert repr(acl.rules.from_family(acl.families.mine())) == (
-        "rules.from_family(family=families.mine())"
+        "rules.from_family(families.mine())"
     )
     for objective in TABLE.values():
         assert repr(objective).startswith(("families.", "rules."))

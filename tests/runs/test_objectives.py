@@ -71,7 +71,7 @@ def test_a_parameter_out_of_range_is_named(loss, name):
 
 def test_parameters_arrive_under_their_names():
     flags = ["--temperature=0.3", "--power=3"]
-    assert objective(*flags) == rules.direct(temperature=0.3, power=3)
+    assert objective(*flags) == rules.direct(temperature=0.3, power=3.0)
     flags = ["--loss=info_nce", "--temperature=0.3", "--eps=0"]
     assert objective(*flags) == families.info_nce(temperature=0.3, eps=0)
     flags = ["--loss=alpha_from_soft_triplet", "--temperature=0.3", "--margin=0.2"]

@@ -11,7 +11,7 @@ from alphacl_jax.errors import RunError
 from experiments.theory import lab
 from experiments.theory.checks import Check, agreement, format_checks, published_cell
 from experiments.theory.lab import Lab, define_lab_flags, progress, settings_of
-from tests.experiments.tiny_runs import assert_picture, start
+from tests.tiny_runs import assert_picture, start
 
 
 def make_settings(*arguments):

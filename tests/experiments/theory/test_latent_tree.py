@@ -86,7 +86,7 @@ def test_claims_count_cells():
         ({"depths": "3.0"}, "--depths=3.0 must be whole numbers separated by commas"),
         ({"widths": "5,5"}, "--widths=5,5 must be one or more different numbers"),
         ({"temperature": "0"}, "--temperature=0.0 must be positive"),
-        ({"depths": "20"}, "depth=20 with --children=2 makes more than 4096 leaves"),
+        ({"depths": "20"}, "depth=20 with children=2 makes more than 4096 leaves"),
     ],
 )
 def test_impossible_settings_are_refused(tmp_path, change, message):

@@ -152,8 +152,8 @@ def test_conditions_of_the_tables():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--fixed=4"], r"--fixed=4 locations cannot be fixed in sequences of --locations=3"),
-        (["--tokens=9"], r"--per_location=10 tokens cannot be chosen of --tokens=9"),
+        (["--fixed=4"], r"--fixed=4 locations cannot be fixed in sequences of locations=3"),
+        (["--tokens=9"], r"--per_location=10 tokens cannot be chosen of tokens=9"),
         (["--fixed=0"], r"--fixed=0 leaves no token to be found"),
         (["--learning_rate=0"], r"--learning_rate=0 must be above 0"),
         (["--learning_rate=nan"], r"--learning_rate=nan must be above 0"),

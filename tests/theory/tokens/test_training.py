@@ -60,12 +60,15 @@ def test_steps_are_sgd_with_momentum_and_weight_decay():
 
         return jax.grad(loss)(params)
 
-    params, velocity = states[0].params, jax.tree.map(jnp.zeros_like, states[0].params)
+    params, velocity = (
+        states[0].descent.params,
+        jax.tree.map(jnp.zeros_like, states[0].descent.params),
+    )
     for number in (1, 2):
         decayed = jax.tree.map(lambda g, w: g + 0.1 * w, gradient(params, number), params)
         velocity = jax.tree.map(lambda v, g: 0.5 * v + g, velocity, decayed)
         params = jax.tree.map(lambda w, v: w - 0.02 * v, params, velocity)
-        chex.assert_trees_all_close(states[number].params, params, atol=1e-6)
+        chex.assert_trees_all_close(states[number].descent.params, params, atol=1e-6)
     assert int(states[2].step) == 2
 
 
