@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 from matplotlib.figure import Figure
 
-from alphacl_jax.errors import RunError
+from alphacl_jax.errors import ArgumentError, RunError
 from experiments.theory import lab
 from experiments.theory.checks import Check, agreement, format_checks, published_cell
 from experiments.theory.lab import Lab, define_lab_flags, progress, settings_of
@@ -156,7 +156,7 @@ def test_a_wrong_setting_ends_a_script_in_one_line(monkeypatch, tmp_path):
 
     def run(given):
         assert given is values
-        raise ValueError("seed=3 is a bad one")
+        raise ArgumentError("seed", 3, "is a bad one")
 
     monkeypatch.setattr(lab, "run_main", lambda function, text: function([]))
     with pytest.raises(RunError, match="--seed=3 is a bad one"):
