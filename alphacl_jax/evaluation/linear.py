@@ -190,11 +190,12 @@ def _fit(
 def _deal(y: np.ndarray, num_classes: int) -> np.ndarray | None:
     """The fold `[n]` of each sample, the samples of each class in turn; None for one of each."""
     counts = np.bincount(y, minlength=num_classes)
-    if counts.max() < 2:
+    largest = int(np.max(counts))
+    if largest < 2:
         return None
     folds = np.empty(len(y), int)
     for c, count in enumerate(counts):
-        folds[y == c] = (c + np.arange(count)) % min(_FOLDS, counts.max())
+        folds[y == c] = (c + np.arange(count)) % min(_FOLDS, largest)
     return folds
 
 
@@ -227,7 +228,7 @@ def _draw(
             f"got labels_per_class={labels_per_class}, draws={draws}"
         )
     counts = np.bincount(train_y, minlength=num_classes)
-    if counts.min() < labels_per_class:
+    if np.min(counts) < labels_per_class:
         short = np.flatnonzero(counts < labels_per_class)
         raise ValueError(
             f"labels_per_class={labels_per_class}, but class {short[0]} has {counts[short[0]]} "

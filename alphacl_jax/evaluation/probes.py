@@ -142,7 +142,7 @@ def _score(
     tell: Callable[[str], None],
 ) -> Scores:
     split = check_split(*train, *test, num_classes)
-    smallest = np.bincount(split[1], minlength=num_classes).min()
+    smallest = np.min(np.bincount(split[1], minlength=num_classes))
     scores = Scores({}, {})
     for k in labels_per_class:
         if k <= smallest:
