@@ -185,12 +185,34 @@ def test_checkpoint_and_scan():
 # Modes.
 
 
-SLOW = pytest.param(EVERY, marks=pytest.mark.slow, id="every")
+def in_turn(column, in_blocks):
+    """One of each kind over a column of the table, in blocks for one of it; the rest is slow."""
+
+    def case(entry, block_size, names, which, fast):
+        marks = () if fast else pytest.mark.slow
+        return pytest.param(
+            entry, block_size, names, marks=marks, id=f"{which}-{block_size}-{entry}"
+        )
+
+    return [
+        case(
+            entry,
+            block_size,
+            names,
+            which,
+            names is KINDS and (not block_size or entry == in_blocks),
+        )
+        for which, names in (("kinds", KINDS), ("every", EVERY))
+        for block_size in (None, 3)
+        for entry in column
+    ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-@pytest.mark.parametrize("block_size", [None, 3])
-@pytest.mark.parametrize("names", [pytest.param(KINDS, id="kinds"), SLOW])
+KINDS_OF_MESH = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
+TYPES = ("float32", "bfloat16", "float16")
+
+
+@pytest.mark.parametrize(("dtype", "block_size", "names"), in_turn(TYPES, "bfloat16"))
 def test_strict_promotion(dtype, block_size, names):
     z, z_pos = jnp.asarray(Z, dtype), jnp.asarray(Z_POS, dtype)
 
@@ -230,12 +252,10 @@ def test_debug_nans_leak_checks_and_a_transfer_guard():
     np.testing.assert_allclose(gradient, expected(Z, Z_POS)[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
-@pytest.mark.parametrize("block_size", [None, 3])
-@pytest.mark.parametrize("names", [pytest.param(KINDS, id="kinds"), SLOW])
+@pytest.mark.parametrize(("kind", "block_size", "names"), in_turn(tuple(KINDS_OF_MESH), "explicit"))
 def test_meshes_give_the_value_and_gradient_of_one_device(kind, block_size, names):
     values, gradient = expected(Z, Z_POS, names)
-    mesh = jax.make_mesh((4,), ("data",), (kind,))
+    mesh = jax.make_mesh((4,), ("data",), (KINDS_OF_MESH[kind],))
 
     def total(z, z_pos):
         found = all_losses(z, z_pos, names, block_size=block_size)
