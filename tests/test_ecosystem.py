@@ -5,6 +5,7 @@ family and every rule goes through strict promotion and both kinds of mesh.
 """
 
 import functools
+import itertools
 
 import equinox as eqx
 import flax.linen as nn
@@ -186,26 +187,15 @@ def test_checkpoint_and_scan():
 
 
 def in_turn(column, in_blocks):
-    """One of each kind over a column of the table, in blocks for one of it; the rest is slow."""
-
-    def case(entry, block_size, names, which, fast):
-        marks = () if fast else pytest.mark.slow
-        return pytest.param(
-            entry, block_size, names, marks=marks, id=f"{which}-{block_size}-{entry}"
-        )
-
-    return [
-        case(
-            entry,
-            block_size,
-            names,
-            which,
-            names is KINDS and (not block_size or entry == in_blocks),
-        )
-        for which, names in (("kinds", KINDS), ("every", EVERY))
-        for block_size in (None, 3)
-        for entry in column
-    ]
+    """One of each kind for every entry of a column, in blocks for one of them; the rest is slow."""
+    cases = []
+    for which, names in (("kinds", KINDS), ("every", EVERY)):
+        for block_size, entry in itertools.product((None, 3), column):
+            fast = names is KINDS and (block_size is None or entry == in_blocks)
+            marks = () if fast else pytest.mark.slow
+            name = f"{which}-{block_size}-{entry}"
+            cases.append(pytest.param(entry, block_size, names, marks=marks, id=name))
+    return cases
 
 
 KINDS_OF_MESH = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}

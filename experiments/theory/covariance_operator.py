@@ -198,7 +198,7 @@ def amplification_checks(history: operator_training.OperatorHistory) -> list[Che
     seeds = len(history.norm)
 
     def count(name: str, holds: ArrayLike) -> Check:
-        return Check(f"seeds where {name}", seeds, int(np.count_nonzero(np.asarray(holds))))
+        return Check(f"seeds where {name}", seeds, int(np.count_nonzero(holds)))
 
     start_top, start_bottom = history.top_mass[:, 0], history.bottom_mass[:, 0]
     start, end = history.weight_mass[:, 0], history.weight_mass[:, -1]
