@@ -95,7 +95,8 @@ def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
     def finish(d_pos: Array, shift: Array, sums: list[Array]) -> Array:
         mean = sums[1] / sums[0]
         if temperature is not None:
-            mean = (d_pos - mean) / typed(temperature, mean)
+            # 1/τ is (log ψ)', a factor of α.
+            mean = (d_pos - mean) / held(jnp.asarray(temperature, mean.dtype))
         return held(log_slope(log_sum(d_pos, shift, sums))) * mean
 
     return PairSums(lambda d_pos, d_neg: held(logits(d_pos, d_neg)), weighted, finish)

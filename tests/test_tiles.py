@@ -345,6 +345,19 @@ def test_gradient_by_every_temperature(n, x64):
     check_temperatures(TEMPERED, n, 1)
 
 
+@pytest.mark.parametrize("name", ["info_nce", "soft_triplet"])
+@pytest.mark.parametrize("block_size", [None, 1])
+def test_importance_that_is_held_does_not_move_with_the_temperature(name, block_size, x64):
+    z, z_pos = views(12, 4, DIM)
+
+    @jax.jit
+    def by_temperature(tau):
+        implied = acl.rules.from_family(at_temperature(name, tau))
+        return acl.alpha_cl_loss(z, z_pos, implied, block_size=block_size)
+
+    assert jax.grad(by_temperature)(0.3) == 0
+
+
 @pytest.mark.slow
 def test_gradient_of_a_vmap_over_temperatures(x64):
     z, z_pos = views(7, 3, DIM)
