@@ -135,14 +135,6 @@ def steps_of(run: Run) -> int:
     return own.epochs * (len(run.dataset.pretrain.source) // own.batch_size)
 
 
-def untrained_state(run: Run) -> TrainState:
-    """The state that a run starts from, without reading its images."""
-    own = run.settings.optimizer
-    steps_per_epoch = len(run.dataset.pretrain.source) // own.batch_size
-    optimizer, _ = optimizer_of(own, max(1, steps_per_epoch))
-    return init_of(run, optimizer)(run.settings.seed)
-
-
 def optimizer_of(
     settings: OptimizerSettings, steps_per_epoch: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
