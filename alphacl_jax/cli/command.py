@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from alphacl_jax.cli.interrupt import plain_interrupts
+
 COMMANDS = {
     "pretrain": "train an encoder, and evaluate it",
     "evaluate": "probes, neighbours and pictures of an encoder, on its own or other data",
@@ -33,14 +35,15 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
       argv: its command line, the program's name first; by default this process's.
     """
     _require_extra()
-    from alphacl_jax.cli.start import run_main
+    with plain_interrupts():
+        from alphacl_jax.cli.start import run_main
 
-    command = importlib.import_module(f"alphacl_jax.cli.{name}")
+        command = importlib.import_module(f"alphacl_jax.cli.{name}")
     command.define_flags(flags.FLAGS)
     run_main(
         command.main,
         command.__doc__,
-        positional=name in ("compare", "export"),
+        positional=name in ("compare", "export", "neighbors"),
         groups=command.groups(),
         argv=argv,
     )

@@ -59,9 +59,22 @@ def workdir_of(values: flags.FlagValues) -> Path:
 
 
 def data_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
-    """Which data the flags ask for: the run's own, moved or not, or another."""
+    """Which data the flags ask for: the run's own, moved or not, or another.
+
+    Raises:
+      RunError: where the run's own are asked for, and were arrays in memory.
+    """
+    from alphacl_jax.data.sources import ARRAYS
+
     name, data_dir = values["dataset"].value, values["data_dir"].value
     limit = values["memory_limit_mb"].value
+    if name is None and own.dataset == ARRAYS:
+        if data_dir is None:
+            raise RunError(
+                "the run was trained on images in memory, which are not kept: say what to look at, "
+                "by --dataset=folder --data_dir=PATH or another --dataset"
+            )
+        name = "folder"
     return DataSettings(
         dataset=own.dataset if name is None else name,
         data_dir=data_dir if name is not None or data_dir is not None else own.data_dir,

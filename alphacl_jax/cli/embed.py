@@ -6,7 +6,8 @@
 writes train.npz and test.npz (pretrain.npz where there are no labels, images.npz of another
 folder, all of whose images are taken) into --output, each with features [n, dim], embeddings
 [n, projector_dim] and, where the data has them, labels [n], class_names and paths [n];
-preprocessing says as JSON what was done to the images.
+preprocessing says as JSON what was done to the images: scaled and cropped to which size,
+converted to which channels, normalised by which numbers.
 """
 
 import json
@@ -25,6 +26,7 @@ from alphacl_jax.cli.data_flags import (
 )
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.settings import DataSettings
 
 if TYPE_CHECKING:
@@ -90,12 +92,17 @@ def embed(encoder: "Encoder", parts: "Parts", output: Path, memory_limit_bytes: 
     """Writes a file for each part of the data, and says what is in it."""
     from alphacl_jax.files import write_npz_atomically
 
+    if output.exists() and not output.is_dir():
+        raise ArgumentError("output", output, "is a file. Give a folder for the .npz files")
     output.mkdir(parents=True, exist_ok=True)
+    print(f"images: {encoder.preprocessing.in_words()}")
     for name, (split, class_names) in parts.items():
         arrays = _arrays(encoder, split, class_names, memory_limit_bytes)
         path = output / f"{name}.npz"
         write_npz_atomically(path, arrays)
-        shapes = ", ".join(f"{key} {list(value.shape)}" for key, value in arrays.items())
+        shapes = ", ".join(
+            f"{key} {list(value.shape)}" for key, value in arrays.items() if value.ndim
+        )
         print(f"{path}: {shapes}")
 
 
@@ -116,7 +123,7 @@ def _arrays(
     arrays = {
         "features": np.concatenate(features),
         "embeddings": np.concatenate(embeddings),
-        "preprocessing": np.array(json.dumps(encoder.preprocessing.to_json())),
+        "preprocessing": np.array(json.dumps(encoder.preprocessing.as_done_to_files())),
     }
     if split.labelled:
         arrays["labels"] = np.concatenate(labels)

@@ -1,6 +1,6 @@
 """The images of a folder that look most alike, to a trained encoder, as given ones.
 
-    alphacl neighbors --workdir=RUN --data_dir=PHOTOS --query=one.jpg,two.jpg --k=10
+    alphacl neighbors --workdir=RUN --data_dir=PHOTOS --k=10 one.jpg two.jpg
 
 prints a table and draws a picture, each query beside its nearest images by the cosine of features.
 A query that lies in the folder is not among its own neighbours.
@@ -31,7 +31,13 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data_dir", None, "The folder to search. Default: the run's own.", flag_values=values
     )
-    flags.DEFINE_list("query", [], "Image files (needed), separated by commas.", values)
+    flags.DEFINE_multi_string(
+        "query",
+        [],
+        "An image file, or several separated by commas; may be given again. Arguments that are no "
+        "flags are image files too.",
+        values,
+    )
     flags.DEFINE_integer("k", 10, "How many neighbours of each.", 1, flag_values=values)
     flags.DEFINE_string(
         "output", None, "The picture. Default: WORKDIR/neighbors.png.", flag_values=values
@@ -45,13 +51,14 @@ def groups() -> Groups:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
-    del argv
     values = flags.FLAGS
     with plain_errors(values):
         workdir = workdir_of(values)
-        queries = [Path(text).expanduser() for text in values["query"].value or ()]
+        queries = [path for text in values["query"].value or () for path in _split(text)]
+        queries += [Path(text).expanduser() for text in argv[1:]]
         if not queries:
             raise RunError("--query is needed: give image files, such as --query=one.jpg,two.jpg")
+        from alphacl_jax.data.preview import check_picture_path
         from alphacl_jax.runs.encoder import load_encoder
 
         encoder = load_encoder(workdir)
@@ -59,7 +66,16 @@ def main(argv: Sequence[str]) -> None:
         if data_dir is None:
             raise RunError("--data_dir is needed: the run's own data is no folder of images")
         output = Path(values["output"].value or workdir / "neighbors.png").expanduser()
+        check_picture_path("output", output)
         print(find_neighbors(encoder, Path(data_dir), queries, values.k, output))
+
+
+def _split(text: str) -> list[Path]:
+    """The files of one --query: a single one whose name may hold commas, or several."""
+    whole = Path(text).expanduser()
+    if whole.exists():
+        return [whole]
+    return [Path(part).expanduser() for part in text.split(",") if part]
 
 
 def find_neighbors(

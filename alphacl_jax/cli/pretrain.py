@@ -66,6 +66,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
             if hosts.is_writer():
                 print(preview_run(run, Path(path)))
             return None
+        pretraining.check_start(run)
         training = prepare_training(run)
         given = values["workdir"].value
         workdir = (
@@ -77,7 +78,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
             return pretraining.evaluate_run(run, *trained, folder) if hosts.is_writer() else None
 
         try:
-            with pretraining.run_folder(workdir, settings):
+            with pretraining.run_folder(workdir, settings, pretraining.describe(run, training)):
                 if settings.num_seeds > 1:
                     how = str(values["seeds_as"].value)
                     return seeds.pretrain_seeds(run, training, workdir, how, one)

@@ -1,6 +1,7 @@
 """The flags of a training run, made from its settings; and the settings that they stand for."""
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from alphacl_jax.runs.flag_file import Fields, fields_of, from_mapping, groups_o
 from alphacl_jax.runs.settings import METHODS, RunSettings
 
 _METHOD = "method"
+_PLACES = ("data_dir", "init_from")
 
 
 class _SettingParser(flags.ArgumentParser[Any]):
@@ -80,10 +82,15 @@ def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
     for name, (_, field) in _all_fields().items():
         value = values[name].value
         if name in read:
-            given[name] = value
+            given[name] = _from_anywhere(value) if name in _PLACES else value
         elif value != field.default:
             raise ArgumentError(name, value, f"is set, and the method {method} does not read it")
     return from_mapping(given)
+
+
+def _from_anywhere(path: str | None) -> str | None:
+    """A path that means the same from another working directory, since the run stores it."""
+    return os.path.abspath(os.path.expanduser(path)) if path else path
 
 
 def help_groups(own: Groups) -> Groups:

@@ -1,13 +1,15 @@
 """How every command starts and ends: quiet libraries, plain errors, exit codes."""
 
+import logging as std_logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from absl import app, flags, logging
 
 from alphacl_jax.cli.help import Groups, help_text
+from alphacl_jax.cli.interrupt import plain_interrupts
 from alphacl_jax.errors import RunError
 
 # An argument is called as its flag is, but for these.
@@ -52,7 +54,9 @@ def _plain(error: Exception, known: flags.FlagValues) -> str | None:
     if argument is not None:
         name = _FLAGS_OF_ARGUMENTS.get(argument, argument)
         if name in known:
-            return f"--{name}={error.value} {error.problem}"  # type: ignore[attr-defined]
+            # Nobody types a None: the flag was not given.
+            shown = f"--{name}" if error.value is None else f"--{name}={error.value}"  # type: ignore[attr-defined]
+            return f"{shown} {error.problem}"  # type: ignore[attr-defined]
         return str(error)
     # Here, since --help is to wait for none of these.
     import jax
@@ -65,6 +69,8 @@ def _plain(error: Exception, known: flags.FlagValues) -> str | None:
         who = "--coordinator_address, --num_processes and --process_id"
         return f"--distributed: {error}. Give {who}"
     ours = (ValueError, OSError, NonFiniteLossError, UnusableCheckpointsError)
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, ours):
         return str(error)
     if isinstance(error, jax.errors.JaxRuntimeError):
@@ -97,6 +103,7 @@ def run_main(
     def guarded(argv: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of each file at INFO
+        logging.get_absl_handler().setFormatter(_PlainFormatter())
         if len(argv) > 1 and not positional:
             _end(f"unexpected argument {argv[1]!r}; flags are --name=value", 2)
         try:
@@ -115,7 +122,15 @@ def run_main(
             _end(f"{_as_sentence(error)} (--help lists the flags)", 2)
             raise AssertionError from error  # not reached
 
-    app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
+    with plain_interrupts():
+        app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
+
+
+class _PlainFormatter(std_logging.Formatter):
+    """A sentence for people in place of a line of a log."""
+
+    def format(self, record: std_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {super().format(record)}"
 
 
 def _end(problem: str, status: int) -> None:
@@ -153,17 +168,17 @@ def _as_sentence(error: Exception) -> str:
         cause = error.__context__
         name, _, value = text.removeprefix("flag --").partition("=")
         if cause is not None and value.endswith(f": {cause}"):
-            wanted = _WANTED.get(_parser_of(name), str(cause))
-            return f"--{name}={value.removesuffix(f': {cause}')} {wanted}"
+            return f"--{name}={value.removesuffix(f': {cause}')} {_wanted(name) or cause}"
         return text.removeprefix("flag ")
     return text.removeprefix("ERROR:: ")
 
 
-_WANTED: Mapping[type | None, str] = {
-    flags.IntegerParser: "must be a whole number in the range of the flag",
-    flags.FloatParser: "must be a number in the range of the flag",
-}
-
-
-def _parser_of(name: str) -> type | None:
-    return type(flags.FLAGS[name].parser) if name in flags.FLAGS else None
+def _wanted(name: str) -> str:
+    """What a flag of numbers takes, with its range."""
+    parser = flags.FLAGS[name].parser if name in flags.FLAGS else None
+    if not isinstance(parser, flags.IntegerParser | flags.FloatParser):
+        return ""
+    kind = "whole number" if isinstance(parser, flags.IntegerParser) else "number"
+    bounds = ((">=", parser.lower_bound), ("<=", parser.upper_bound))
+    limits = " and ".join(f"{sign} {bound}" for sign, bound in bounds if bound is not None)
+    return f"must be a {kind} {limits}".rstrip()

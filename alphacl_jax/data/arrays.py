@@ -8,7 +8,7 @@ import numpy as np
 
 from alphacl_jax.data import images as image_files
 from alphacl_jax.data.reading import ArraySource
-from alphacl_jax.data.sources import Dataset, make_dataset
+from alphacl_jax.data.sources import ARRAYS, Dataset, make_dataset
 from alphacl_jax.errors import ArgumentError
 
 
@@ -18,7 +18,7 @@ def dataset_from_arrays(
     test_images: chex.Array | None = None,
     test_labels: chex.Array | None = None,
     class_names: Sequence[str] | None = None,
-    name: str = "arrays",
+    name: str = ARRAYS,
     *,
     image_shape: tuple[int, int, int] | None = None,
 ) -> Dataset:

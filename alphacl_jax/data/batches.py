@@ -36,6 +36,7 @@ class Batches(Protocol):
     """
 
     steps_per_epoch: int
+    num_images: int  # that are iterated over: without the damaged ones where all were decoded
 
     @property
     def shapes(self) -> Shapes:
@@ -176,7 +177,8 @@ class _Resident:
             "images": len(images),
             "batch_size": batch_size,
         }
-        self._seed, self._images, self._batch_size, self._step = seed, len(images), batch_size, 0
+        self._seed, self._batch_size, self._step = seed, batch_size, 0
+        self.num_images = len(images)
         self._epoch, self._order = -1, np.empty(0, np.int32)
         self.steps_per_epoch = len(images) // batch_size
         self.shapes = raw_shapes(images.shape[1:], batch_size)
@@ -193,7 +195,7 @@ class _Resident:
         epoch, step = divmod(self._step, self.steps_per_epoch)
         if epoch != self._epoch:
             shuffle = np.random.default_rng((self._seed, epoch))
-            self._order = shuffle.permutation(self._images).astype(np.int32)
+            self._order = shuffle.permutation(self.num_images).astype(np.int32)
             self._epoch = epoch
         indices = self._order[step * self._batch_size : (step + 1) * self._batch_size][self._rows]
         self._step += 1
@@ -232,6 +234,7 @@ class _Streamed:
             "images": len(source),
             "batch_size": batch_size,
         }
+        self.num_images = len(source)
         self.steps_per_epoch = len(source) // batch_size
         self.shapes = raw_shapes(source.image_shape, batch_size)
         self._damaged: set[int] = set()

@@ -1,6 +1,7 @@
 """Images in folders: class folders under train/ and test/, or any folder, whole and as it is."""
 
 import dataclasses
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +34,15 @@ class FolderSource:
     names: Sequence[str]
     labels: np.ndarray
     image_shape: tuple[int, int, int]
+
+    def fingerprint(self) -> str:
+        """Of the names, sizes and labels of the files, wherever the folder lies."""
+        digest = hashlib.sha256()
+        for path, name, label in zip(self.paths, self.names, self.labels, strict=True):
+            digest.update(
+                f"{name}\0{os.path.getsize(path)}\0{label}\n".encode(errors="surrogateescape")
+            )
+        return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -67,6 +67,11 @@ class Preprocessing:
             raise ArgumentError("images", list(self.image_shape), "is one image: give image[None]")
         batch = image_batch("images", images)
         height, width, channels = self.image_shape
+        other_size = (
+            ""
+            if batch.shape[1:3] == (height, width) or resize
+            else (f"; besides they must be {height} pixels high and {width} wide")
+        )
         if batch.shape[3] != channels:
             convert = (
                 "np.repeat(images[..., None], 3, axis=-1) of [n, height, width] repeats grey values"
@@ -76,7 +81,8 @@ class Preprocessing:
             raise ArgumentError(
                 "images",
                 shown(batch),
-                f"must have {_channels(channels)} and has {_channels(batch.shape[3])}: {convert}",
+                f"must have {_channels(channels)} and has {_channels(batch.shape[3])}: {convert}"
+                f"{other_size}",
             )
         if batch.shape[1:3] == (height, width):
             return batch
@@ -93,8 +99,15 @@ class Preprocessing:
         return fitted
 
     def normalize(self, images: chex.Array) -> jax.Array:
-        """What the encoder sees of uint8 [n, *image_shape]: float32 (images/255 − mean)/std."""
-        return views.normalize(images, self.mean, self.std)
+        """What the encoder sees of images: float32 [n, *image_shape], (images/255 − mean)/std.
+
+        Args:
+          images: uint8 [n, *image_shape], or [n, height, width] of greyscale images.
+
+        Raises:
+          ArgumentError: see `prepare`.
+        """
+        return views.normalize(self.prepare(images), self.mean, self.std)
 
     def to_json(self) -> dict[str, Any]:
         """A dict that JSON can hold; its numbers come back the same."""
@@ -103,6 +116,23 @@ class Preprocessing:
             "mean": list(self.mean),
             "std": list(self.std),
         }
+
+    def as_done_to_files(self) -> dict[str, Any]:
+        """What becomes of an image file on its way to the encoder, for those who repeat it."""
+        return {
+            **self.to_json(),
+            "size": "scaled until it covers image_shape, and cropped at the centre",
+            "channels": "converted to greyscale"
+            if self.image_shape[2] == 1
+            else "converted to RGB",
+            "values": "(image / 255 - mean) / std, by channel",
+        }
+
+    def in_words(self) -> str:
+        """The same in one line, without the numbers of the colours."""
+        height, width, channels = self.image_shape
+        kind = "greyscale" if channels == 1 else "RGB"
+        return f"{height}x{width}, {kind}; others were scaled, cropped at the centre and converted"
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:

@@ -41,9 +41,9 @@ def draw_preview(
       seed: of the views.
 
     Raises:
-      ArgumentError: see `check_preview_path`.
+      ArgumentError: see `check_picture_path`.
     """
-    check_preview_path(path)
+    check_picture_path("preview", path)
     labelled = dataset.train is not None
     images, labels = choose_images(
         dataset.train or dataset.pretrain, rows, classes=len(dataset.class_names)
@@ -63,18 +63,27 @@ def draw_preview(
     )
 
 
-def check_preview_path(path: str | os.PathLike[str]) -> None:
-    """Refuses a path that no file can be written to, before images are read for it.
+def check_picture_path(argument: str, path: str | os.PathLike[str]) -> None:
+    """Refuses a path that no PNG file can be written to, before images are read for it.
+
+    Args:
+      argument: what an error calls it.
+      path: of the file.
 
     Raises:
-      ArgumentError: where the path is a folder, or lies in one that does not exist.
+      ArgumentError: where the path is a folder, lies in one that does not exist, or ends like a
+        file of another kind.
     """
     file = pathlib.Path(path).expanduser()
     if file.is_dir():
-        raise ArgumentError("preview", path, f"is a folder. Give a file, such as {file / 'x.png'}")
+        raise ArgumentError(argument, path, f"is a folder. Give a file, such as {file / 'x.png'}")
     if not file.parent.is_dir():
         raise ArgumentError(
-            "preview", path, f"cannot be written: there is no folder {file.parent}. Make it first"
+            argument, path, f"cannot be written: there is no folder {file.parent}. Make it first"
+        )
+    if file.suffix.lower() not in ("", ".png"):
+        raise ArgumentError(
+            argument, path, f"would be a PNG file of another ending: give {file.stem}.png"
         )
 
 
@@ -137,9 +146,9 @@ def save_preview(
 
     Raises:
       AssertionError: where the shapes of `images` and `views` do not belong together.
-      ArgumentError: see `check_preview_path`.
+      ArgumentError: see `check_picture_path`.
     """
-    check_preview_path(path)
+    check_picture_path("preview", path)
     images, views = np.asarray(images), np.asarray(views, np.float32)
     chex.assert_rank([images, views], [4, 5])
     count = views.shape[1]

@@ -1,6 +1,7 @@
 """Reading images: random access to encoded ones, and the decoding of all of a set, in order."""
 
 import dataclasses
+import hashlib
 import math
 import os
 import weakref
@@ -32,6 +33,9 @@ class Source(Protocol):
     def names(self) -> Sequence[str] | None:
         """What each image is called, or None where they have no names."""
 
+    def fingerprint(self) -> str:
+        """Hexadecimal digits that change with the images, as far as can be told undecoded."""
+
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
@@ -51,6 +55,12 @@ class ArraySource:
     @property
     def names(self) -> None:
         return None
+
+    def fingerprint(self) -> str:
+        """Of pixels and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.images)

@@ -44,6 +44,9 @@ _COLOURS = {
     "fashion_mnist": ((0.2860,), (0.3530,)),
 }
 
+# What a data set of images in memory is called, where it is called nothing else.
+ARRAYS = "arrays"
+
 _DIGITS_HELD_OUT = 500
 
 
@@ -102,6 +105,13 @@ def load(
       ArgumentError: for an unknown name and for data that cannot be used; a MissingDataError (also
         a FileNotFoundError) for data that is not there. The message says what to do.
     """
+    if name == ARRAYS:
+        raise ArgumentError(
+            "dataset",
+            name,
+            "stands for images in memory, which only Python can give (alphacl_jax.runs.pretrain). "
+            "For images in files set dataset=folder and data_dir, their folder",
+        )
     size, channels = _wanted(image_size, image_shape)
     if name == "digits":
         if data_dir is not None:
@@ -117,7 +127,7 @@ def load(
             raise ArgumentError(
                 "data_dir",
                 None,
-                "is no folder: the data set 'folder' needs data_dir, the folder of the images",
+                "must be given: the data set 'folder' needs data_dir, the folder of the images",
             )
         return make_dataset(
             name, *folder.open_folder(data_dir, size, channels), title=title_of(name, data_dir)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import difflib
+import hashlib
 import importlib.util
 import io
 import os
@@ -36,6 +37,10 @@ class TfdsSource:
     @property
     def names(self) -> None:
         return None
+
+    def fingerprint(self) -> str:
+        """Of the name, which has the version where one was asked for, and the number of records."""
+        return hashlib.sha256(f"{self.name}\0{len(self)}".encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.records)

@@ -52,7 +52,7 @@ def quick_sample(n: int, at_most: int) -> np.ndarray:
 
 def collapse_warnings(
     records: Sequence[Mapping[str, float]], untrained: Mapping[str, float]
-) -> list[str]:
+) -> dict[str, str]:
     """Sentences of warning about the newest record.
 
     The effective rank of features that collapse falls towards 1. Training rightly moves it: it
@@ -69,9 +69,9 @@ def collapse_warnings(
         untrained: the same figures before the first step; one that is missing is not compared.
 
     Returns:
-        No, one, or several sentences.
+        No, one, or several sentences, by the figure that each is about.
     """
-    warnings = []
+    warnings = {}
     ranks = [r["effective_rank"] for r in records if "effective_rank" in r]
     if ranks:
         now, highest = ranks[-1], max((r for r in ranks if math.isfinite(r)), default=math.nan)
@@ -81,14 +81,14 @@ def collapse_warnings(
             (_OF_HIGHEST, "a quarter of the run's highest", highest),
         ):
             if now < share * value:
-                warnings.append(
+                warnings["effective_rank"] = (
                     f"the features' effective rank is {now:.1f}, below {than} ({value:.1f}): "
                     "they may be collapsing"
                 )
                 break
     accuracies = [r["knn"] for r in records if "knn" in r]
     if accuracies and accuracies[-1] < untrained.get("knn", math.nan) - _KNN_MARGIN:
-        warnings.append(
+        warnings["knn"] = (
             f"kNN is {100 * accuracies[-1]:.1f} %, below the untrained encoder's "
             f"{100 * untrained['knn']:.1f} %: training makes the features worse"
         )

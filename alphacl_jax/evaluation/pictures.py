@@ -52,29 +52,29 @@ _FEW_POINTS = 20
 
 
 def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
-    """What training recorded over its steps, one panel for each thing that the records have.
+    """What training recorded over its epochs, one panel for each thing that the records have.
 
     Args:
         path: of the PNG file.
-        records: each with a "step" and any of "loss", "alignment", "uniformity",
+        records: each with an "epoch" and any of "loss", "alignment", "uniformity",
             "effective_rank", "knn" and "linear" (accuracies in [0, 1]) and "learning_rate"; they
             need not all have the same, and other keys are ignored.
 
     Raises:
-        ValueError: no record has a step and one of these.
+        ValueError: no record has an epoch and one of these.
     """
     panels: dict[str, dict[str, np.ndarray]] = {}
     for title, curves in _PANELS.items():
         for key, name in curves.items():
-            points = [(r["step"], r[key]) for r in records if "step" in r and key in r]
+            points = [(r["epoch"], r[key]) for r in records if "epoch" in r and key in r]
             if points:
                 panels.setdefault(title, {})[name] = np.asarray(points, np.float64)
     if not panels:
         keys = ", ".join(key for curves in _PANELS.values() for key in curves)
         raise ValueError(
-            f"no history to plot: none of {len(records)} records has a step and one of {keys}"
+            f"no history to plot: none of {len(records)} records has an epoch and one of {keys}"
         )
-    columns = min(3, len(panels))
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.4 * columns, 3.0 * rows + 0.5), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -99,8 +99,8 @@ def _plot_panel(ax: Axes, title: str, lines: Mapping[str, np.ndarray]) -> None:
         ax.set_yscale("log")  # or all but its first steps would lie on the axis
     if len(lines) > 1:
         ax.legend(fontsize="small")
-    ax.set(xlabel="training step", ylabel=title)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+    ax.set(xlabel="epoch", ylabel=title)
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6))
     ax.grid(alpha=0.3)
 
 
@@ -137,6 +137,7 @@ def plot_spectrum(path: str | os.PathLike[str], spectra: Mapping[str, ArrayLike]
         # What lies lower is nothing beside it, and partly the rounding of float32 features.
         low = max(ax.get_ylim()[0], 1e-10 * largest)
         ax.set_ylim(low, 2 * largest)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="index, by size", ylabel="singular value of the covariance")
     ax.set_title("Spectrum of the centred covariance")
     ax.grid(alpha=0.3)

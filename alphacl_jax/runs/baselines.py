@@ -14,7 +14,7 @@ from alphacl_jax.methods.method import Batch
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
 from alphacl_jax.runs.methods import make_method, views_of
 from alphacl_jax.runs.networks import make_encoder
-from alphacl_jax.runs.run import Run, open_run, optimizer_of
+from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
 from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
@@ -69,11 +69,11 @@ def train_supervised(run: Run, start: Encoder) -> Encoder:
       start: an encoder of the run, whose projector stays as it is.
 
     Raises:
-      ValueError: where the data has no labels.
+      ArgumentError: where the data has no labels.
     """
     dataset, own = run.dataset, run.settings.optimizer
-    if dataset.train is None:
-        raise ValueError("a supervised encoder needs labels, and the data has none")
+    require_labels(dataset)
+    assert dataset.train is not None
     method = classifier_method(
         make_encoder(run.settings.model, dataset.image_shape), len(dataset.class_names)
     )

@@ -24,7 +24,7 @@ from alphacl_jax.runs.folder import (
     read_description,
     read_settings,
 )
-from alphacl_jax.runs.methods import make_method, views_of
+from alphacl_jax.runs.methods import label_of, make_method, views_of
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import optimizer_of
 from alphacl_jax.runs.settings import RunSettings
@@ -59,6 +59,13 @@ class Encoder:
     state: Any
     step: int
 
+    def __repr__(self) -> str:
+        height, width, channels = self.preprocessing.image_shape
+        return (
+            f"Encoder({self.settings.model.encoder} by {label_of(self.settings)} on "
+            f"{self.description.data}, images {height}x{width}x{channels}, step {self.step})"
+        )
+
     @property
     def module(self) -> nn.Module:
         """The Flax module of the encoder, called as `module.apply(variables, x, train=False)`.
@@ -85,7 +92,7 @@ class Encoder:
 
         Args:
           images: uint8 `[n, height, width]` or `[n, height, width, channels]`, NumPy or JAX, any
-            n ≥ 1.
+            n, none included.
           resize: scale and crop images of another size.
 
         Returns:
@@ -108,7 +115,7 @@ class Encoder:
     def _apply(self, images: ArrayLike, resize: bool, function: Function) -> np.ndarray:
         prepared = np.asarray(self.preprocessing.prepare(images, resize=resize))
         found = []
-        for start in range(0, len(prepared), _CHUNK):
+        for start in range(0, max(len(prepared), 1), _CHUNK):  # of no image [0, dim] is known so
             chunk = prepared[start : start + _CHUNK]
             # One length, so that one compiled function serves any number of images.
             padding = [(0, _CHUNK - len(chunk))] + [(0, 0)] * (chunk.ndim - 1)

@@ -24,8 +24,13 @@ from alphacl_jax.runs.methods import label_of
 from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
 
 _SETTINGS, _DESCRIPTION = "flags.txt", "preprocessing.json"
-# These change nothing that is computed, and may differ when a run goes on.
-_FREE = tuple(field.name for field in dataclasses.fields(EvaluationSettings))
+# These change nothing that is computed, and may differ when a run goes on. Of the data it is not
+# where they lie that counts, but what they are.
+_FREE = ("data_dir", *(field.name for field in dataclasses.fields(EvaluationSettings)))
+
+
+class OtherDataError(RunError):
+    """The run in the folder was trained on other images than it is asked to go on with."""
 
 
 class OtherRunError(RunError):
@@ -92,6 +97,7 @@ class Description:
       class_names: one per label; empty where there were no labels.
       data: the title of the data set.
       num_images: how many it was trained on.
+      fingerprint: of those images, see `reading.Source`.
     """
 
     preprocessing: Preprocessing
@@ -99,6 +105,7 @@ class Description:
     class_names: tuple[str, ...]
     data: str
     num_images: int
+    fingerprint: str
 
     def total_steps(self, settings: RunSettings) -> int:
         """The number of steps of the whole run."""
@@ -112,6 +119,7 @@ class Description:
             "class_names": list(self.class_names),
             "data": self.data,
             "num_images": self.num_images,
+            "fingerprint": self.fingerprint,
         }
 
     @classmethod
@@ -122,7 +130,23 @@ class Description:
             tuple(found["class_names"]),
             found["data"],
             found["num_images"],
+            found["fingerprint"],
         )
+
+    def changes(self, other: "Description") -> list[str]:
+        """What differs between the data of this description and of another one, in words."""
+        if self.fingerprint == other.fingerprint:
+            return []
+        pairs = {
+            "images": (self.num_images, other.num_images),
+            "image shape": (self.preprocessing.image_shape, other.preprocessing.image_shape),
+            "classes": (len(self.class_names), len(other.class_names)),
+        }
+        return [
+            f"{name} {there} then, {here} now"
+            for name, (there, here) in pairs.items()
+            if there != here
+        ] or ["as many images, but not the same ones"]
 
 
 def write_description(workdir: Path, description: Description) -> None:
@@ -166,20 +190,26 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim_workdir(workdir: Path, settings: RunSettings) -> str:
-    """Makes the run folder, or checks that the run in it has the same settings.
+def claim_workdir(workdir: Path, settings: RunSettings, data: Description | None = None) -> str:
+    """Makes the run folder, or checks that the run in it has the same settings and data.
 
     What changes nothing that is computed may differ, and the epochs may be raised.
+
+    Args:
+      workdir: the folder.
+      settings: of the run.
+      data: what the run is to be trained on; None does not look at it.
 
     Returns:
       What is new about the run in the folder, as a sentence; "" where nothing is.
 
     Raises:
       OtherRunError: where it holds a run with other settings.
+      OtherDataError: where it holds a run that was trained on other images.
       RunError: where it cannot be made, or holds something else.
     """
     if (workdir / _SETTINGS).exists():
-        return _continue(workdir, settings)
+        return _continue(workdir, settings, data)
     # A process that was killed while it made the folder may have left the file half written.
     if workdir.is_dir() and any(not p.name.endswith(".partial") for p in workdir.iterdir()):
         raise RunError(
@@ -193,7 +223,20 @@ def claim_workdir(workdir: Path, settings: RunSettings) -> str:
     return ""
 
 
-def _continue(workdir: Path, settings: RunSettings) -> str:
+def _require_same_data(workdir: Path, here: Description) -> None:
+    """Of the run in a folder, or the runs of several seeds in it."""
+    for folder in (workdir, *sorted(workdir.glob("seed-*"))):
+        if not (folder / _DESCRIPTION).exists():
+            continue  # it has not begun to train
+        if changes := read_description(folder).changes(here):
+            raise OtherDataError(
+                f"the run in {folder} was trained on other images: {'; '.join(changes)}. Give it "
+                "the images that it began with, or train in another run folder; to evaluate what "
+                "was trained, or to use it, its images are not needed"
+            )
+
+
+def _continue(workdir: Path, settings: RunSettings, data: Description | None) -> str:
     there, here = as_mapping(read_settings(workdir)), as_mapping(settings)
     differing = {
         name: (there.get(name), here.get(name))
@@ -208,6 +251,8 @@ def _continue(workdir: Path, settings: RunSettings) -> str:
     }
     if refused:
         raise OtherRunError(workdir, refused)
+    if data is not None:
+        _require_same_data(workdir, data)
     if differing:
         write_text_atomically(workdir / _SETTINGS, to_text(settings))
     if not longer:

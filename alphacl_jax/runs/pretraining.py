@@ -25,12 +25,13 @@ from alphacl_jax.runs.folder import (
     write_description,
 )
 from alphacl_jax.runs.methods import label_of
+from alphacl_jax.runs.networks import has_small_stem
 from alphacl_jax.runs.probes import probe_hook
 from alphacl_jax.runs.records import open_records, show_in_tensorboard
 from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
-from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.runs.settings import ModelSettings, RunSettings
 from alphacl_jax.training import hosts
-from alphacl_jax.training.checkpoint import Checkpoints
+from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.state import TrainState
@@ -57,8 +58,8 @@ def pretrain(
       The trained encoder.
 
     Raises:
-      ValueError: for images, labels or settings that cannot be used; the message says why.
-      RunError: for a run folder of another run.
+      ArgumentError: for images, labels or settings that cannot be used; the message says why.
+      RunError: for a run folder of another run, or of a run on other images.
       NonFiniteLossError: where training diverges.
     """
     dataset = dataset_from_arrays(images, labels)
@@ -67,25 +68,26 @@ def pretrain(
         raise ArgumentError("num_seeds", settings.num_seeds, "must be 1 here: call once per seed")
     settings = dataclasses.replace(settings, data=data)
     run = open_run(settings, mesh or data_mesh(), dataset)
+    check_start(run)
     training = prepare_training(run)
     with ExitStack() as stack:
         if workdir is None:
             workdir = stack.enter_context(tempfile.TemporaryDirectory())
         folder = Path(workdir).expanduser()
-        stack.enter_context(run_folder(folder, settings))
+        stack.enter_context(run_folder(folder, settings, describe(run, training)))
         return train_run(run, training, folder)[0]
 
 
 @contextmanager
-def run_folder(workdir: Path, settings: RunSettings) -> Iterator[None]:
+def run_folder(workdir: Path, settings: RunSettings, data: Description) -> Iterator[None]:
     """Makes and locks the run folder, which all processes share.
 
     Raises:
-      RunError: where it cannot be made, is in use, or belongs to another run.
+      RunError: where it cannot be made, is in use, or belongs to another run or to other images.
     """
     with ExitStack() as stack:
         if hosts.is_writer():
-            if news := claim_workdir(workdir, settings):
+            if news := claim_workdir(workdir, settings, data):
                 print(news, file=sys.stderr)
             stack.enter_context(locked(workdir))
         hosts.all_agree(True)  # it is there
@@ -97,12 +99,27 @@ def run_folder(workdir: Path, settings: RunSettings) -> Iterator[None]:
         yield
 
 
-def describe(run: Run) -> Description:
+def describe(run: Run, training: Training) -> Description:
     """What the run's encoder needs beside its weights."""
     data = run.dataset
     return Description(
-        run.preprocessing, run.policy, data.class_names, data.title, len(data.pretrain.source)
+        run.preprocessing,
+        run.policy,
+        data.class_names,
+        data.title,
+        training.batches.num_images,
+        data.pretrain.source.fingerprint(),
     )
+
+
+def check_start(run: Run) -> None:
+    """Refuses what the run cannot start from, before there is a folder for it.
+
+    Raises:
+      ArgumentError: see `encoder_to_start_from`.
+    """
+    if run.settings.model.init_from is not None:
+        encoder_to_start_from(run)
 
 
 def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> None:
@@ -113,7 +130,7 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
     height, width, channels = run.dataset.image_shape
     print(
         f"{label_of(run.settings)} on {run.dataset.title}: "
-        f"{len(run.dataset.pretrain.source):,} images of {height}x{width}x{channels}, "
+        f"{training.batches.num_images:,} images of {height}x{width}x{channels}, "
         f"{count_parameters(state):,} parameters, {training.schedule.total_steps:,} steps on "
         f"{run.mesh.size} {jax.devices()[0].platform} device(s){on_hosts}, run folder {workdir}\n"
         f"augmentation: {policies.describe(run.policy, channels)}",
@@ -127,25 +144,8 @@ def start_state(run: Run, training: Training) -> TrainState:
     state = training.init(run.settings.seed)
     if run.settings.model.init_from is None:
         return state
-    return with_encoder(state, load_encoder(run.settings.model.init_from))
-
-
-def with_encoder(state: TrainState, other: Encoder) -> TrainState:
-    """A state whose encoder is another run's.
-
-    Raises:
-      ArgumentError: where the two are not of one architecture.
-    """
     found = {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
-    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (found, other.variables)]
-    if shapes[0] != shapes[1]:
-        model = other.settings.model
-        raise ArgumentError(
-            "init_from",
-            "the other run",
-            f"has another encoder ({model.encoder} of widths {model.widths} for images of "
-            f"{other.preprocessing.image_shape}); give this run the same one",
-        )
+    other = encoder_to_start_from(run)
     placed = jax.tree.map(
         lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables
     )
@@ -153,6 +153,47 @@ def with_encoder(state: TrainState, other: Encoder) -> TrainState:
         params={**state.params, "encoder": placed["params"]},
         method_state={**state.method_state, "encoder": placed["batch_stats"]},
     )
+
+
+def encoder_to_start_from(run: Run) -> Encoder:
+    """The encoder of the other run that the settings name.
+
+    Raises:
+      ArgumentError: where it cannot be loaded, or is not of the same architecture.
+    """
+    path = run.settings.model.init_from
+    assert path is not None
+    try:
+        other = load_encoder(path)
+    except (RunError, UnusableCheckpointsError) as error:
+        raise ArgumentError("init_from", path, f"cannot be loaded: {error}") from error
+    there, here = (
+        _architecture(settings.model, shape)
+        for settings, shape in (
+            (other.settings, other.preprocessing.image_shape),
+            (run.settings, run.dataset.image_shape),
+        )
+    )
+    if there != here:
+        differing = "; ".join(
+            f"{name} {there[name]} there and {here[name]} here"
+            for name in there
+            if there[name] != here[name]
+        )
+        raise ArgumentError(
+            "init_from", path, f"holds another encoder: {differing}. Give this run the same"
+        )
+    return other
+
+
+def _architecture(model: ModelSettings, image_shape: tuple[int, int, int]) -> dict[str, object]:
+    """What two encoders must share for one to have the other's weights."""
+    return {
+        "encoder": model.encoder,
+        "widths": model.widths if model.encoder == "small" else None,
+        "stem": "small" if has_small_stem(model, image_shape) else "large",
+        "channels": image_shape[2],
+    }
 
 
 def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Encoder]:
@@ -164,7 +205,7 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
     Raises:
       NonFiniteLossError, InterruptedBySignal, UnusableCheckpointsError: see `train`.
     """
-    description = describe(run)
+    description = describe(run, training)
     state = start_state(run, training)
     announce(run, training, state, workdir)
     if hosts.is_writer():
@@ -172,6 +213,8 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
     # Copied, because the memory of the first state is given up to those after it.
     untrained = encoder_of(run.settings, description, hosts.own_copy(state._replace(opt_state=())))
     checkpoints = Checkpoints(checkpoints_of(workdir))
+    if hosts.is_writer() and training.schedule.total_steps in checkpoints.steps():
+        print(f"trained already, to step {checkpoints.steps()[-1]:,}", file=sys.stderr)
     recorder = open_records(run, training, [workdir]) if hosts.is_writer() else None
     hook = probe_hook(run, training, untrained)
     try:

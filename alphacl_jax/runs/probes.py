@@ -39,6 +39,7 @@ class _Probe:
         self._run, self._untrained = run, untrained
         self._at_start: Figures | None = None
         self._history: list[Figures] = []
+        self._warned: set[str] = set()
 
     def __call__(self, step: int, state: TrainState) -> Mapping[str, float]:
         if not hosts.is_writer():
@@ -49,8 +50,11 @@ class _Probe:
         here = hosts.own_copy(state._replace(opt_state=()))
         figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
         self._history.append(figures)
-        for warning in collapse_warnings(self._history, self._at_start):
-            tqdm.write(f"warning: step {step}: {warning}", file=sys.stderr)
+        tqdm.write(f"probe at step {step:,}: {_in_words(figures)}", file=sys.stderr)
+        for kind, warning in collapse_warnings(self._history, self._at_start).items():
+            if kind not in self._warned:  # what goes on is in the line above
+                self._warned.add(kind)
+                tqdm.write(f"warning: step {step:,}: {warning}", file=sys.stderr)
         return figures
 
     def _figures(self, encoder: Encoder) -> Figures:
@@ -63,6 +67,15 @@ class _Probe:
             )
             figures |= quick_probe(train, test, len(self._run.dataset.class_names))
         return figures
+
+
+def _in_words(figures: Figures) -> str:
+    accuracies = [
+        f"{title} {100 * figures[name]:.1f} %"
+        for name, title in (("knn", "kNN"), ("linear", "linear"))
+        if name in figures
+    ]
+    return ", ".join([*accuracies, f"effective rank {figures['effective_rank']:.1f}"])
 
 
 def _sample(run: Run) -> tuple[np.ndarray, np.ndarray | None]:

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from alphacl_jax.data import policies, sources
 from alphacl_jax.data.batches import Batches, open_batches, raw_shapes
 from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
 from alphacl_jax.runs.methods import make_method, views_of
 from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
@@ -84,6 +85,8 @@ def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None 
     if dataset is None:
         make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
         dataset = sources.load(data.dataset, data.data_dir, data.image_size)
+    if settings.evaluation.supervised:
+        require_labels(dataset)
     preprocessing = Preprocessing(dataset.image_shape, dataset.mean, dataset.std)
     policy = policies.policy_for(
         dataset.name,
@@ -93,6 +96,26 @@ def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None 
     )
     method = make_method(settings, dataset.image_shape, mesh)
     return Run(settings, dataset, policy, preprocessing, mesh, method)
+
+
+def require_labels(dataset: sources.Dataset) -> None:
+    """Refuses a supervised encoder where it could not be trained, or not be tested.
+
+    Raises:
+      ArgumentError: where labelled training or test images are missing.
+    """
+    missing = [
+        what
+        for what, part in (("labels", dataset.train), ("labelled test images", dataset.test))
+        if part is None
+    ]
+    if missing:
+        raise ArgumentError(
+            "supervised",
+            True,
+            f"cannot be done: a supervised encoder needs labelled training and test images, and "
+            f"{dataset.title} has no {' and no '.join(missing)}",
+        )
 
 
 def prepare_training(run: Run) -> Training:
@@ -127,12 +150,6 @@ def init_of(run: Run, optimizer: optax.GradientTransformation) -> Callable[[int]
     # Shapes and random draws are all that initialising reads of a batch: two samples will do.
     shapes = raw_shapes(run.dataset.image_shape, 2)
     return make_init(run.method, optimizer, run.make_batch, shapes, run.mesh)
-
-
-def steps_of(run: Run) -> int:
-    """The number of steps of the whole run, without reading its images."""
-    own = run.settings.optimizer
-    return own.epochs * (len(run.dataset.pretrain.source) // own.batch_size)
 
 
 def optimizer_of(

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from alphacl_jax.evaluation.report import format_table
+from alphacl_jax.evaluation.report import format_table, verdicts
 from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.evaluation import figures_over
 from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, write_description
@@ -57,7 +57,7 @@ def pretrain_seeds(
     total = training.schedule.total_steps
     with ExitStack() as locks:
         for seed, folder in folders.items():
-            claim_workdir(folder, members[seed].settings)
+            claim_workdir(folder, members[seed].settings, describe(members[seed], training))
             locks.enter_context(locked(folder))
         left = {seed: folder for seed, folder in folders.items() if not _evaluated(folder, total)}
         if done := [str(seed) for seed in seeds if seed not in left]:
@@ -98,7 +98,7 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
     seeds = list(folders)
     run = members[seeds[0]]
     for seed, folder in folders.items():
-        write_description(folder, describe(members[seed]))
+        write_description(folder, describe(members[seed], training))
     checkpoints = SeedsCheckpoints(list(folders.values()))
     step = make_seeds_step(
         run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
@@ -155,5 +155,5 @@ def _summary(workdir: Path, folders: dict[int, Path]) -> str:
         f"effective rank: {text}",
     ]
     if "accuracy" in figures:
-        lines.append(format_table(figures["accuracy"]))
+        lines += [format_table(figures["accuracy"]), *verdicts(figures["accuracy"])]
     return "\n".join(lines)

@@ -47,7 +47,7 @@ def no_training(monkeypatch):
         ("--dataset=nosuchset", "--dataset=nosuchset is not known. Known are digits, cifar10"),
         (
             "--dataset=folder",
-            "--data_dir=None is no folder: .* needs data_dir",
+            "--data_dir must be given: .* needs data_dir",
         ),
         ("--dataset=folder --data_dir=/no/where", "--data_dir=/no/where does not exist"),
         (

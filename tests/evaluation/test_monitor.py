@@ -57,16 +57,18 @@ def test_effective_rank(ranks, words):
     found = collapse_warnings([{"step": 1}, *({"effective_rank": r} for r in ranks)], UNTRAINED)
     assert len(found) == (words is not None)
     if words:
-        assert words in found[0]
+        assert words in found["effective_rank"]
 
 
 def test_knn_below_the_untrained_encoders():
-    assert collapse_warnings([{"knn": 0.79}], UNTRAINED) == []
+    assert collapse_warnings([{"knn": 0.79}], UNTRAINED) == {}
     records = [{"knn": 0.9}, {"knn": 0.77, "effective_rank": 1.0}, {"loss": 0.0}]
-    rank, below = collapse_warnings(records, UNTRAINED)
+    found = collapse_warnings(records, UNTRAINED)
+    assert list(found) == ["effective_rank", "knn"]
+    rank, below = found.values()
     assert below == (
         "kNN is 77.0 %, below the untrained encoder's 80.0 %: training makes the features worse"
     )
     assert "collapsing" in rank
-    assert collapse_warnings(records, {}) == []
-    assert collapse_warnings([*records, {"knn": 0.85, "effective_rank": 9.0}], UNTRAINED) == []
+    assert collapse_warnings(records, {}) == {}
+    assert collapse_warnings([*records, {"knn": 0.85, "effective_rank": 9.0}], UNTRAINED) == {}

@@ -39,14 +39,14 @@ RECORD = {
     "knn": 0.9,
     "linear": 0.95,
     "learning_rate": 0.1,
-    "epoch": 1,
+    "step": 1,
 }
 
 
 @pytest.mark.parametrize("n", [1, 30])
 def test_history(tmp_path, figures, n):
-    records = [{"step": 10 * i} | {k: v * (i + 1) for k, v in RECORD.items()} for i in range(n)]
-    plot_history(tmp_path / "history.png", [{"step": 5, "accuracy": 1.0}, *records])
+    records = [{"epoch": i / 2} | {k: v * (i + 1) for k, v in RECORD.items()} for i in range(n)]
+    plot_history(tmp_path / "history.png", [{"epoch": 5, "accuracy": 1.0}, *records])
     assert_picture(tmp_path / "history.png")
     panels = {ax.get_ylabel(): ax for ax in figures[0].axes}
     assert list(panels) == [
@@ -60,9 +60,9 @@ def test_history(tmp_path, figures, n):
     drawn = {"loss": 2.0, "uniformity": -2.0, "effective rank": 7.0, "learning rate": 0.1}
     for label, value in drawn.items():
         (line,) = panels[label].lines
-        want = [(10 * i, value * (i + 1)) for i in range(n)]
+        want = [(i / 2, value * (i + 1)) for i in range(n)]
         np.testing.assert_allclose(line.get_xydata(), want)
-        assert panels[label].get_xlabel() == "training step"
+        assert panels[label].get_xlabel() == "epoch"
         assert (line.get_marker() == "None") == (n == 30)
     knn, linear = panels["accuracy of quick probes, %"].lines
     np.testing.assert_allclose(knn.get_ydata(), [90.0 * (i + 1) for i in range(n)])
@@ -70,16 +70,16 @@ def test_history(tmp_path, figures, n):
 
 
 def test_history_of_what_there_is_or_of_nothing(tmp_path, figures):
-    records = [{"step": 1, "loss": 100.0}, {"step": 2, "loss": 1.0, "knn": 0.5}, {"step": 3}]
+    records = [{"epoch": 1, "loss": 100.0}, {"epoch": 2, "loss": 1.0, "knn": 0.5}, {"epoch": 3}]
     plot_history(tmp_path / "history.png", records)
     loss, probes = figures[0].axes
     assert loss.get_yscale() == "log"  # all but the first would lie on the axis
     assert probes.get_legend() is None
-    plot_history(tmp_path / "history.png", [{"step": i, "loss": 9.0 - 10 * i} for i in (0, 1)])
+    plot_history(tmp_path / "history.png", [{"epoch": i, "loss": 9.0 - 10 * i} for i in (0, 1)])
     (loss,) = figures[1].axes
     assert loss.get_yscale() == "linear"
-    with pytest.raises(ValueError, match="none of 1 records has a step and one of loss, align"):
-        plot_history(tmp_path / "none.png", [{"epoch": 1, "loss": 2.0}])
+    with pytest.raises(ValueError, match="none of 1 records has an epoch and one of loss, align"):
+        plot_history(tmp_path / "none.png", [{"step": 1, "loss": 2.0}])
 
 
 def test_spectrum(tmp_path, figures):
@@ -187,6 +187,6 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", fails)
     with pytest.raises(OSError, match="disk full"):
-        plot_history(path, [{"step": 1, "loss": 2.0}])
+        plot_history(path, [{"epoch": 1, "loss": 2.0}])
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["history.png"]

@@ -147,7 +147,9 @@ def test_a_run_starts_from_anothers_encoder(moved, tmp_path):
 
 def test_another_architecture_is_refused(moved):
     other = dataclasses.replace(TINY, model=ModelSettings(widths=(5,), init_from=str(moved[0])))
-    with pytest.raises(ArgumentError, match=r"init_from=.* has another encoder \(small of widths"):
+    with pytest.raises(
+        ArgumentError, match=r"init_from=.* another encoder: widths \(4,\) there and"
+    ):
         pretrain(TRAIN_IMAGES, other)
 
 

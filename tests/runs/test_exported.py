@@ -38,6 +38,7 @@ def made(model: ModelSettings, image_shape=(8, 8, 1), seed=0) -> Encoder:
         ("naïve $x_1$", "猫"),
         "folder/of images",
         24,
+        "0123456789abcdef",
     )
     method = make_method(settings, image_shape, data_mesh(jax.local_devices()[:1]))
     views = jax.ShapeDtypeStruct((2, 2, *image_shape), jnp.float32)
