@@ -115,25 +115,6 @@ def verdicts(
     return sentences
 
 
-def penalty_notes(rows: Mapping[str, Figures]) -> list[str]:
-    """The l2 that each row's linear probes chose, one line for each row that has some."""
-    notes = []
-    for name, figures in rows.items():
-        parts = []
-        for key, title in _columns(rows).items():
-            if f"{key}_l2" in figures:
-                share = figures.get(f"{key}_l2_at_end", 0.0)
-                at_end = ", at the end of the grid" if share else ""
-                at_end += f" in {100 * share:.0f} % of draws" if 0 < share < 1 else ""
-                l2 = np.format_float_positional(
-                    figures[f"{key}_l2"], precision=2, fractional=False, trim="-"
-                )
-                parts.append(f"{l2} ({title.partition(', ')[2]}{at_end})")
-        if parts:
-            notes.append(f"l2 by cross-validation, {name}: {', '.join(parts)}")
-    return notes
-
-
 def _columns(rows: Mapping[str, Figures]) -> dict[str, str]:
     """Title of each accuracy that a row has, in the order of the table."""
     keys = {key for figures in rows.values() for key in figures}

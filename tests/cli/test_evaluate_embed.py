@@ -33,9 +33,9 @@ def run_script(monkeypatch, script, *arguments: str) -> None:
     """Runs a script's main in this process, with flags of its own."""
     own = flags.FlagValues()
     script.define_flags(own)
-    own(["script", *arguments])
+    rest = own(["script", *arguments])
     monkeypatch.setattr(flags, "FLAGS", own)
-    script.main(["script"])
+    script.main(rest)
 
 
 def test_the_table_and_the_figures(finished):
@@ -91,12 +91,13 @@ def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_
             np.testing.assert_array_equal(arrays["labels"], np.repeat([0, 1], count // 2))
             assert arrays["features"].std(axis=0).max() > 0
     out = capsys.readouterr().out
-    assert "test.npz: features [8, 4], embeddings [8, 4], preprocessing [], labels [8]" in out
+    assert "test.npz: features [8, 4], embeddings [8, 4], labels [8]" in out
+    assert out.startswith("images: 8x8, RGB; others were scaled, cropped at the centre and conv")
 
 
 def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"Not a directory: .*/file/x"):
+    with pytest.raises(RunError, match=r"/file/x: Not a directory"):
         run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file/x")
 
 

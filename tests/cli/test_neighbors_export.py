@@ -1,5 +1,7 @@
 """`alphacl neighbors` and `alphacl export`, as their command lines would run them."""
 
+import shutil
+
 import numpy as np
 import pytest
 from absl import flags
@@ -33,9 +35,21 @@ def test_neighbors_of_two_images_of_the_folder_itself(run, class_folder, monkeyp
     assert_picture(run / "neighbors.png")
 
 
+def test_queries_come_as_flags_and_as_arguments(run, class_folder, monkeypatch, tmp_path, capsys):
+    folder = tmp_path / "a, b"  # a comma in a name divides nothing
+    shutil.copytree(class_folder / "test" / "dark", folder)
+    files = [str(path) for path in sorted(folder.iterdir())[:4]]
+    asked = [f"--query={files[0]}", f"--query={files[1]}", *files[2:]]
+    run_script(monkeypatch, neighbors, f"--workdir={run}", "--k=1", *asked)
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    assert [line[: len(files[0])] for line in lines] == files
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--query={image}", "--output=/no/where/x.png"], "--output=.* there is no folder /no/whe"),
+        (["--query={image}", "--output=x.jpg"], r"--output=x.jpg would be a PNG .* give x\.png"),
         ([], "--query is needed"),
         (["--query=/no/where.png"], "--query=/no/where.png holds what cannot be read"),
         (["--query={image}", "--k=32"], "--k=32 must be less than the 32 images"),

@@ -1,6 +1,7 @@
 """--num_seeds: ordinary runs in a folder each, together or in turn, resumed, and summed up."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,6 +77,7 @@ def test_a_member_equals_the_single_run_with_its_seed(
     assert quick_evaluation.seeds == [5, 6]
     assert "seeds 5, 6 train together, as one program of 10 steps" in capsys.readouterr().err
     assert "mean ± standard deviation over 2 seeds, 5 to 6" in text
+    assert re.search(r"\nkNN: (won by|a tie of) ", text)
     # Cut off while it evaluated the second: trained, and not evaluated.
     (tmp_path / "together" / "seed-6" / "evaluation.json").unlink()
     assert pretrain(values) == text

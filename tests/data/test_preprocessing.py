@@ -31,6 +31,8 @@ def test_that_of_a_data_set_normalises_bit_for_bit_as_a_run_does():
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, views.normalize(scans, data.mean, data.std))
     np.testing.assert_allclose(got, (scans / 255 - data.mean) / data.std, atol=1e-6)
+    without_channel = Preprocessing.from_json(stored).normalize(scans[..., 0])
+    np.testing.assert_array_equal(without_channel, got)
 
 
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])

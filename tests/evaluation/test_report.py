@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alphacl_jax.evaluation.report import format_table, over_seeds, penalty_notes, verdicts
+from alphacl_jax.evaluation.report import format_table, over_seeds, verdicts
 
 
 def test_table_as_printed():
@@ -113,26 +113,4 @@ def test_verdicts_on_the_same_test_images_tell_smaller_differences_apart():
     error = np.sqrt(12 / m - (12 / m) ** 2) / np.sqrt(m)  # McNemar's
     assert verdicts(rows, correct) == [
         f"kNN: won by a, 81.2 against 80.0 % of b (difference 1.2 ± {100 * error:.1f})"
-    ]
-
-
-def test_penalties_and_the_end_of_the_grid_are_told():
-    rows = {
-        "pixels": {
-            "linear_2_per_class": 0.5,
-            "linear_2_per_class_l2": 0.031,
-            "linear_2_per_class_l2_at_end": 0.4,
-            "linear_all": 0.5,
-            "linear_all_l2": 100.0,
-            "linear_all_l2_at_end": 0.0,
-        },
-        "other": {"knn": 0.5},
-    }
-    assert penalty_notes(rows) == [
-        "l2 by cross-validation, pixels: 0.031 (2 labels/class, at the end of the grid in 40 % of "
-        "draws), 100 (all labels)"
-    ]
-    rows = {"pixels": {"linear_all": 0.5, "linear_all_l2": 0.01, "linear_all_l2_at_end": 1.0}}
-    assert penalty_notes(rows) == [
-        "l2 by cross-validation, pixels: 0.01 (all labels, at the end of the grid)"
     ]

@@ -15,7 +15,13 @@ from alphacl_jax.data import sources
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs import load_encoder, pretrain
 from alphacl_jax.runs.evaluation import features_of
-from alphacl_jax.runs.settings import ModelSettings, OptimizerSettings, RunSettings
+from alphacl_jax.runs.folder import OtherDataError, read_settings
+from alphacl_jax.runs.settings import (
+    EvaluationSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RunSettings,
+)
 from alphacl_jax.training import mesh
 from tests.tiny_runs import TEST_IMAGES, TRAIN_IMAGES, tiny_values
 
@@ -69,6 +75,8 @@ def test_embeddings_are_unit_vectors_of_the_projector(moved):
     images = np.load(moved[0].parent / "images.npy")
     z = encoder.embed(images)
     assert z.shape == (len(images), 4)
+    assert encoder.embed(images[:0]).shape == encoder(images[:0]).shape == (0, 4)
+    assert repr(encoder) == "Encoder(small by alpha_direct on data, images 8x8x3, step 6)"
     np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
 
 
@@ -145,12 +153,28 @@ def test_a_run_starts_from_anothers_encoder(moved, tmp_path):
     assert from_other(images).shape == (len(images), 4)
 
 
-def test_another_architecture_is_refused(moved):
+def test_another_architecture_is_refused(moved, tmp_path):
     other = dataclasses.replace(TINY, model=ModelSettings(widths=(5,), init_from=str(moved[0])))
     with pytest.raises(
         ArgumentError, match=r"init_from=.* another encoder: widths \(4,\) there and"
     ):
-        pretrain(TRAIN_IMAGES, other)
+        pretrain(TRAIN_IMAGES, other, workdir=tmp_path / "run")
+    grey = dataclasses.replace(TINY, model=dataclasses.replace(TINY.model, init_from=str(moved[0])))
+    with pytest.raises(ArgumentError, match="another encoder: channels 3 there and 1 here"):
+        pretrain(TRAIN_IMAGES[..., 0], grey, workdir=tmp_path / "run")
+    nowhere = dataclasses.replace(TINY, model=ModelSettings(init_from=f"{tmp_path}/no"))
+    with pytest.raises(ArgumentError, match=r"init_from=.*/no cannot be loaded: .* holds no run"):
+        pretrain(TRAIN_IMAGES, nowhere, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_supervised_row_needs_labels_before_anything_is_trained(tmp_path):
+    asked = dataclasses.replace(TINY, evaluation=EvaluationSettings(supervised=True))
+    with pytest.raises(ArgumentError, match="arrays has no labels and no labelled test images"):
+        pretrain(TRAIN_IMAGES, asked, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ArgumentError, match=r"supervised=True is set, and only .* read it"):
+        EvaluationSettings(evaluate="none", supervised=True)
 
 
 def test_epochs_may_be_raised(tmp_path, capsys):
@@ -158,6 +182,18 @@ def test_epochs_may_be_raised(tmp_path, capsys):
     longer = dataclasses.replace(TINY, optimizer=dataclasses.replace(TINY.optimizer, epochs=3))
     assert pretrain(TRAIN_IMAGES, longer, workdir=tmp_path / "run").step == 9
     assert "is raised from 2 to 3 epochs" in capsys.readouterr().err
+    # Once trained, the same call says so, and other images are refused before anything changes.
+    assert pretrain(TRAIN_IMAGES, longer, workdir=tmp_path / "run").step == 9
+    assert "trained already, to step 9" in capsys.readouterr().err
+    longest = dataclasses.replace(TINY, optimizer=dataclasses.replace(TINY.optimizer, epochs=4))
+    for images, change in (
+        (TRAIN_IMAGES[:20], "images 24 then, 20 now"),
+        (TRAIN_IMAGES[::-1], "as many images, but not the same ones"),
+        (TRAIN_IMAGES[..., 0], r"image shape \(8, 8, 3\) then, \(8, 8, 1\) now"),
+    ):
+        with pytest.raises(OtherDataError, match=f"trained on other images: {change}"):
+            pretrain(images, longest, workdir=tmp_path / "run")
+    assert read_settings(tmp_path / "run").optimizer.epochs == 3
 
 
 def test_one_device_is_handed_not_fetched():

@@ -23,7 +23,7 @@ def rows(table: str) -> list[str]:
     return [line.split("  ")[0] for line in table.splitlines()]
 
 
-def test_a_probe_changes_no_training_and_its_values_come_again(class_folder, tmp_path):
+def test_a_probe_changes_no_training_and_its_values_come_again(class_folder, tmp_path, capsys):
     plain, probed = tmp_path / "plain", tmp_path / "probed"
     arguments = [*folder_flags(class_folder), "--epochs=4", "--evaluate=none"]
     pretrain_by_flags(tiny_values(*arguments, f"--workdir={plain}"))
@@ -32,6 +32,12 @@ def test_a_probe_changes_no_training_and_its_values_come_again(class_folder, tmp
     records = read_records(probed / "metrics.jsonl")
     found = {r["step"]: r for r in records if "knn" in r}
     assert list(found) == [6, 12]
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("probe at ")]
+    assert shown == [
+        f"probe at step {step}: kNN {100 * r['knn']:.1f} %, linear {100 * r['linear']:.1f} %, "
+        f"effective rank {r['effective_rank']:.1f}"
+        for step, r in found.items()
+    ]
     for record in found.values():
         assert 0 <= record["knn"] <= 1
         assert record["effective_rank"] > 0
