@@ -124,9 +124,12 @@ def check_tiles(names, negatives, n, sides):
         check_equal(gradients_of(blocked, names, z, z_pos), want)
 
 
-def test_losses_in_tiles(x64):
-    """Two blocks, the last of them filled up."""
-    check_tiles(KINDS, "both_views", 7, [8])
+# Two blocks, the last of them filled up.
+@pytest.mark.parametrize(
+    "names", [("info_nce", "backprop_direct"), pytest.param(KINDS, marks=pytest.mark.slow)]
+)
+def test_losses_in_tiles(names, x64):
+    check_tiles(names, "both_views", 7, [8])
 
 
 # Five blocks: neither they nor their pairs come in whole groups. The last one is filled up (both

@@ -1,7 +1,6 @@
 """Trains several losses over several seeds, and prints their probes side by side.
 
-    alphacl compare --losses=alpha_direct,info_nce --seeds=0,1,2 --output=runs/comparison \
-        -- --dataset=digits --epochs=10
+    alphacl compare --losses=mine,info_nce --seeds=0,1,2 --output=OUT -- --epochs=10
 
 Everything after -- goes to each training run (alphacl pretrain), which has its own folder
 OUTPUT/LOSS-seedN; the same command goes on where it was stopped. "backprop" stands for
@@ -57,7 +56,7 @@ def groups() -> Groups:
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
-    from alphacl_jax.evaluation.report import format_table, over_seeds
+    from alphacl_jax.evaluation.report import format_table, over_seeds, verdicts
     from alphacl_jax.files import write_json_atomically
 
     values = flags.FLAGS
@@ -93,5 +92,6 @@ def main(argv: Sequence[str]) -> None:
     for name in [*order, *(b for b in _BASELINES if b in runs)]:
         rows[name] = over_seeds(runs[name])
     write_json_atomically(output / "comparison.json", {"runs": runs, "over_seeds": rows})
-    print(f"mean ± standard deviation over {len(seeds)} seed(s)")
-    print(format_table(rows))
+    counted = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    print(f"mean ± standard deviation over {counted}")
+    print("\n".join([format_table(rows), *verdicts(rows)]))

@@ -4,7 +4,8 @@
     alphacl export --format=stablehlo RUN OUT
 
 safetensors: encoder.safetensors, with torchvision's parameter names for ResNet-18, 34 and 50, and
-encoder.json with architecture and preprocessing; alphacl_jax.runs.load_encoder reads it too.
+encoder.json with architecture and preprocessing; heads.safetensors, the projector, which embeddings
+need beside it. alphacl_jax.runs.load_encoder reads all of it.
 stablehlo: the compiled function from uint8 images to features, for jax.export.deserialize.
 """
 

@@ -1,5 +1,6 @@
 """What --help prints: what a command does, and its flags in groups."""
 
+import re
 import shutil
 import sys
 import textwrap
@@ -43,10 +44,11 @@ def _entry(flag: flags.Flag, width: int) -> str:
     switch = isinstance(flag.default, bool)
     head = f"  --[no]{flag.name}" if switch else f"  --{flag.name}={_shown(flag.default)}"
     choices = getattr(flag.parser, "enum_values", None)
-    text = flag.help.strip() if flag.help else ""
+    # absl puts the choices in front of the text.
+    text = re.sub(r"^<[^>]*>: ", "", flag.help.strip() if flag.help else "")
     if switch:
         text += f" Default: {str(flag.default).lower()}."
-    if choices:
+    if choices and not all(choice in text for choice in choices):
         text += f" One of {', '.join(choices)}."
     body = textwrap.fill(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return f"{head}\n{body}"

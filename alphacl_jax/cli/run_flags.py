@@ -60,7 +60,8 @@ def define_setting(
 ) -> None:
     """Defines the flag of one setting."""
     text = field.metadata["text"]
-    if choices := field.metadata["choices"]:
+    choices = field.metadata["choices"]
+    if not all(choice in text for choice in choices):
         text = f"{text} One of {', '.join(choices)}."
     if kind_of(owner, name)[0] is bool:
         flags.DEFINE_bool(name, bool(field.default), text, flag_values=values)
@@ -101,6 +102,7 @@ def help_groups(own: Groups) -> Groups:
     """
     fields = _all_fields()
     basic = [name for name, (_, field) in fields.items() if field.metadata["basic"]]
+    basic.sort(key=lambda name: fields[name][0] is RunSettings)  # data first, the seed last
     groups: dict[str, list[str]] = {"what most runs set": basic}
     groups |= {title: list(names) for title, names in own.items()}
     for title, names in _by_subject():

@@ -128,11 +128,12 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
         return
     on_hosts = f" of {jax.process_count()} processes" if jax.process_count() > 1 else ""
     height, width, channels = run.dataset.image_shape
+    devices = f"{run.mesh.size} {jax.devices()[0].platform} device{'s' * (run.mesh.size > 1)}"
     print(
         f"{label_of(run.settings)} on {run.dataset.title}: "
         f"{training.batches.num_images:,} images of {height}x{width}x{channels}, "
         f"{count_parameters(state):,} parameters, {training.schedule.total_steps:,} steps on "
-        f"{run.mesh.size} {jax.devices()[0].platform} device(s){on_hosts}, run folder {workdir}\n"
+        f"{devices}{on_hosts}, run folder {workdir}\n"
         f"augmentation: {policies.describe(run.policy, channels)}",
         file=sys.stderr,
         flush=True,

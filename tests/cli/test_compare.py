@@ -45,7 +45,7 @@ def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_p
         f"--workdir={tmp_path / 'backprop-seed0'}",
     ]
     table = capsys.readouterr().out.splitlines()
-    assert table[0] == "mean ± standard deviation over 2 seed(s)"
+    assert table[0] == "mean ± standard deviation over 2 seeds"
     assert [line.split("  ")[0] for line in table[2:]] == ["backprop", "linear", "raw pixels"]
     assert "60.0 ± 14.1" in table[2]
     written = json.loads((tmp_path / "comparison.json").read_text())

@@ -215,4 +215,4 @@ def test_eight_devices_bfloat16_and_no_projector(flat_folder, tmp_path, monkeypa
         f"--workdir={tmp_path}/run",
     )
     assert pretrain(values) == "6"
-    assert "6 steps on 8 cpu device(s)" in capsys.readouterr().err
+    assert "6 steps on 8 cpu devices," in capsys.readouterr().err

@@ -10,6 +10,7 @@ import pytest
 from tests.docs.documents import ROOT
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     for library in ("sphinx", "myst_parser", "sphinx_book_theme"):
         pytest.importorskip(library, reason="the site needs the extra [docs]")
