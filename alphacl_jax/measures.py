@@ -13,7 +13,7 @@ from alphacl_jax.distances import masked_logsumexp
 from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.families import Family
 from alphacl_jax.layouts import Pairs, pair_distances
-from alphacl_jax.parameters import typed
+from alphacl_jax.parameters import Scalar, typed
 from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 
@@ -61,33 +61,13 @@ def statistics(
       van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018 (the
       bound).
     """
-
     family = rule_or_family.family if isinstance(rule_or_family, Rule) else rule_or_family
     temperature = None
     if isinstance(family, Family) and family.is_info_nce:
         temperature = family.temperature
 
     def rows(pairs: Pairs) -> dict[str, Array]:
-        d_pos, d_neg, mask = pair_distances(pairs)
-        alpha = rules.importance(rule_or_family, d_neg, d_pos, mask)
-        total = jnp.sum(alpha, axis=1)
-        share = alpha / jnp.where(total > 0, total, 1.0)[:, None]
-        effective = jnp.exp(-jnp.sum(xlogy(share, share), axis=1))
-        count = jnp.sum(mask, axis=1).astype(d_neg.dtype)
-        bound = {}
-        if temperature is not None:
-            log_xi = masked_logsumexp((d_pos[:, None] - d_neg) / typed(temperature, d_neg), mask)
-            information = jnp.log1p(count) - jax.nn.softplus(log_xi)
-            bound = {"information": jnp.where(count > 0, information, 0.0).astype(d_neg.dtype)}
-        return {
-            **bound,
-            "energy": 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]), axis=1),
-            "positive_distance": d_pos,
-            "negative_distance": jnp.sum(jnp.where(mask, d_neg, 0.0), axis=1),
-            "negatives": count,
-            "perplexity": jnp.where(total > 0, effective, 0.0),
-            "log_closeness": masked_logsumexp(-4.0 * d_neg, mask),
-        }
+        return _of_anchors(pairs, rule_or_family, temperature)
 
     # Stopped here: z is not all that may be differentiated, and pmax has no derivative.
     per_anchor = jax.lax.stop_gradient(
@@ -109,6 +89,32 @@ def statistics(
         "perplexity": mean("perplexity"),
         "alignment": 2.0 * positive,
         "uniformity": _log_sum(per_anchor, axis_name) - jnp.log(count),
+    }
+
+
+def _of_anchors(
+    pairs: Pairs, rule_or_family: Rule | Family, temperature: Scalar | None
+) -> dict[str, Array]:
+    """The measures anchor by anchor, each `[n]`, from which the scalars are reduced."""
+    d_pos, d_neg, mask = pair_distances(pairs)
+    alpha = rules.importance(rule_or_family, d_neg, d_pos, mask)
+    total = jnp.sum(alpha, axis=1)
+    share = alpha / jnp.where(total > 0, total, 1.0)[:, None]
+    effective = jnp.exp(-jnp.sum(xlogy(share, share), axis=1))
+    count = jnp.sum(mask, axis=1).astype(d_neg.dtype)
+    bound = {}
+    if temperature is not None:
+        log_xi = masked_logsumexp((d_pos[:, None] - d_neg) / typed(temperature, d_neg), mask)
+        information = jnp.log1p(count) - jax.nn.softplus(log_xi)
+        bound = {"information": jnp.where(count > 0, information, 0.0).astype(d_neg.dtype)}
+    return {
+        **bound,
+        "energy": 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]), axis=1),
+        "positive_distance": d_pos,
+        "negative_distance": jnp.sum(jnp.where(mask, d_neg, 0.0), axis=1),
+        "negatives": count,
+        "perplexity": jnp.where(total > 0, effective, 0.0),
+        "log_closeness": masked_logsumexp(-4.0 * d_neg, mask),
     }
 
 
