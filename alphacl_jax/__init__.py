@@ -1,12 +1,20 @@
-"""Contrastive learning by coordinate-wise optimisation: pure, jit-compiled loss kernels."""
+"""Contrastive learning by coordinate-wise optimisation: pure, jit-compiled loss kernels.
 
-from alphacl_jax import families, rules
-from alphacl_jax.covariance import contrastive_covariance, energy
-from alphacl_jax.distances import l2_normalize, squared_distances
-from alphacl_jax.families import Family
-from alphacl_jax.losses import alpha_cl_loss, contrastive_loss, pairwise_importance
-from alphacl_jax.measures import statistics
-from alphacl_jax.rules import Rule
+What stands here is loaded where it is first asked for, so that a command line answers, and can be
+interrupted, before JAX is there.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alphacl_jax import families, rules
+    from alphacl_jax.covariance import contrastive_covariance, energy
+    from alphacl_jax.distances import l2_normalize, squared_distances
+    from alphacl_jax.families import Family
+    from alphacl_jax.losses import alpha_cl_loss, contrastive_loss, pairwise_importance
+    from alphacl_jax.measures import statistics
+    from alphacl_jax.rules import Rule
 
 __all__ = [
     "Family",
@@ -22,3 +30,32 @@ __all__ = [
     "squared_distances",
     "statistics",
 ]
+
+_HOMES = {
+    "Family": "families",
+    "Rule": "rules",
+    "alpha_cl_loss": "losses",
+    "contrastive_covariance": "covariance",
+    "contrastive_loss": "losses",
+    "energy": "covariance",
+    "l2_normalize": "distances",
+    "pairwise_importance": "losses",
+    "squared_distances": "distances",
+    "statistics": "measures",
+}
+
+if not TYPE_CHECKING:  # or every name would pass a type check
+
+    def __getattr__(name: str) -> Any:
+        """What is called `name` here, from the module where it is at home."""
+        if name in ("families", "rules"):
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,5 +1,6 @@
 """Ctrl-C where no training loop answers it: while a program starts, compiles or evaluates."""
 
+import os
 import signal
 import sys
 import threading
@@ -7,35 +8,46 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STATUS = 128 + signal.SIGINT
+_SECONDS_TO_END = 5.0
+
 
 @contextmanager
 def plain_interrupts() -> Iterator[None]:
     """Ends the program with a sentence and status 130 where Ctrl-C breaks off what runs inside.
 
-    Files are written whole or not at all, so that nothing is lost by it but the work in hand.
+    What is being written is cleaned away, for which there are some seconds; a second Ctrl-C does
+    not wait for it. Files are whole or not there, so that nothing is lost but the work in hand.
     """
     heard: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
+        if heard:
+            os._exit(_STATUS)
         heard.append(number)
-        raise KeyboardInterrupt
-
-    in_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGINT, stop) if in_main else None
-    try:
-        yield
-    except BaseException as error:
-        # A library that is interrupted while it is imported may make another error of it.
-        if not heard and not isinstance(error, KeyboardInterrupt):
-            raise
         start = "\n" if sys.stderr.isatty() else ""  # a terminal shows "^C"
         print(
             f"{start}interrupted: what was finished before is kept, and the same command goes on",
             file=sys.stderr,
             flush=True,
         )
-        sys.exit(128 + signal.SIGINT)
+        # A library that is in the middle of a callback drops the exception.
+        ender = threading.Timer(_SECONDS_TO_END, os._exit, [_STATUS])
+        ender.daemon = True
+        ender.start()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except BaseException:
+        # A library that is interrupted while it is imported may make another error of it.
+        if heard:
+            sys.exit(_STATUS)
+        raise
     finally:
-        if in_main:
-            signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before)

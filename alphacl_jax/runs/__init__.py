@@ -3,6 +3,7 @@
 from alphacl_jax.runs import RunSettings, load_encoder, pretrain
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from alphacl_jax.runs.settings import (
@@ -35,10 +36,10 @@ __all__ = [
 _HOMES = {"Encoder": "encoder", "load_encoder": "encoder", "pretrain": "pretraining"}
 
 
-def __getattr__(name: str) -> Any:
-    """Loads the trainer where it is asked for, so that who reads settings alone need not wait."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # or every name would pass a type check
 
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> Any:
+        """Loads the trainer where it is asked for: who reads settings alone need not wait."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

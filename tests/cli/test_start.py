@@ -2,6 +2,10 @@
 
 import logging
 import signal
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 from absl import flags
@@ -15,7 +19,8 @@ from tests.tiny_runs import make_settings
 
 
 @pytest.mark.parametrize("swallowed", [False, True], ids=["plain", "as an ImportError"])
-def test_ctrl_c_ends_in_a_sentence(capsys, swallowed):
+def test_ctrl_c_ends_in_a_sentence(capsys, swallowed, monkeypatch):
+    monkeypatch.setattr(threading, "Timer", lambda *_: SimpleNamespace(start=lambda: None))
     before = signal.getsignal(signal.SIGINT)
 
     def interrupted() -> None:
@@ -33,6 +38,23 @@ def test_ctrl_c_ends_in_a_sentence(capsys, swallowed):
         "interrupted: what was finished before is kept, and the same command goes on"
     )
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_that_a_library_drops_ends_the_program_all_the_same():
+    program = (
+        "import signal, time\n"
+        "from alphacl_jax.cli import interrupt\n"
+        "interrupt._SECONDS_TO_END = 0.2\n"
+        "with interrupt.plain_interrupts():\n"
+        "    try:\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    except KeyboardInterrupt:\n"
+        "        time.sleep(60)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.startswith("interrupted: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_other_errors_pass():
