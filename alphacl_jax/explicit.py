@@ -3,6 +3,10 @@
 There JAX wants to be told where the result of each operation lies. The functions of this library
 leave that to the compiler, as they do on other meshes: seen from outside they take explicitly
 sharded embeddings, and within them the axes are `AxisType.Auto`.
+
+Inside a `jax.shard_map` over some of the axes the others stay explicit, and there each device works
+on whole arrays: what a `shard_map` hands out for its backward pass must be of the types of its own
+mesh, and nothing is that was computed while axes were automatic.
 """
 
 import functools
@@ -45,13 +49,37 @@ def left_to_compiler(
                 own_args, own_kwargs = jax.tree.unflatten(structure, whole)
                 return function(*own_args, **own_kwargs)
 
+            own = [leaves[i] for i in arrays]
             spread = P(*shardings[0].spec[:1]) if rows(kwargs) else P()
-            automatic = jax.sharding.auto_axes(
-                with_arrays, axes=mesh.explicit_axes, out_sharding=NamedSharding(mesh, spread)
-            )
-            result: Result = automatic(*(leaves[i] for i in arrays))
+            result: Result
+            if mesh.manual_axes:
+                alone = jax.sharding.reshard(own, NamedSharding(mesh, P()))
+                result = jax.sharding.reshard(with_arrays(*alone), NamedSharding(mesh, spread))
+            else:
+                automatic = jax.sharding.auto_axes(
+                    with_arrays, axes=mesh.explicit_axes, out_sharding=NamedSharding(mesh, spread)
+                )
+                result = automatic(*own)
             return result
 
         return wrapped
 
     return decorate
+
+
+def all_gather(arrays: Any, axis_name: Any) -> Any:
+    """The rows of all devices, also where other axes of the mesh are explicit.
+
+    There JAX 0.12 cannot lower the transpose of a gather, except where those axes are automatic. A
+    gather is linear: nothing of it is kept for the backward pass.
+    """
+
+    def gather(arrays: Any) -> Any:
+        return jax.lax.all_gather(arrays, axis_name, tiled=True)
+
+    mesh = jax.typeof(jax.tree.leaves(arrays)[0]).sharding.mesh
+    if not mesh.explicit_axes:
+        return gather(arrays)
+    return jax.sharding.auto_axes(
+        gather, axes=mesh.explicit_axes, out_sharding=NamedSharding(mesh, P())
+    )(arrays)

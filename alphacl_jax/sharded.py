@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.errors import ArgumentError
+from alphacl_jax.explicit import all_gather
 from alphacl_jax.layouts import Pairs, check_views, make_pairs
 
 AxisName = str | tuple[str, ...] | None
@@ -23,7 +24,7 @@ def batch_pairs(z: Array, z_pos: Array, negatives: Any, axis_name: AxisName) -> 
     if not spread or not isinstance(negatives, str):
         return make_pairs(z, z_pos, negatives)
     z, z_pos = check_views(z, z_pos)
-    batch = jax.lax.all_gather((z, z_pos), axis_name, tiled=True)
+    batch = all_gather((z, z_pos), axis_name)
     offset = jax.lax.axis_index(axis_name) * z.shape[0]
     return make_pairs(z, z_pos, negatives, batch=batch, offset=offset)
 

@@ -272,6 +272,53 @@ def test_meshes_give_the_value_and_gradient_of_one_device(kind, block_size, name
         np.testing.assert_allclose(np.asarray(of_gradient), gradient, rtol=1e-3, atol=1e-4)
 
 
+PARTLY_MANUAL = {"data": ("data", P("data")), "model": (None, P())}
+# Whole, and in blocks of rows, in the fast set; tiles, which take long to compile, in the slow one.
+PARTLY_MANUAL_CASES = [
+    pytest.param("data", None, ("info_nce",), id="fast-None-data"),
+    pytest.param("data", 3, ("alpha_square",), id="fast-3-data"),
+    pytest.param("model", 3, ("alpha_square",), id="fast-3-model"),
+    *(
+        pytest.param(manual, size, names, id=f"{which}-{size}-{manual}", marks=pytest.mark.slow)
+        for manual in PARTLY_MANUAL
+        for size in (None, 3)
+        for which, names in (("kinds", KINDS), ("every", EVERY))
+    ),
+]
+
+
+@pytest.mark.parametrize(("manual", "block_size", "names"), PARTLY_MANUAL_CASES)
+def test_a_shard_map_over_one_explicit_axis_of_two(manual, block_size, names):
+    axis_name, spec = PARTLY_MANUAL[manual]
+    mesh = jax.make_mesh((4, 2), ("data", "model"), (AxisType.Explicit,) * 2)
+    weights = np.eye(DIM, dtype=np.float32) + 0.1
+
+    def local(weights, z, z_pos, axis_name=axis_name):
+        # Learned weights: their gradient passes through both views.
+        z, z_pos = acl.l2_normalize(z @ weights), acl.l2_normalize(z_pos @ weights)
+        return all_losses(z, z_pos, names, block_size=block_size, axis_name=axis_name)
+
+    def with_gradient(losses):
+        def total(weights, z, z_pos):
+            found = losses(weights, z, z_pos)
+            return jnp.sum(found), found
+
+        return jax.jit(jax.value_and_grad(total, argnums=(0, 1), has_aux=True))
+
+    alone = with_gradient(functools.partial(local, axis_name=None))
+    (_, values), gradients = alone(weights, Z, Z_POS)
+    with jax.set_mesh(mesh):
+        z, z_pos = jax.device_put((Z, Z_POS), NamedSharding(mesh, P("data")))
+        whole = jax.device_put(weights, NamedSharding(mesh, P()))
+        mapped = jax.shard_map(
+            local, in_specs=(P(), spec, spec), out_specs=P(), axis_names={manual}
+        )
+        (_, found), of_arguments = with_gradient(mapped)(whole, z, z_pos)
+    np.testing.assert_allclose(np.asarray(found), values, rtol=1e-4, atol=1e-5)
+    for of_argument, gradient in zip(of_arguments, gradients, strict=True):
+        np.testing.assert_allclose(np.asarray(of_argument), gradient, rtol=1e-3, atol=1e-4)
+
+
 def test_what_has_rows_keeps_them_where_they_lie_under_explicit_sharding():
     mesh = jax.make_mesh((4,), ("data",), (AxisType.Explicit,))
     rule = acl.rules.direct()
