@@ -42,7 +42,9 @@ def contrastive_loss(
     Args:
       z: first views `[n, dim]`, floating.
       z_pos: second views `[n, dim]`.
-      family: a loss of `alphacl_jax.families`, or a `Family` of one's own.
+      family: a loss of `alphacl_jax.families`, or a `Family` of one's own. Its parameters, the
+        leaves of its pytree (temperatures, margins), may be traced and learned: the gradient by
+        them is the derivative of the value.
       negatives: which candidates are the negatives of an anchor:
         "both_views" (2n anchors concat([z, z_pos]), each with the 2n − 2 embeddings of the other
         samples: the NT-Xent layout), "same_view" (n anchors z_i, negatives z_j, j ≠ i),
@@ -113,7 +115,9 @@ def alpha_cl_loss(
     Args:
       z: first views `[n, dim]`, floating; used as given.
       z_pos: second views `[n, dim]`.
-      rule: how α follows from the distances, one of `alphacl_jax.rules`.
+      rule: how α follows from the distances, one of `alphacl_jax.rules`. Its parameters, the
+        leaves of its pytree, may be traced, but are learned only with `stop_gradient=False`, where
+        the gradient by them is the derivative through α; while α is held it is 0.
       negatives: as in `contrastive_loss`.
       stop_gradient: whether α is held fixed in the gradient (the max player's step). False lets
         the gradient flow through α as well ("backprop α(θ)").
