@@ -276,8 +276,8 @@ PARTLY_MANUAL = {"data": ("data", P("data")), "model": (None, P())}
 # Whole, and in blocks of rows, in the fast set; tiles, which take long to compile, in the slow one.
 PARTLY_MANUAL_CASES = [
     pytest.param("data", None, ("info_nce",), id="fast-None-data"),
-    pytest.param("data", 3, ("alpha_square",), id="fast-3-data"),
     pytest.param("model", 3, ("alpha_square",), id="fast-3-model"),
+    pytest.param("data", 3, ("alpha_square",), id="rows-3-data", marks=pytest.mark.slow),
     *(
         pytest.param(manual, size, names, id=f"{which}-{size}-{manual}", marks=pytest.mark.slow)
         for manual in PARTLY_MANUAL
