@@ -72,6 +72,23 @@ def test_info_nce_without_eps_is_a_softmax(x64):
     np.testing.assert_allclose(results["both_views"][1].sum(1), 1.0, rtol=1e-12)
 
 
+@pytest.mark.parametrize("block_size", [None, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_traced_eps_of_0_is_a_static_one(block_size):
+    z, z_pos = views(0, 6, 3, np.float32, unit=True)
+
+    def loss(z, eps):
+        nt_xent = acl.families.info_nce(0.5, eps)
+        return acl.contrastive_loss(z, z_pos, nt_xent, block_size=block_size)
+
+    wanted = jax.jit(jax.value_and_grad(lambda z: loss(z, 0.0)))(z)
+    value, (of_z, of_eps) = jax.jit(jax.value_and_grad(loss, argnums=(0, 1)))(z, 0.0)
+    np.testing.assert_allclose(value, wanted[0], rtol=1e-5)
+    np.testing.assert_allclose(of_z, wanted[1], rtol=1e-4, atol=1e-6)
+    # φ' by ε at 0 is τ/ξ.
+    from_above = (loss(z, 1e-2) - loss(z, 0.0)) / 1e-2
+    np.testing.assert_allclose(of_eps, from_above, rtol=0.05)
+
+
 def test_users_own_family(x64):
     functions = (
         lambda x: x**1.5,
