@@ -122,7 +122,7 @@ def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
     assert _newest(stopped) == int(said[1])
     assert re.fullmatch(
         r"alpha_direct on flat\d*: 24 images of 8x8x3, [\d,]+ parameters, 120 steps on 1 cpu "
-        rf"device\(s\), run folder {stopped}",
+        rf"device, run folder {stopped}",
         lines[0],
     )
     assert re.fullmatch(r"augmentation: simclr\b.*", lines[1])

@@ -196,6 +196,7 @@ def test_epochs_may_be_raised(tmp_path, capsys):
     assert read_settings(tmp_path / "run").optimizer.epochs == 3
 
 
+@pytest.mark.slow
 def test_one_device_is_handed_not_fetched():
     devices = mesh.data_mesh(jax.devices()[:2])
     encoder = pretrain(TRAIN_IMAGES, TINY, mesh=devices)
