@@ -44,11 +44,14 @@ _HOMES = {
     "statistics": "measures",
 }
 
+# Modules that can be had as attributes of the package, as if it had imported them.
+_KERNELS = {"families", "rules", "errors", "layouts", "blocks", "sharded", *_HOMES.values()}
+
 if not TYPE_CHECKING:  # or every name would pass a type check
 
     def __getattr__(name: str) -> Any:
         """What is called `name` here, from the module where it is at home."""
-        if name in ("families", "rules"):
+        if name in _KERNELS:
             return importlib.import_module(f"{__name__}.{name}")
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,9 +32,11 @@ def _train(name: str, seed: int, folder: Path, arguments: Sequence[str]) -> dict
     command = [sys.executable, "-m", "alphacl_jax.cli", "pretrain", *arguments]
     command += [*_NAMED.get(name, [f"--loss={name}"]), f"--seed={seed}", f"--workdir={folder}"]
     started = time.monotonic()
-    result = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
-    if result.returncode:
-        raise RunError(f"the run of {name}, seed {seed}, ended with status {result.returncode}")
+    # Not `subprocess.run`, which at Ctrl-C would kill a run that is saving its state.
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        status = process.wait()
+    if status:
+        raise RunError(f"the run of {name}, seed {seed}, ended with status {status}")
     print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     evaluation: dict[str, object] = json.loads((folder / "evaluation.json").read_text())
     if "accuracy" not in evaluation:

@@ -22,22 +22,21 @@ def help_text(documentation: str | None, groups: Groups | None = None) -> str:
     """
     width = min(100, shutil.get_terminal_size((88, 24)).columns)
     parts = [textwrap.dedent(documentation or "").strip()]
-    for title, names in (groups or _own_flags()).items():
+    for title, names in (groups or {"flags": own_flags()}).items():
         parts.append(f"{title}:\n" + "\n".join(_entry(flags.FLAGS[name], width) for name in names))
     return "\n\n".join(parts)
 
 
-def _own_flags() -> Groups:
+def own_flags() -> list[str]:
     """The flags that the script itself, or a module of this project, defines."""
     own = (sys.argv[0], "__main__", "experiments", "alphacl_jax")
     found = flags.FLAGS.flags_by_module_dict()
-    names = [
+    return [
         flag.name
         for module, of_module in found.items()
         if module.startswith(own)
         for flag in of_module
     ]
-    return {"flags": names}
 
 
 def _entry(flag: flags.Flag, width: int) -> str:

@@ -17,7 +17,8 @@ def plain_interrupts() -> Iterator[None]:
     """Ends the program with a sentence and status 130 where Ctrl-C breaks off what runs inside.
 
     What is being written is cleaned away, for which there are some seconds; a second Ctrl-C does
-    not wait for it. Files are whole or not there, so that nothing is lost but the work in hand.
+    not wait for it. Files are whole or not there, so that nothing is lost but the work in hand. Of
+    several processes that train together all stop, with status 1.
     """
     heard: list[int] = []
 
@@ -28,7 +29,7 @@ def plain_interrupts() -> Iterator[None]:
         heard.append(number)
         start = "\n" if sys.stderr.isatty() else ""  # a terminal shows "^C"
         print(
-            f"{start}interrupted: what was finished before is kept, and the same command goes on",
+            f"{start}interrupted. What was finished is kept; give the same command again to go on",
             file=sys.stderr,
             flush=True,
         )
@@ -38,8 +39,9 @@ def plain_interrupts() -> Iterator[None]:
         ender.start()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
+    in_main = threading.current_thread() is threading.main_thread()
+    if not in_main or signal.getsignal(signal.SIGINT) in (None, signal.SIG_IGN):
+        yield  # who started this in the background keeps Ctrl-C from it
         return
     before = signal.signal(signal.SIGINT, stop)
     try:

@@ -26,8 +26,8 @@ def define_launch_flags(values: flags.FlagValues) -> None:
 
     string(
         "workdir",
-        "The run folder. Default: runs/DATA-LOSS-HASH, the hash of all settings that change what "
-        "is computed.",
+        "The run folder. Default: runs/DATA-LOSS-HASH, the hash of all settings but those of the "
+        "evaluation.",
     )
     string("preview", "Write a grid of augmented pairs to this PNG file, and stop.")
     flags.DEFINE_enum(

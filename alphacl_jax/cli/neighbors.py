@@ -6,6 +6,7 @@ prints a table and draws a picture, each query beside its nearest images by the 
 A query that lies in the folder is not among its own neighbours.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,7 +74,7 @@ def main(argv: Sequence[str]) -> None:
 def _split(text: str) -> list[Path]:
     """The files of one --query: a single one whose name may hold commas, or several."""
     whole = Path(text).expanduser()
-    if whole.exists():
+    if os.path.exists(whole):  # False also where the whole would be too long a name
         return [whole]
     return [Path(part).expanduser() for part in text.split(",") if part]
 

@@ -91,7 +91,9 @@ def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
 
 def _from_anywhere(path: str | None) -> str | None:
     """A path that means the same from another working directory, since the run stores it."""
-    return os.path.abspath(os.path.expanduser(path)) if path else path
+    if not path or "://" in path:  # such as gs://bucket/folder, which TFDS reads
+        return path
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def help_groups(own: Groups) -> Groups:

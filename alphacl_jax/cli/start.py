@@ -1,5 +1,6 @@
 """How every command starts and ends: quiet libraries, plain errors, exit codes."""
 
+import difflib
 import logging as std_logging
 import os
 import sys
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 
 from absl import app, flags, logging
 
-from alphacl_jax.cli.help import Groups, help_text
+from alphacl_jax.cli.help import Groups, help_text, own_flags
 from alphacl_jax.cli.interrupt import plain_interrupts
 from alphacl_jax.errors import RunError
 
@@ -157,12 +158,12 @@ def _show(text: str) -> None:
 def _as_sentence(error: Exception) -> str:
     """What absl says of a flag, in words of the rest of the program."""
     if isinstance(error, flags.UnrecognizedFlagError):
-        # absl looks among all flags for one that is spelled alike; not for what is meant.
+        # Not absl's own guess, which may be a flag of a library.
+        own = own_flags()
         meant = _OTHER_NAMES.get(error.flagname)
-        if meant is not None and meant in flags.FLAGS:
-            return f"unknown flag --{error.flagname}. Did you mean --{meant}?"
-        text = str(error).replace("Unknown command line flag", "unknown flag")
-        return text.replace("Did you mean: ", "Did you mean --").replace(" ?", "?")
+        close = [meant] if meant in own else difflib.get_close_matches(error.flagname, own, n=1)
+        guess = f". Did you mean --{close[0]}?" if close else ""
+        return f"unknown flag --{error.flagname}{guess}"
     text = str(error)
     if isinstance(error, flags.IllegalFlagValueError):
         cause = error.__context__

@@ -36,12 +36,10 @@ class FolderSource:
     image_shape: tuple[int, int, int]
 
     def fingerprint(self) -> str:
-        """Of the names, sizes and labels of the files, wherever the folder lies."""
+        """Of the names and sizes of the files, wherever the folder lies."""
         digest = hashlib.sha256()
-        for path, name, label in zip(self.paths, self.names, self.labels, strict=True):
-            digest.update(
-                f"{name}\0{os.path.getsize(path)}\0{label}\n".encode(errors="surrogateescape")
-            )
+        for path, name in zip(self.paths, self.names, strict=True):
+            digest.update(f"{name}\0{_size(path)}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -53,6 +51,14 @@ class FolderSource:
             "image": images.decode(path, self.image_shape, path),
             "label": int(self.labels[index]),
         }
+
+
+def _size(path: str) -> int:
+    """In bytes; -1 of a link that leads nowhere, which is left out as a damaged image is."""
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return -1
 
 
 def open_folder(

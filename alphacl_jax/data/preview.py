@@ -81,10 +81,8 @@ def check_picture_path(argument: str, path: str | os.PathLike[str]) -> None:
         raise ArgumentError(
             argument, path, f"cannot be written: there is no folder {file.parent}. Make it first"
         )
-    if file.suffix.lower() not in ("", ".png"):
-        raise ArgumentError(
-            argument, path, f"would be a PNG file of another ending: give {file.stem}.png"
-        )
+    if file.suffix.lower() in (".jpg", ".jpeg", ".gif", ".webp", ".pdf", ".svg", ".tif", ".tiff"):
+        raise ArgumentError(argument, path, f"must be a PNG file: give {file.with_suffix('.png')}")
 
 
 def choose_images(split: Split, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -61,7 +61,7 @@ def records_of(workdir: Path) -> Path:
 
 
 def default_workdir(settings: RunSettings, title: str) -> Path:
-    """`runs/` plus data set, loss and a hash of all settings that change what is computed.
+    """`runs/` plus data set, loss and a hash of all settings but those of the evaluation.
 
     Args:
       settings: of the run.
@@ -97,7 +97,7 @@ class Description:
       class_names: one per label; empty where there were no labels.
       data: the title of the data set.
       num_images: how many it was trained on.
-      fingerprint: of those images, see `reading.Source`.
+      fingerprint: of those images, see `reading.Source`; None of a run that kept none.
     """
 
     preprocessing: Preprocessing
@@ -105,7 +105,7 @@ class Description:
     class_names: tuple[str, ...]
     data: str
     num_images: int
-    fingerprint: str
+    fingerprint: str | None
 
     def total_steps(self, settings: RunSettings) -> int:
         """The number of steps of the whole run."""
@@ -130,23 +130,24 @@ class Description:
             tuple(found["class_names"]),
             found["data"],
             found["num_images"],
-            found["fingerprint"],
+            found.get("fingerprint"),
         )
 
     def changes(self, other: "Description") -> list[str]:
         """What differs between the data of this description and of another one, in words."""
-        if self.fingerprint == other.fingerprint:
-            return []
         pairs = {
             "images": (self.num_images, other.num_images),
             "image shape": (self.preprocessing.image_shape, other.preprocessing.image_shape),
-            "classes": (len(self.class_names), len(other.class_names)),
         }
-        return [
+        found = [
             f"{name} {there} then, {here} now"
             for name, (there, here) in pairs.items()
             if there != here
-        ] or ["as many images, but not the same ones"]
+        ]
+        known = None not in (self.fingerprint, other.fingerprint)
+        if not found and known and self.fingerprint != other.fingerprint:
+            found = ["as many images, but not the same ones"]
+        return found
 
 
 def write_description(workdir: Path, description: Description) -> None:

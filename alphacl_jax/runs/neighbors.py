@@ -197,7 +197,9 @@ def _shortened(name: str) -> str:
     text, most = printable(name), _LINE * _LINES
     if len(text) > most:
         text = "…" + text[1 - most :]
-    return "\n".join(textwrap.wrap(text, _LINE)[: _LINES + 1])
+    # A path may be broken after a slash, before a word is.
+    lines = textwrap.wrap(text.replace("/", "/ "), _LINE)[: _LINES + 1]
+    return "\n".join(line.replace("/ ", "/") for line in lines)
 
 
 def printable(text: str) -> str:

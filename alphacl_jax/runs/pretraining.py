@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from alphacl_jax.data import policies
 from alphacl_jax.data.arrays import dataset_from_arrays
+from alphacl_jax.data.reading import fingerprint_of
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
@@ -108,7 +109,7 @@ def describe(run: Run, training: Training) -> Description:
         data.class_names,
         data.title,
         training.batches.num_images,
-        data.pretrain.source.fingerprint(),
+        fingerprint_of(data.pretrain.source),
     )
 
 
@@ -214,8 +215,7 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
     # Copied, because the memory of the first state is given up to those after it.
     untrained = encoder_of(run.settings, description, hosts.own_copy(state._replace(opt_state=())))
     checkpoints = Checkpoints(checkpoints_of(workdir))
-    if hosts.is_writer() and training.schedule.total_steps in checkpoints.steps():
-        print(f"trained already, to step {checkpoints.steps()[-1]:,}", file=sys.stderr)
+    ended = training.schedule.total_steps in checkpoints.steps()
     recorder = open_records(run, training, [workdir]) if hosts.is_writer() else None
     hook = probe_hook(run, training, untrained)
     try:
@@ -236,6 +236,8 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
         checkpoints.close()
     last = hosts.own_copy(last)
     hosts.leave()
+    if ended and hosts.is_writer():
+        print(f"trained already, to step {int(last.step):,}", file=sys.stderr)
     return encoder_of(run.settings, description, last), untrained
 
 

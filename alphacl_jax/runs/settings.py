@@ -219,8 +219,6 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.evaluate == "none":
-            require_default(self, "supervised", "the evaluations quick and full")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The comparison of losses: what it starts, what it averages, what it refuses."""
 
 import json
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,9 +33,9 @@ def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_p
         accuracy = 0.5 + 0.1 * int(arguments["seed"])
         rows = {arguments["loss"]: {"knn": accuracy, "linear_all": 0.9}, "raw pixels": {"knn": 0.4}}
         (folder / "evaluation.json").write_text(json.dumps({"accuracy": rows}))
-        return type("Result", (), {"returncode": 0})
+        return nullcontext(SimpleNamespace(wait=lambda: 0))
 
-    monkeypatch.setattr(compare.subprocess, "run", run)
+    monkeypatch.setattr(compare.subprocess, "Popen", run)
     _flags(monkeypatch, tmp_path, "backprop,linear", "0,2")
     compare.main(["compare", "--epochs=3"])
     assert [command[:3] for command in started] == [["-m", "alphacl_jax.cli", "pretrain"]] * 4
@@ -75,8 +77,8 @@ def test_runs_of_several_seeds_are_refused(monkeypatch, tmp_path):
 
 
 def test_a_run_that_fails_is_named(monkeypatch, tmp_path):
-    failed = type("Result", (), {"returncode": 3})
-    monkeypatch.setattr(compare.subprocess, "run", lambda *a, **k: failed)
+    failed = nullcontext(SimpleNamespace(wait=lambda: 3))
+    monkeypatch.setattr(compare.subprocess, "Popen", lambda *a, **k: failed)
     _flags(monkeypatch, tmp_path, "linear", "5")
     with pytest.raises(RunError, match="the run of linear, seed 5, ended with status 3"):
         compare.main(["compare"])

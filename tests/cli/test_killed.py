@@ -168,7 +168,7 @@ def test_a_terminal_is_shown_a_bar(flat_folder, tmp_path):
         ("--temperature=0", 1, "error: --temperature=0 is out of range; it must be a finite "),
         ("--epochs=-1", 1, "error: --epochs=-1 is out of range; it must be a finite number >= 1"),
         ("--epochs=ten", 2, "error: --epochs=ten must be a whole number (--help lists the flags)"),
-        ("--epoch=3", 2, "error: unknown flag 'epoch'. Did you mean --epochs?"),
+        ("--epoch=3", 2, "error: unknown flag --epoch. Did you mean --epochs?"),
         ("--lr=3", 2, "error: unknown flag --lr. Did you mean --learning_rate?"),
         ("--loss=simclr", 1, "error: --loss=simclr is unknown. Did you mean info_nce? It must be "),
         ("--flagfile=none", 2, "error: Unable to open flagfile: "),

@@ -49,7 +49,7 @@ def test_queries_come_as_flags_and_as_arguments(run, class_folder, monkeypatch, 
     ("arguments", "message"),
     [
         (["--query={image}", "--output=/no/where/x.png"], "--output=.* there is no folder /no/whe"),
-        (["--query={image}", "--output=x.jpg"], r"--output=x.jpg would be a PNG .* give x\.png"),
+        (["--query={image}", "--output=x.jpg"], r"--output=x.jpg must be a PNG file: give x\.png"),
         ([], "--query is needed"),
         (["--query=/no/where.png"], "--query=/no/where.png holds what cannot be read"),
         (["--query={image}", "--k=32"], "--k=32 must be less than the 32 images"),

@@ -35,7 +35,7 @@ def test_ctrl_c_ends_in_a_sentence(capsys, swallowed, monkeypatch):
         interrupted()
     assert end.value.code == 130
     assert capsys.readouterr().err.strip() == (
-        "interrupted: what was finished before is kept, and the same command goes on"
+        "interrupted. What was finished is kept; give the same command again to go on"
     )
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -53,7 +53,7 @@ def test_ctrl_c_that_a_library_drops_ends_the_program_all_the_same():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 130
-    assert done.stderr.startswith("interrupted: ")
+    assert done.stderr.startswith("interrupted. ")
     assert "Traceback" not in done.stderr
 
 
@@ -83,6 +83,7 @@ def test_a_number_out_of_a_flags_range(monkeypatch):
 
 def test_paths_mean_the_same_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert make_settings("--data_dir=gs://bucket/sets").data.data_dir == "gs://bucket/sets"
     settings = make_settings("--dataset=folder", "--data_dir=photos", "--init_from=../run")
     assert settings.data.data_dir == str(tmp_path / "photos")
     assert settings.model.init_from == str(tmp_path.parent / "run")

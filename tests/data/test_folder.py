@@ -321,3 +321,22 @@ def test_errors_of_the_folder_name_the_argument(tmp_path):
     assert error.value.argument == "data_dir"
     assert error.value.value == tmp_path / "gone"
     assert str(error.value).startswith(f"data_dir={tmp_path}/gone does not exist")
+
+
+def test_a_fingerprint_is_of_names_and_sizes_wherever_the_folder_lies(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for root in (one, other):
+        root.mkdir()
+        for name, size in (("a.png", 10), ("b.png", 20)):
+            (root / name).write_bytes(bytes(size))
+        (root / "c.png").symlink_to(tmp_path / "gone")  # as damaged as it may be
+
+    def taken(root):
+        return folder.open_any(root, (2, 2, 1))[0].fingerprint()
+
+    before = taken(one)
+    assert before == taken(other)
+    (other / "b.png").write_bytes(bytes(21))
+    assert taken(other) != before
+    (one / "b.png").rename(one / "d.png")
+    assert taken(one) != before

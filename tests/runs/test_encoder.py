@@ -173,8 +173,9 @@ def test_a_supervised_row_needs_labels_before_anything_is_trained(tmp_path):
     with pytest.raises(ArgumentError, match="arrays has no labels and no labelled test images"):
         pretrain(TRAIN_IMAGES, asked, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    with pytest.raises(ArgumentError, match=r"supervised=True is set, and only .* read it"):
-        EvaluationSettings(evaluate="none", supervised=True)
+    unread = EvaluationSettings(evaluate="none", supervised=True)
+    with pytest.raises(ArgumentError, match=r"supervised=True is set, and evaluate=none makes no"):
+        pretrain(TRAIN_IMAGES, dataclasses.replace(TINY, evaluation=unread))
 
 
 def test_epochs_may_be_raised(tmp_path, capsys):
@@ -189,6 +190,7 @@ def test_epochs_may_be_raised(tmp_path, capsys):
     for images, change in (
         (TRAIN_IMAGES[:20], "images 24 then, 20 now"),
         (TRAIN_IMAGES[::-1], "as many images, but not the same ones"),
+        (TRAIN_IMAGES.reshape(24, 4, 16, 3), r"image shape \(8, 8, 3\) then, \(4, 16, 3\) now"),
         (TRAIN_IMAGES[..., 0], r"image shape \(8, 8, 3\) then, \(8, 8, 1\) now"),
     ):
         with pytest.raises(OtherDataError, match=f"trained on other images: {change}"):
