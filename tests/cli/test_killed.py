@@ -106,7 +106,7 @@ def test_killed_again_and_again_a_run_ends_bitwise_the_same(flat_folder, tmp_pat
 def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
     """Streamed; through a pipe, where what is shown is lines."""
     folder = ["--dataset=folder", f"--data_dir={flat_folder}", "--memory_limit_mb=0"]
-    arguments = [*TINY, *folder, "--epochs=40", "--log_every=2", "--save_every=7"]
+    arguments = [*TINY, *folder, "--epochs=20", "--log_every=2", "--save_every=7"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     process = start("pretrain", *arguments, f"--workdir={stopped}")
     _wait_for(lambda: _newest(stopped) > 0, process)
@@ -116,22 +116,22 @@ def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
     assert out == ""
     lines = err.splitlines()
     said = re.fullmatch(
-        r"SIGTERM came: step (\d+) of 120 is saved; the same command resumes there", lines[-1]
+        r"SIGTERM came: step (\d+) of 60 is saved; the same command resumes there", lines[-1]
     )
     assert said, err
     assert _newest(stopped) == int(said[1])
     assert re.fullmatch(
-        r"alpha_direct on flat\d*: 24 images of 8x8x3, [\d,]+ parameters, 120 steps on 1 cpu "
+        r"alpha_direct on flat\d*: 24 images of 8x8x3, [\d,]+ parameters, 60 steps on 1 cpu "
         rf"device, run folder {stopped}",
         lines[0],
     )
     assert re.fullmatch(r"augmentation: simclr\b.*", lines[1])
-    assert re.fullmatch(r"step \d+/120, loss -?\d+\.\d{4}, energy -?\d+\.\d.*", lines[2])
+    assert re.fullmatch(r"step \d+/60, loss -?\d+\.\d{4}, energy -?\d+\.\d.*", lines[2])
     assert "SIGTERM came: saving after this step; once more to leave at once" in lines
     assert "\r" not in err
     assert "\x1b" not in err
     for workdir in (whole, stopped):
-        _train_to_the_end(arguments, workdir, 120)
+        _train_to_the_end(arguments, workdir, 60)
     assert_same_end(whole, stopped)
 
 
