@@ -18,8 +18,22 @@ from alphacl_jax.runs.settings import DataSettings
 from tests.tiny_runs import make_settings
 
 
+@pytest.fixture
+def ctrl_c():
+    """As in a terminal: what is started in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_who_starts_a_program_in_the_background_keeps_ctrl_c_from_it(ctrl_c):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with plain_interrupts():
+        signal.raise_signal(signal.SIGINT)
+
+
 @pytest.mark.parametrize("swallowed", [False, True], ids=["plain", "as an ImportError"])
-def test_ctrl_c_ends_in_a_sentence(capsys, swallowed, monkeypatch):
+def test_ctrl_c_ends_in_a_sentence(capsys, swallowed, monkeypatch, ctrl_c):
     monkeypatch.setattr(threading, "Timer", lambda *_: SimpleNamespace(start=lambda: None))
     before = signal.getsignal(signal.SIGINT)
 
@@ -45,6 +59,7 @@ def test_ctrl_c_that_a_library_drops_ends_the_program_all_the_same():
         "import signal, time\n"
         "from alphacl_jax.cli import interrupt\n"
         "interrupt._SECONDS_TO_END = 0.2\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "with interrupt.plain_interrupts():\n"
         "    try:\n"
         "        signal.raise_signal(signal.SIGINT)\n"
