@@ -11,10 +11,9 @@ from alphacl_jax.cli.help import Groups
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.fields import kind_of, parse
 from alphacl_jax.runs.flag_file import Fields, fields_of, from_mapping, groups_of
-from alphacl_jax.runs.settings import METHODS, RunSettings
+from alphacl_jax.runs.settings import METHODS, PLACES, RunSettings
 
 _METHOD = "method"
-_PLACES = ("data_dir", "init_from")
 
 
 class _SettingParser(flags.ArgumentParser[Any]):
@@ -83,7 +82,7 @@ def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
     for name, (_, field) in _all_fields().items():
         value = values[name].value
         if name in read:
-            given[name] = _from_anywhere(value) if name in _PLACES else value
+            given[name] = _from_anywhere(value) if name in PLACES else value
         elif value != field.default:
             raise ArgumentError(name, value, f"is set, and the method {method} does not read it")
     return from_mapping(given)

@@ -67,12 +67,10 @@ class Preprocessing:
             raise ArgumentError("images", list(self.image_shape), "is one image: give image[None]")
         batch = image_batch("images", images)
         height, width, channels = self.image_shape
-        other_size = (
-            ""
-            if batch.shape[1:3] == (height, width) or resize
-            else (f"; besides they must be {height} pixels high and {width} wide")
-        )
         if batch.shape[3] != channels:
+            besides = ""
+            if not resize and batch.shape[1:3] != (height, width):
+                besides = f"; besides they must be {height} pixels high and {width} wide"
             convert = (
                 "np.repeat(images[..., None], 3, axis=-1) of [n, height, width] repeats grey values"
                 if channels == 3
@@ -82,7 +80,7 @@ class Preprocessing:
                 "images",
                 shown(batch),
                 f"must have {_channels(channels)} and has {_channels(batch.shape[3])}: {convert}"
-                f"{other_size}",
+                f"{besides}",
             )
         if batch.shape[1:3] == (height, width):
             return batch

@@ -29,7 +29,7 @@ from alphacl_jax.models.torchvision import from_torchvision, to_torchvision
 from alphacl_jax.runs.flag_file import as_mapping, from_mapping
 from alphacl_jax.runs.folder import Description
 from alphacl_jax.runs.networks import has_small_stem, make_encoder
-from alphacl_jax.runs.settings import ModelSettings, RunSettings
+from alphacl_jax.runs.settings import PLACES, ModelSettings, RunSettings
 
 if TYPE_CHECKING:
     from alphacl_jax.runs.encoder import Encoder
@@ -41,8 +41,6 @@ _JSON, _ENCODER, _HEADS, STABLEHLO = (
     "encoder.stablehlo",
 )
 _FORMAT, _VERSION = "alphacl_jax encoder", 1
-# Settings that name places of the machine where the run was made.
-_PLACES = ("data_dir", "init_from")
 
 Tensors = dict[str, np.ndarray]
 
@@ -92,7 +90,7 @@ def write_folder(
     """
     _require_free(output)
     settings = {
-        name: None if name in _PLACES else value
+        name: None if name in PLACES else value
         for name, value in as_mapping(encoder.settings).items()
     }
     described = {

@@ -54,10 +54,10 @@ def pretrain_seeds(
     members = {
         seed: replace(run, settings=replace(run.settings, seed=seed, num_seeds=1)) for seed in seeds
     }
-    total = training.schedule.total_steps
+    total, data = training.schedule.total_steps, describe(run, training)
     with ExitStack() as locks:
         for seed, folder in folders.items():
-            claim_workdir(folder, members[seed].settings, describe(members[seed], training))
+            claim_workdir(folder, members[seed].settings, data)
             locks.enter_context(locked(folder))
         left = {seed: folder for seed, folder in folders.items() if not _evaluated(folder, total)}
         if done := [str(seed) for seed in seeds if seed not in left]:
@@ -97,8 +97,8 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
     )
     seeds = list(folders)
     run = members[seeds[0]]
-    for seed, folder in folders.items():
-        write_description(folder, describe(members[seed], training))
+    for folder in folders.values():
+        write_description(folder, describe(run, training))
     checkpoints = SeedsCheckpoints(list(folders.values()))
     step = make_seeds_step(
         run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh

@@ -13,6 +13,8 @@ from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.fields import check_settings, require_default, setting
 
 LARGEST_SEED = 2**31 - 1
+# Settings that name places of the machine where a run was made.
+PLACES = ("data_dir", "init_from")
 
 LOSSES = (
     "info_nce", "mine", "triplet", "soft_triplet", "n_plus_one_tuplet", "lifted_structured",
