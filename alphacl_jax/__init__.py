@@ -4,8 +4,9 @@ What stands here is loaded where it is first asked for, so that a command line a
 interrupted, before JAX is there.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alphacl_jax.lazy import attributes_of
 
 if TYPE_CHECKING:
     from alphacl_jax import families, rules
@@ -48,16 +49,7 @@ _HOMES = {
 _KERNELS = {"families", "rules", "errors", "layouts", "blocks", "sharded", *_HOMES.values()}
 
 if not TYPE_CHECKING:  # or every name would pass a type check
-
-    def __getattr__(name: str) -> Any:
-        """What is called `name` here, from the module where it is at home."""
-        if name in _KERNELS:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        globals()[name] = found
-        return found
+    __getattr__ = attributes_of(__name__, _HOMES, _KERNELS)
 
 
 def __dir__() -> list[str]:

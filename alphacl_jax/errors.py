@@ -1,6 +1,14 @@
 """The errors that callers may want to tell apart."""
 
+from collections.abc import Mapping
 from typing import Any
+
+
+def differences(found: Mapping[str, tuple[Any, Any]]) -> str:
+    """Such as "seed is 1 there and 2 here", of name → (the value there, the value here)."""
+    return "; ".join(
+        f"{name} is {there!r} there and {here!r} here" for name, (there, here) in found.items()
+    )
 
 
 class ArgumentError(ValueError):

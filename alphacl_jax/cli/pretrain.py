@@ -21,7 +21,7 @@ from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.launch import HOSTS, LAUNCH, cluster_of, define_launch_flags
 from alphacl_jax.cli.run_flags import define_run_flags, help_groups, settings_of
 from alphacl_jax.cli.start import plain_errors
-from alphacl_jax.errors import RunError
+from alphacl_jax.errors import RunError, differences
 
 if TYPE_CHECKING:
     from alphacl_jax.runs.folder import OtherRunError
@@ -93,10 +93,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
 
 
 def _other_run(error: "OtherRunError") -> str:
-    listed = "; ".join(
-        f"--{name} is {there!r} there and {here!r} here"
-        for name, (there, here) in error.differing.items()
-    )
+    listed = differences({f"--{name}": values for name, values in error.differing.items()})
     path = error.workdir
     return (
         f"{path} holds a run with other flags: {listed}. Use another --workdir, or go on with that "

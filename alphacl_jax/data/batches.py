@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from alphacl_jax.data.images import UnreadableImage
 from alphacl_jax.data.reading import Source, Split, fits_in_memory, to_arrays
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.errors import ArgumentError, differences
 
 Batch = dict[str, jax.Array]
 Shapes = dict[str, jax.ShapeDtypeStruct]
@@ -153,13 +153,11 @@ def _own_rows(sharding: NamedSharding, batch_size: int) -> slice:
 
 def _require_same(expected: State, state: State) -> None:
     """A position means something only in the same order of the same data."""
-    differing = [
-        f"{key} {state.get(key)!r} there, {value!r} here"
-        for key, value in expected.items()
-        if state.get(key) != value
-    ]
+    differing = {
+        key: (state.get(key), value) for key, value in expected.items() if state.get(key) != value
+    }
     if differing:
-        raise ValueError(f"this data position belongs to other batches: {', '.join(differing)}")
+        raise ValueError(f"this data position belongs to other batches: {differences(differing)}")
 
 
 class _Resident:

@@ -3,9 +3,9 @@
 from alphacl_jax.runs import RunSettings, load_encoder, pretrain
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alphacl_jax.lazy import attributes_of
 from alphacl_jax.runs.settings import (
     AugmentationSettings,
     ContrastiveSettings,
@@ -35,11 +35,6 @@ __all__ = [
 
 _HOMES = {"Encoder": "encoder", "load_encoder": "encoder", "pretrain": "pretraining"}
 
-
 if not TYPE_CHECKING:  # or every name would pass a type check
-
-    def __getattr__(name: str) -> Any:
-        """Loads the trainer where it is asked for: who reads settings alone need not wait."""
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    # The trainer: who reads settings alone need not wait for it.
+    __getattr__ = attributes_of(__name__, _HOMES)

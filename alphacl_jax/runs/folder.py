@@ -17,7 +17,7 @@ from typing import Any
 
 from alphacl_jax.data import policies
 from alphacl_jax.data.preprocessing import Preprocessing
-from alphacl_jax.errors import RunError
+from alphacl_jax.errors import RunError, differences
 from alphacl_jax.files import write_json_atomically, write_text_atomically
 from alphacl_jax.runs.flag_file import as_mapping, from_text, to_text
 from alphacl_jax.runs.methods import label_of
@@ -43,11 +43,7 @@ class OtherRunError(RunError):
 
     def __init__(self, workdir: Path, differing: dict[str, tuple[Any, Any]]):
         self.workdir, self.differing = workdir, differing
-        listed = "; ".join(
-            f"{name} is {there!r} there and {here!r} here"
-            for name, (there, here) in differing.items()
-        )
-        super().__init__(f"{workdir} holds a run with other settings: {listed}")
+        super().__init__(f"{workdir} holds a run with other settings: {differences(differing)}")
 
 
 def checkpoints_of(workdir: Path) -> Path:

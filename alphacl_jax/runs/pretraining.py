@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from alphacl_jax.data import policies
 from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.data.reading import fingerprint_of
-from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
@@ -177,13 +177,11 @@ def encoder_to_start_from(run: Run) -> Encoder:
         )
     )
     if there != here:
-        differing = "; ".join(
-            f"{name} {there[name]} there and {here[name]} here"
-            for name in there
-            if there[name] != here[name]
+        listed = differences(
+            {name: (there[name], here[name]) for name in there if there[name] != here[name]}
         )
         raise ArgumentError(
-            "init_from", path, f"holds another encoder: {differing}. Give this run the same"
+            "init_from", path, f"holds another encoder: {listed}. Give this run the same"
         )
     return other
 

@@ -1,6 +1,6 @@
 """What the script on dimensional collapse computes: networks under fixed α, and trained ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from alphacl_jax.theory.linear_networks import collapse, pca
 from experiments.theory.lab import require_finite_loss
 
 _COLLAPSED = 1e-3  # an embedding dimension counts as lost below this part of the largest variance
+GROWTH = 100.0  # of the product, at which depths are compared
 _FIXED_START = 0.1  # scale of the layers under fixed α: small, as the theory has it
 
 Start = Callable[[Array, int, int], pca.Layers]
@@ -75,6 +76,78 @@ def views(key: Array, inputs: Inputs, noise: float, samples: int) -> tuple[Array
     noise_variances = np.full(inputs.dim, inputs.weak)
     noise_variances[order[: inputs.block]] = noise
     return pca.gaussian_views(key, variances, jnp.asarray(noise_variances), samples)
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """Batches under augmentation of several strengths, and their X_α = C_α[x].
+
+    Attributes:
+      strengths: noise variances in the block, the weakest first.
+      batches: strength → both views, `[samples, dim]` each.
+      eigenvalues: what α is → strength → eigenvalues of X, the largest first.
+      positive: X of uniform α under weak augmentation, without negative eigenvalues.
+      indefinite: X of InfoNCE's α under strong augmentation, which has some.
+    """
+
+    strengths: Sequence[float]
+    batches: dict[float, tuple[Array, Array]]
+    eigenvalues: dict[str, dict[float, np.ndarray]]
+    positive: Array
+    indefinite: Array
+
+
+@dataclass(frozen=True)
+class FixedImportance:
+    """Networks under fixed α.
+
+    Attributes:
+      single: of one layer, by augmentation, as `one_layer` gives it.
+      double: of two layers, where X has no negative eigenvalue.
+      relative: singular values of either depth's product, at `GROWTH`-fold growth.
+    """
+
+    single: dict[str, dict[str, np.ndarray]]
+    double: TwoLayers
+    relative: dict[str, np.ndarray]
+
+
+def input_spectra(key: Array, inputs: Inputs, strengths: Sequence[float], samples: int) -> Spectra:
+    """X_α by strength, by uniform α and InfoNCE's, and by uniform α of 16 times the samples."""
+    rules = {"uniform α": acl.rules.uniform(), "InfoNCE's α": acl.rules.entropy(1.0)}
+    batches = {noise: views(key, inputs, noise, samples) for noise in strengths}
+    matrices = {
+        name: {noise: pca.input_covariance(*batch, rule) for noise, batch in batches.items()}
+        for name, rule in rules.items()
+    }
+    many = {noise: views(key, inputs, noise, 16 * samples) for noise in strengths}
+    of_many = {
+        noise: pca.input_covariance(*batch, rules["uniform α"]) for noise, batch in many.items()
+    }
+    return Spectra(
+        strengths,
+        batches,
+        {
+            name: {noise: np.linalg.eigvalsh(x)[::-1] for noise, x in by_noise.items()}
+            for name, by_noise in [*matrices.items(), ("uniform α, 16 times the samples", of_many)]
+        },
+        positive=matrices["uniform α"][strengths[0]],
+        indefinite=matrices["InfoNCE's α"][strengths[-1]],
+    )
+
+
+def fixed_importance(keys: Array, spectra: Spectra, steps: int) -> FixedImportance:
+    """The flows of one and two layers, from a start by each key."""
+    single = {
+        "strong augmentation": one_layer(keys, spectra.indefinite, steps),
+        "weak augmentation": one_layer(keys, spectra.positive, steps),
+    }
+    double = two_layers(keys, spectra.positive, steps)
+    relative = {
+        "one layer": at_growth(single["weak augmentation"]["product"], GROWTH),
+        "two layers": at_growth(double.product, GROWTH),
+    }
+    return FixedImportance(single, double, relative)
 
 
 def small_start(keys: Array, dim: int, depth: int, scale: float = 0.3) -> pca.Layers:

@@ -194,7 +194,7 @@ def test_the_positions_of_all_members_are_kept():
     for one, other in zip(next(batches), next(again), strict=True):
         np.testing.assert_array_equal(one["labels"], other["labels"])
     state["members"].reverse()
-    with pytest.raises(ValueError, match="seed 7 there, 3 here"):
+    with pytest.raises(ValueError, match="seed is 7 there and 3 here"):
         opened().set_state(state)
 
 
