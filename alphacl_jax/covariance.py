@@ -98,4 +98,4 @@ def energy(z: Array, z_pos: Array, alpha: Array) -> Array:
     """
     pairs, alpha = _pairs_of(z, z_pos, alpha)
     d_pos, d_neg, _ = pair_distances(pairs)
-    return 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]))
+    return 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]).astype(alpha.dtype))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
 
@@ -64,6 +65,12 @@ def write_npz_atomically(path: str | os.PathLike[str], arrays: Mapping[str, "Arr
     # Into an open file: given a name, NumPy may add an ending to it.
     with replaced(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def write_png_atomically(path: str | os.PathLike[str], figure: "Figure", *, dpi: int = 150) -> None:
+    """Writes a Matplotlib figure as PNG, whole or not at all."""
+    with replaced(path) as partial:
+        figure.savefig(partial, format="png", dpi=dpi)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -53,7 +54,10 @@ def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
     chex.assert_rank([z, z_pos], 2, custom_message=shapes)
     chex.assert_equal_shape([z, z_pos], custom_message=shapes)
     chex.assert_type([z, z_pos], float)
-    return z, z_pos
+    # Views of two types: the wider one, also where JAX promotes nothing by itself.
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.promote_types(z.dtype, z_pos.dtype)
+    return z.astype(dtype), z_pos.astype(dtype)
 
 
 def make_pairs(

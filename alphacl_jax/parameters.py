@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
     """Raises ValueError unless `value` is a finite scalar above the bound; traced values pass."""
+    value = _as_array(value)
     if isinstance(value, jax.core.Tracer):
         if value.ndim != 0:
             raise ValueError(f"{name} must be a scalar, but has shape {value.shape}")
@@ -61,6 +62,16 @@ class Fixed:
 def _fixed_if_function(value: Any) -> Any:
     # A function that is a pytree itself (a Partial, an Equinox module) brings its own leaves.
     return Fixed(value) if callable(value) and jax.tree_util.all_leaves([value]) else value
+
+
+def _as_array(value: Any) -> Any:
+    # A variable of Flax NNX stands for an array and is none.
+    if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
+        value = jnp.asarray(value)
+    # Whole numbers have no derivative, and blocks cannot be handed them as arguments.
+    if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.inexact):
+        return value.astype(float)
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -127,7 +138,7 @@ def made(build: Callable[..., T], **arguments: Any) -> T:
         JAX also calls it with what is no number. It must be the same function each time.
       **arguments: numbers, families, functions; functions and what is `Fixed` are no leaves.
     """
-    given = {name: _fixed_if_function(value) for name, value in arguments.items()}
+    given = {name: _fixed_if_function(_as_array(value)) for name, value in arguments.items()}
     built: Any = dataclasses.replace(build(**{k: _plain(v) for k, v in given.items()}))  # type: ignore[type-var]
     object.__setattr__(built, "made_by", Made(build, tuple(given.items())))
     return built

@@ -87,6 +87,27 @@ def test_nnx():
     np.testing.assert_allclose(found.kernel[...], plain_gradient(WEIGHTS), rtol=1e-4, atol=1e-4)
 
 
+def test_a_temperature_that_is_an_nnx_variable():
+    class Temperatures(nnx.Module):
+        def __init__(self):
+            self.of_loss = nnx.Param(jnp.float32(TAU))
+            self.of_rule = nnx.Param(jnp.float32(TAU))
+
+    def loss(module):
+        family, rule = acl.families.info_nce(module.of_loss), acl.rules.entropy(module.of_rule)
+        of_rule = acl.alpha_cl_loss(X_POS[:, :DIM], X[:, :DIM], rule, stop_gradient=False)
+        return acl.contrastive_loss(X_POS[:, :DIM], X[:, :DIM], family) + of_rule
+
+    def plain(of_loss, of_rule):
+        family, rule = acl.families.info_nce(of_loss), acl.rules.entropy(of_rule)
+        of_rule = acl.alpha_cl_loss(X_POS[:, :DIM], X[:, :DIM], rule, stop_gradient=False)
+        return acl.contrastive_loss(X_POS[:, :DIM], X[:, :DIM], family) + of_rule
+
+    found = nnx.jit(nnx.grad(loss))(Temperatures())
+    wanted = jax.grad(plain, argnums=(0, 1))(jnp.float32(TAU), jnp.float32(TAU))
+    np.testing.assert_allclose((found.of_loss[...], found.of_rule[...]), wanted, rtol=1e-5)
+
+
 def test_equinox():
     layer = eqx.nn.Linear(5, DIM, use_bias=False, key=jax.random.key(0))
     layer = eqx.tree_at(lambda m: m.weight, layer, jnp.asarray(WEIGHTS.T))
@@ -226,6 +247,18 @@ def test_strict_promotion(dtype, block_size, names):
     np.testing.assert_allclose(values, wanted, rtol=tolerance, atol=tolerance)
 
 
+def test_views_and_weights_of_other_types_under_strict_promotion(x64):
+    z, z_pos, alpha = jnp.asarray(Z), jnp.asarray(Z_POS, jnp.bfloat16), jnp.ones((N, N))
+    with jax.numpy_dtype_promotion("strict"):
+        for negatives in ("both_views", "cross_view"):
+            mixed = all_losses(z, z_pos, negatives=negatives)
+            same = all_losses(z, z_pos.astype(jnp.float32), negatives=negatives)
+            np.testing.assert_array_equal(mixed, same)
+        assert alpha.dtype == jnp.float64
+        energies = acl.energy(z, z, alpha), acl.energy(z, z, alpha.astype(jnp.float32))
+    np.testing.assert_allclose(*energies, rtol=1e-5)
+
+
 def test_strict_promotion_in_float64(x64):
     z, z_pos = views(0, N, DIM, np.float64, unit=True)
     with jax.numpy_dtype_promotion("strict"):
@@ -349,3 +382,24 @@ def test_export_with_a_symbolic_batch(negatives):
     for batch in (N, 5):
         z, z_pos = Z[:batch], Z_POS[:batch]
         np.testing.assert_allclose(again.call(z, z_pos), losses(z, z_pos), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block_size", [None, 3])
+def test_traced_temperatures_may_be_whole_numbers(block_size):
+    def gradient(z, temperature):
+        family = acl.families.info_nce(temperature)
+        return jax.grad(lambda z: acl.contrastive_loss(z, Z_POS, family, block_size=block_size))(z)
+
+    found = jax.vmap(gradient, in_axes=(None, 0))(jnp.asarray(Z), jnp.array([1, 2]))
+    for one, temperature in zip(found, (1.0, 2.0), strict=True):
+        np.testing.assert_allclose(one, gradient(jnp.asarray(Z), temperature), rtol=1e-5, atol=1e-6)
+
+
+def test_an_exported_loss_refuses_a_single_sample_where_the_symbol_says_so():
+    (n,) = export.symbolic_shape("n", constraints=["n >= 2"])
+    shape = jax.ShapeDtypeStruct((n, DIM), jnp.float32)
+    loss = jax.jit(lambda *views: acl.contrastive_loss(*views, acl.families.info_nce(TAU)))
+    exported = export.deserialize(export.export(loss)(shape, shape).serialize())
+    np.testing.assert_allclose(exported.call(Z[:2], Z_POS[:2]), loss(Z[:2], Z_POS[:2]), rtol=1e-5)
+    with pytest.raises(ValueError, match=r"Error refining shapes|n >= 2"):
+        exported.call(Z[:1], Z_POS[:1])

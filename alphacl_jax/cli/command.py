@@ -1,13 +1,13 @@
 """The console script `alphacl`: one subcommand after another name."""
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 
 from absl import flags
 
 from alphacl_jax.cli.interrupt import plain_interrupts
+from alphacl_jax.extras import missing_from_train
 
 COMMANDS = {
     "pretrain": "train an encoder, and evaluate it",
@@ -17,8 +17,6 @@ COMMANDS = {
     "neighbors": "the nearest images of a folder",
     "compare": "several losses over several seeds",
 }
-# What the extra [train] brings and these commands cannot do without.
-_NEEDED = ("flax", "grain", "matplotlib", "optax", "orbax", "PIL", "sklearn", "tqdm")
 
 _USAGE = """alphacl: encoders by contrastive learning.
 
@@ -65,11 +63,6 @@ def main() -> None:
 
 
 def _require_extra() -> None:
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        print(
-            f"error: {', '.join(missing)} cannot be imported: training and evaluation need the "
-            "extra [train]. Install it by: pip install 'alphacl_jax[train]'",
-            file=sys.stderr,
-        )
+    if problem := missing_from_train():
+        print(f"error: {problem}", file=sys.stderr)
         sys.exit(1)

@@ -68,11 +68,12 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> str
     from alphacl_jax.runs import evaluation as looks
     from alphacl_jax.runs.baselines import baselines_of
     from alphacl_jax.runs.exported import is_export
+    from alphacl_jax.training.mesh import data_mesh
 
     level, own = str(values["evaluate"].value), encoder.settings.data
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
-    baselines = baselines_of(encoder, dataset, supervised=bool(values["supervised"].value))
+    baselines = baselines_of(encoder, dataset, data_mesh() if values["supervised"].value else None)
     found = looks.evaluate_encoder(
         encoder,
         dataset,

@@ -40,10 +40,10 @@ class _SettingSerializer(flags.ArgumentSerializer[Any]):
 
 
 def _all_fields() -> Fields:
-    """Every setting of every method, by name."""
+    """Every setting of every method, by name; of one that several have, the first's."""
     found: Fields = {}
     for method in METHODS:
-        found |= fields_of(method)
+        found = fields_of(method) | found
     return found
 
 
@@ -79,12 +79,13 @@ def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
     method = str(values[_METHOD].value)
     read = fields_of(method)
     given: dict[str, Any] = {_METHOD: method}
-    for name, (_, field) in _all_fields().items():
+    for name in _all_fields():
+        if values[name].using_default_value:
+            continue  # each method has defaults of its own
         value = values[name].value
-        if name in read:
-            given[name] = _from_anywhere(value) if name in PLACES else value
-        elif value != field.default:
+        if name not in read:
             raise ArgumentError(name, value, f"is set, and the method {method} does not read it")
+        given[name] = _from_anywhere(value) if name in PLACES else value
     return from_mapping(given)
 
 

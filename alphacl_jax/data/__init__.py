@@ -4,3 +4,7 @@
 it, `batches` iterates over it. `policies` chooses the augmentation and `views` applies it;
 `preview` shows it. `preprocessing` is what an encoder keeps of its data.
 """
+
+from alphacl_jax.extras import require_train
+
+require_train(__name__)

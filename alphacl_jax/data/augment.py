@@ -11,6 +11,8 @@ import dm_pix
 import jax
 import jax.numpy as jnp
 
+from alphacl_jax.errors import ArgumentError
+
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green, blue in a grey value
 
 
@@ -173,9 +175,10 @@ def gaussian_blur(images: jax.Array, sigma: jax.Array, kernel_size: int) -> jax.
     batch, height, width, channels = images.shape
     half = kernel_size // 2
     if kernel_size % 2 == 0 or half >= min(height, width):
-        raise ValueError(
-            f"blur kernel of {kernel_size} pixels on images of {height}x{width}: "
-            "it must be odd, and its half less than the side"
+        raise ArgumentError(
+            "kernel_size",
+            kernel_size,
+            f"must be odd, and its half less than the side of images of {height}x{width}",
         )
     offsets = jnp.arange(-half, half + 1)[None, :]
     blurred = sigma[:, None] > 0

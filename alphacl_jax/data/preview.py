@@ -14,8 +14,9 @@ from alphacl_jax.data.images import UnreadableImage
 from alphacl_jax.data.policies import Policy, describe
 from alphacl_jax.data.reading import Split
 from alphacl_jax.data.sources import Dataset
-from alphacl_jax.data.views import make_views
+from alphacl_jax.data.views import in_unit_range, make_views
 from alphacl_jax.errors import ArgumentError
+from alphacl_jax.files import write_png_atomically
 
 # At most so many images are decoded in search of different classes.
 _LOOKED_AT = 200
@@ -152,7 +153,7 @@ def save_preview(
     count = views.shape[1]
     chex.assert_shape(views, (images.shape[0], count, *images.shape[1:]))
     rows = min(rows, images.shape[0])
-    restored = np.clip(views[:rows] * np.asarray(std) + np.asarray(mean), 0.0, 1.0)
+    restored = in_unit_range(views[:rows], mean, std)
     width = 1.5 * (1 + count)
     lines = textwrap.wrap(caption, int(15 * width))
     # A figure of its own rather than pyplot's: no global state, no display.
@@ -171,4 +172,4 @@ def save_preview(
     titles = ("original", *(f"view {view}" for view in range(1, count + 1)))
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
-    figure.savefig(pathlib.Path(path).expanduser(), format="png", dpi=100)
+    write_png_atomically(pathlib.Path(path).expanduser(), figure, dpi=100)

@@ -3,6 +3,7 @@
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from alphacl_jax.data import augment as pixels
 from alphacl_jax.data import geometry
@@ -21,6 +22,11 @@ def normalize(images: jax.Array, mean: chex.Array, std: chex.Array) -> jax.Array
       ValueError: if `images` is not uint8.
     """
     return _standardize(_unit_range(images), mean, std)
+
+
+def in_unit_range(views: chex.Array, mean: chex.Array, std: chex.Array) -> np.ndarray:
+    """Normalised views `[..., channels]` as colours in [0, 1] again, clipped, to be looked at."""
+    return np.clip(np.asarray(views, np.float32) * np.asarray(std) + np.asarray(mean), 0.0, 1.0)
 
 
 def _unit_range(images: jax.Array) -> jax.Array:

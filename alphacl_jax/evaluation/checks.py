@@ -4,6 +4,8 @@ import chex
 import numpy as np
 from numpy.typing import ArrayLike
 
+from alphacl_jax.errors import ArgumentError
+
 
 def check_features(name: str, features: ArrayLike) -> np.ndarray:
     """Features `[n, dim]` as a float32 array.
@@ -36,7 +38,7 @@ def check_labels(name: str, labels: ArrayLike, num_samples: int, num_classes: in
     array = np.asarray(labels)
     chex.assert_shape(array, (num_samples,), custom_message=f"{name}: one label per sample")
     if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2; got {num_classes}")
+        raise ArgumentError("num_classes", num_classes, "must be at least 2")
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"{name} must be integers; got dtype {array.dtype}")
     if array.min() < 0 or array.max() >= num_classes:

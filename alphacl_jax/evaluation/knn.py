@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.checks import check_split
 from alphacl_jax.evaluation.features import pad_columns
 
@@ -53,9 +54,9 @@ def knn_correct(
     if k is None:
         k = min(200, max(5, n // 100), n)
     if not 1 <= k <= n:
-        raise ValueError(f"k must lie between 1 and the {n} training samples; got {k}")
+        raise ArgumentError("k", k, f"must lie between 1 and the {n} training samples")
     if not temperature > 0:
-        raise ValueError(f"temperature must be positive; got {temperature}")
+        raise ArgumentError("temperature", temperature, "must be above 0")
     block = max(1, min(len(test_x), _BLOCK_SIZE // n))
     # A column of zeros changes no cosine.
     train_x, test_x = pad_columns(train_x), pad_columns(test_x)

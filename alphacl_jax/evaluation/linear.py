@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.checks import check_split
 from alphacl_jax.evaluation.logistic import Fits, fit_path
 
@@ -86,9 +87,9 @@ def fit_probe(
             positive; a class with fewer than `labels_per_class` samples.
     """
     if l2 is not None and not l2 > 0:
-        raise ValueError(f"l2 must be positive; got {l2}")
+        raise ArgumentError("l2", l2, "must be above 0")
     if steps < 1:
-        raise ValueError(f"steps must be at least 1; got {steps}")
+        raise ArgumentError("steps", steps, "must be at least 1")
     train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y, num_classes)
     if labels_per_class is None:
         chosen = np.random.default_rng(0).permutation(len(train_y))[None]
@@ -118,39 +119,6 @@ def linear_probe(
     """
     split = train_x, train_y, test_x, test_y
     return float(fit_probe(*split, num_classes, l2=l2, steps=steps).correct.mean())
-
-
-def few_label_probe(
-    train_x: ArrayLike,
-    train_y: ArrayLike,
-    test_x: ArrayLike,
-    test_y: ArrayLike,
-    num_classes: int,
-    *,
-    labels_per_class: int,
-    draws: int = 20,
-    seed: int = 0,
-    l2: float | None = None,
-    steps: int = 200,
-) -> tuple[float, float]:
-    """Test accuracy with few labels: mean and (population) standard deviation over draws.
-
-    Args and Raises: see `fit_probe`.
-    """
-    probe = fit_probe(
-        train_x,
-        train_y,
-        test_x,
-        test_y,
-        num_classes,
-        labels_per_class=labels_per_class,
-        draws=draws,
-        seed=seed,
-        l2=l2,
-        steps=steps,
-    )
-    accuracies = probe.correct.mean(axis=1)
-    return float(accuracies.mean()), float(accuracies.std())
 
 
 def _fit(
@@ -222,17 +190,17 @@ def _draw(
     train_y: np.ndarray, num_classes: int, labels_per_class: int, draws: int, seed: int
 ) -> np.ndarray:
     """Indices [draws, num_classes · labels_per_class] of the labelled samples."""
-    if labels_per_class < 1 or draws < 1:
-        raise ValueError(
-            "labels_per_class and draws must be at least 1; "
-            f"got labels_per_class={labels_per_class}, draws={draws}"
-        )
+    for name, value in (("labels_per_class", labels_per_class), ("draws", draws)):
+        if value < 1:
+            raise ArgumentError(name, value, "must be at least 1")
     counts = np.bincount(train_y, minlength=num_classes)
     if np.min(counts) < labels_per_class:
         short = np.flatnonzero(counts < labels_per_class)
-        raise ValueError(
-            f"labels_per_class={labels_per_class}, but class {short[0]} has {counts[short[0]]} "
-            f"training samples ({len(short)} of {num_classes} classes are short): ask for fewer"
+        raise ArgumentError(
+            "labels_per_class",
+            labels_per_class,
+            f"is more than class {short[0]} has, {counts[short[0]]} training samples "
+            f"({len(short)} of {num_classes} classes are short): ask for fewer",
         )
     rng = np.random.default_rng(seed)
     members = [np.flatnonzero(train_y == c) for c in range(num_classes)]

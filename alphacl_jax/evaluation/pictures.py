@@ -6,7 +6,6 @@ or not at all.
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from threadpoolctl import threadpool_limits  # scikit-learn brings it
 from alphacl_jax.evaluation.checks import check_features, check_labels
 from alphacl_jax.evaluation.names import set_names, shown_name
 from alphacl_jax.evaluation.spectrum import effective_rank
-from alphacl_jax.files import replaced
+from alphacl_jax.files import write_png_atomically
 
 # Ten colours told apart with any colour vision (Petroff 2021, arXiv:2107.02270); markers double
 # them, and carry on where there are more classes.
@@ -83,7 +82,7 @@ def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, An
     for ax in axes[len(panels) :]:
         ax.remove()
     figure.suptitle("Training history")
-    save_figure(figure, path)
+    write_png_atomically(path, figure)
 
 
 def _plot_panel(ax: Axes, title: str, lines: Mapping[str, np.ndarray]) -> None:
@@ -142,7 +141,7 @@ def plot_spectrum(path: str | os.PathLike[str], spectra: Mapping[str, ArrayLike]
     ax.set_title("Spectrum of the centred covariance")
     ax.grid(alpha=0.3)
     ax.legend(fontsize="small")
-    save_figure(figure, path)
+    write_png_atomically(path, figure)
 
 
 def plot_map(
@@ -192,7 +191,7 @@ def plot_map(
     ax.set_title(f"t-SNE map of the features ({counted})")
     ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
     ax.set_aspect("equal", adjustable="datalim")
-    save_figure(figure, path)
+    write_png_atomically(path, figure)
 
 
 def _embed_in_plane(x: np.ndarray, seed: int) -> np.ndarray:
@@ -251,10 +250,3 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
         frameon=False,
     )
     set_names(legend, names)
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Writes a figure as PNG beside the target, then renames: nobody reads half a file."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with replaced(path) as half:
-        figure.savefig(half, format="png", dpi=150)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from alphacl_jax.evaluation.probes import standard_error
+from alphacl_jax.tables import align
 
 Figures = Mapping[str, float]
 _SPREADS = ("_std", "_se")
@@ -63,15 +64,7 @@ def format_table(rows: Mapping[str, Figures]) -> str:
         raise ValueError("nothing to show: no row has a figure of evaluate_features")
     lines = [["accuracy, %", *columns.values()]]
     lines += [[name, *(_cell(figures, key) for key in columns)] for name, figures in rows.items()]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = [
-        "  ".join(
-            [line[0].ljust(widths[0])]
-            + [cell.rjust(w) for cell, w in zip(line[1:], widths[1:], strict=True)]
-        )
-        for line in lines
-    ]
-    return "\n".join(_meaning(rows, list(columns)) + table)
+    return "\n".join([*_meaning(rows, list(columns)), align(lines)])
 
 
 def verdicts(

@@ -7,6 +7,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from alphacl_jax.errors import ArgumentError
+
 BatchNormKind = Literal["none", "affine", "no_affine"]
 
 
@@ -42,15 +44,15 @@ class Projector(nn.Module):
 
     def __post_init__(self) -> None:
         if self.depth < 0:
-            raise ValueError(f"depth must be 0 (no projector) or more layers; got {self.depth}")
-        if self.hidden < 1 or self.dim < 1:
-            raise ValueError(
-                f"hidden and dim must be at least 1; got hidden={self.hidden}, dim={self.dim}"
-            )
+            raise ArgumentError("depth", self.depth, "must be 0 (no projector) or more layers")
+        for name in ("hidden", "dim"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(name, getattr(self, name), "must be at least 1")
         if self.batch_norm not in get_args(BatchNormKind):
-            raise ValueError(
-                f"batch_norm must be one of {', '.join(get_args(BatchNormKind))}; "
-                f"got {self.batch_norm!r}"
+            raise ArgumentError(
+                "batch_norm",
+                repr(self.batch_norm),
+                f"must be one of {', '.join(get_args(BatchNormKind))}",
             )
         super().__post_init__()
 

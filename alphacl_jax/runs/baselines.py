@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 from alphacl_jax.data import sources
 from alphacl_jax.data.batches import open_batches, raw_shapes
@@ -12,7 +13,7 @@ from alphacl_jax.data.views import make_views
 from alphacl_jax.methods.classifier import classifier_method
 from alphacl_jax.methods.method import Batch
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
-from alphacl_jax.runs.methods import make_method, views_of
+from alphacl_jax.runs.methods import make_batch_of, make_method
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
 from alphacl_jax.runs.settings import RunSettings
@@ -40,7 +41,7 @@ def untrained_encoder(encoder: Encoder) -> Encoder:
     init = make_init(
         make_method(settings, preprocessing.image_shape, mesh),
         optimizer_of(settings.optimizer, 1)[0],
-        views_of(description.policy, preprocessing),
+        make_batch_of(settings, description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
         mesh,
     )
@@ -48,12 +49,18 @@ def untrained_encoder(encoder: Encoder) -> Encoder:
 
 
 def baselines_of(
-    encoder: Encoder, dataset: sources.Dataset, *, supervised: bool
+    encoder: Encoder, dataset: sources.Dataset, supervised_on: Mesh | None
 ) -> dict[str, Encoder]:
-    """The rows beside a trained encoder on a data set, by their names."""
+    """The rows beside a trained encoder on a data set, by their names.
+
+    Args:
+      encoder: that was trained.
+      dataset: what is evaluated on.
+      supervised_on: the devices on which a supervised encoder is trained; None trains none.
+    """
     found = {untrained_name(encoder.settings): untrained_encoder(encoder)}
-    if supervised:
-        run = open_run(encoder.settings, data_mesh(), dataset)
+    if supervised_on is not None:
+        run = open_run(encoder.settings, supervised_on, dataset)
         found["supervised encoder"] = train_supervised(run, encoder)
     return found
 

@@ -24,7 +24,7 @@ from alphacl_jax.runs.folder import (
     read_description,
     read_settings,
 )
-from alphacl_jax.runs.methods import label_of, make_method, views_of
+from alphacl_jax.runs.methods import label_of, make_batch_of, make_method
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import optimizer_of
 from alphacl_jax.runs.settings import RunSettings
@@ -205,7 +205,7 @@ def _shapes(settings: RunSettings, description: Description) -> TrainState:
     init = init_of(
         _method(settings, preprocessing),
         optimizer_of(settings.optimizer, 1)[0],
-        views_of(description.policy, preprocessing),
+        make_batch_of(settings, description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
     )
     placed = SingleDeviceSharding(jax.local_devices()[0])

@@ -45,7 +45,7 @@ def setting(
 
     Args:
       default: its value where none is given.
-      text: what the setting does, as --help prints it.
+      text: what the setting does, as the help prints it.
       choices: the words that it can be.
       lower, upper: the range of a number, ends included.
       above, below: the range, ends left out.

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.checks import check_features
 from alphacl_jax.evaluation.knn import unit_rows
-from alphacl_jax.evaluation.pictures import save_figure
+from alphacl_jax.files import write_png_atomically
 
 _BLOCK_SIZE = 2**24  # cosines held at once (64 MB)
 # A picture of more would be wider or longer than can be looked at.
@@ -179,7 +179,7 @@ def plot_neighbors(
     with warnings.catch_warnings():
         # Letters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
-        save_figure(figure, path)
+        write_png_atomically(path, figure)
 
 
 def _draw(ax: Axes, image: np.ndarray, text: str, *, shorten: bool = True) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from alphacl_jax.data import policies
 from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.data.reading import fingerprint_of
+from alphacl_jax.data.sources import ARRAYS
 from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
@@ -30,7 +31,7 @@ from alphacl_jax.runs.networks import has_small_stem
 from alphacl_jax.runs.probes import probe_hook
 from alphacl_jax.runs.records import open_records, show_in_tensorboard
 from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
-from alphacl_jax.runs.settings import ModelSettings, RunSettings
+from alphacl_jax.runs.settings import DataSettings, ModelSettings, RunSettings
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
@@ -50,7 +51,7 @@ def pretrain(
 
     Args:
       images: uint8 `[n, height, width, channels]`, or `[n, height, width]` for one channel.
-      settings: of the run; what they say of where data lies is not read.
+      settings: of the run, with the default data settings but for the limit of memory.
       labels: int `[n]`, which nothing here reads but probes while training.
       workdir: a run folder, from which the run can be resumed and loaded; None keeps nothing.
       mesh: the devices, with an axis "data"; by default all of them.
@@ -63,8 +64,7 @@ def pretrain(
       RunError: for a run folder of another run, or of a run on other images.
       NonFiniteLossError: where training diverges.
     """
-    dataset = dataset_from_arrays(images, labels)
-    data = dataclasses.replace(settings.data, dataset=dataset.name, data_dir=None, image_size=None)
+    dataset, data = dataset_from_arrays(images, labels), _of_arrays(settings.data)
     if settings.num_seeds != 1:
         raise ArgumentError("num_seeds", settings.num_seeds, "must be 1 here: call once per seed")
     settings = dataclasses.replace(settings, data=data)
@@ -77,6 +77,16 @@ def pretrain(
         folder = Path(workdir).expanduser()
         stack.enter_context(run_folder(folder, settings, describe(run, training)))
         return train_run(run, training, folder)[0]
+
+
+def _of_arrays(settings: DataSettings) -> DataSettings:
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if value != field.default and field.name != "memory_limit_mb" and value != ARRAYS:
+            raise ArgumentError(
+                field.name, value, "is set, and images in memory are used as they are given"
+            )
+    return dataclasses.replace(settings, dataset=ARRAYS)
 
 
 @contextmanager

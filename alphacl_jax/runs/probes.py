@@ -1,7 +1,8 @@
 """Looking at the features while they are trained: neighbours, a probe, how many dimensions live."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,6 +14,7 @@ from alphacl_jax.runs.encoder import Encoder, encoder_of
 from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.training import hosts
 from alphacl_jax.training.loop import Hook
+from alphacl_jax.training.seeds import unstack_states
 from alphacl_jax.training.state import TrainState
 
 _MOST_FITTED, _MOST_HELD_OUT = 4000, 1000
@@ -20,23 +22,42 @@ _MOST_FITTED, _MOST_HELD_OUT = 4000, 1000
 Figures = dict[str, float]
 
 
-def probe_hook(run: Run, training: Training, untrained: Encoder) -> Hook | None:
+def probe_hook(run: Run, training: Training, untrained: Encoder, label: str = "") -> Hook | None:
     """What looks at the features every `probe_every` epochs; None where nothing is asked for.
 
     The probes fit on four fifths of (at most 5,000 of) the training images' labels and are tested
     on the fifth that they did not see: what is decided while looking at them does not touch the
     test images. It changes nothing that is trained.
+
+    Args:
+      run: what is trained.
+      training: its parts.
+      untrained: the encoder before the first step.
+      label: what lines on the terminal begin with, where several runs train at once.
     """
     epochs = run.settings.evaluation.probe_every
     if epochs == 0:
         return None
-    probe = _Probe(run, untrained)
+    probe = _Probe(run, untrained, label)
     return Hook(epochs * training.batches.steps_per_epoch, probe)
 
 
+def hook_of_seeds(hooks: Sequence[Hook]) -> Hook:
+    """One hook of a stacked state (`stack_states`) of the members' own, all run equally often."""
+
+    def run(step: int, state: TrainState) -> dict[str, Any]:
+        found = [
+            hook.run(step, member)
+            for hook, member in zip(hooks, unstack_states(state), strict=True)
+        ]
+        return {name: [of_member[name] for of_member in found] for name in found[0]}
+
+    return Hook(hooks[0].every, run)
+
+
 class _Probe:
-    def __init__(self, run: Run, untrained: Encoder):
-        self._run, self._untrained = run, untrained
+    def __init__(self, run: Run, untrained: Encoder, label: str):
+        self._run, self._untrained, self._label = run, untrained, label
         self._at_start: Figures | None = None
         self._history: list[Figures] = []
         self._warned: set[str] = set()
@@ -50,11 +71,11 @@ class _Probe:
         here = hosts.own_copy(state._replace(opt_state=()))
         figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
         self._history.append(figures)
-        tqdm.write(f"probe at step {step:,}: {_in_words(figures)}", file=sys.stderr)
+        tqdm.write(f"{self._label}probe at step {step:,}: {_in_words(figures)}", file=sys.stderr)
         for kind, warning in collapse_warnings(self._history, self._at_start).items():
             if kind not in self._warned:  # what goes on is in the line above
                 self._warned.add(kind)
-                tqdm.write(f"warning: step {step:,}: {warning}", file=sys.stderr)
+                tqdm.write(f"warning: {self._label}step {step:,}: {warning}", file=sys.stderr)
         return figures
 
     def _figures(self, encoder: Encoder) -> Figures:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alphacl_jax.data.preview import choose_images
+from alphacl_jax.data.views import in_unit_range
 from alphacl_jax.runs.flag_file import as_mapping
 from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.training.progress import Progress
@@ -52,8 +53,7 @@ def _pairs(run: Run) -> np.ndarray:
     images, _ = choose_images(run.dataset.pretrain, _PAIRS, len(run.dataset.class_names))
     raw = {"images": images, "labels": np.zeros(len(images), np.int32)}
     views = jax.jit(run.make_batch)(jax.random.key(run.settings.seed), raw)["views"]
-    mean, std = np.asarray(run.dataset.mean), np.asarray(run.dataset.std)
-    views = np.clip(np.asarray(views) * std + mean, 0, 1)
+    views = in_unit_range(views, run.dataset.mean, run.dataset.std)
     rows = np.concatenate([images[:, None] / 255, views], axis=1)
     # [row, column, height, width, channels] as one picture.
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

@@ -12,7 +12,7 @@ from alphacl_jax.data.batches import Batches, open_batches, raw_shapes
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
-from alphacl_jax.runs.methods import make_method, views_of
+from alphacl_jax.runs.methods import make_batch_of, make_method
 from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
 from alphacl_jax.training.loop import Schedule, TrainStep
 from alphacl_jax.training.optim import make_optimizer, warmup_cosine
@@ -42,7 +42,7 @@ class Run:
 
     @property
     def make_batch(self) -> MakeBatch:
-        return views_of(self.policy, self.preprocessing)
+        return make_batch_of(self.settings, self.policy, self.preprocessing)
 
     @property
     def memory_limit_bytes(self) -> int:
@@ -91,7 +91,7 @@ def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None 
                 "supervised", True, "is set, and evaluate=none makes no table for it"
             )
         require_labels(dataset)
-    preprocessing = Preprocessing(dataset.image_shape, dataset.mean, dataset.std)
+    preprocessing = Preprocessing.from_dataset(dataset)
     policy = policies.policy_for(
         dataset.name,
         dataset.image_shape,

@@ -2,28 +2,30 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 from alphacl_jax.evaluation.report import format_table, verdicts
 from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.encoder import encoder_of
 from alphacl_jax.runs.evaluation import figures_over
 from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, write_description
 from alphacl_jax.runs.pretraining import describe, start_state
+from alphacl_jax.runs.probes import hook_of_seeds, probe_hook
 from alphacl_jax.runs.records import open_records
 from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
-from alphacl_jax.training.loop import NonFiniteLossError, train
+from alphacl_jax.training.loop import Hook, NonFiniteLossError, train
 from alphacl_jax.training.seeds import (
     SeedsBatches,
     SeedsCheckpoints,
     make_seeds_step,
     stack_states,
 )
-
-SEEDS_AS = ("auto", "vmap", "sequential")
+from alphacl_jax.training.state import TrainState
 
 
 def pretrain_seeds(
@@ -99,18 +101,23 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
     run = members[seeds[0]]
     for folder in folders.values():
         write_description(folder, describe(run, training))
-    checkpoints = SeedsCheckpoints(list(folders.values()))
+    checkpoints = SeedsCheckpoints([checkpoints_of(folder) for folder in folders.values()])
     step = make_seeds_step(
         run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
     )
+    states = [start_state(members[seed], training) for seed in seeds]
+    hooks = _probes(members, training, dict(zip(seeds, states, strict=True)))
+    stacked = stack_states(states)
+    del states  # or their memory would be held to the end
     try:
         train(
-            stack_states([start_state(members[seed], training) for seed in seeds]),
+            stacked,
             step,
             SeedsBatches([training.batches.with_seed(seed) for seed in seeds]),
             training.schedule,
             checkpoints,
             open_records(run, training, list(folders.values())),
+            hooks,
             mesh=run.mesh,
         )
     except NonFiniteLossError as error:
@@ -118,6 +125,19 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
         raise
     finally:
         checkpoints.close()
+
+
+def _probes(
+    members: dict[int, Run], training: Training, states: Mapping[int, TrainState]
+) -> list[Hook]:
+    """What looks at the features of all members at once, where the settings ask for it."""
+    hooks = []
+    for seed, state in states.items():
+        run, start = members[seed], hosts.own_copy(state._replace(opt_state=()))
+        untrained = encoder_of(run.settings, describe(run, training), start)
+        hooks.append(probe_hook(run, training, untrained, f"seed {seed}: "))
+    asked = [hook for hook in hooks if hook is not None]
+    return [hook_of_seeds(asked)] if asked else []
 
 
 def _trained(folder: Path, total_steps: int) -> bool:

@@ -7,7 +7,7 @@ names the field.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.fields import check_settings, require_default, setting
@@ -112,7 +112,12 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
-class ContrastiveSettings:
+class MethodSettings:
+    """What each method's own settings are a class of."""
+
+
+@dataclass(frozen=True)
+class ContrastiveSettings(MethodSettings):
     """The method 'contrastive': a loss of the family, or α-CL, on two views."""
 
     loss: str = setting(
@@ -141,7 +146,7 @@ class ContrastiveSettings:
         choices=("both_views", "same_view", "cross_view"),
     )
     stop_gradient: bool = setting(
-        True, "Hold alpha fixed in the gradient. --nostop_gradient is 'backprop alpha(theta)'."
+        True, "Hold alpha fixed in the gradient; without it, 'backprop alpha(theta)'."
     )
     block_size: int | str = setting("auto", "Anchors compared at a time: a number, or auto.")
 
@@ -153,7 +158,7 @@ class ContrastiveSettings:
 
 
 # The settings of each method that there is, by its name; `alphacl_jax.runs.methods` makes them.
-METHODS: Mapping[str, type] = {"contrastive": ContrastiveSettings}
+METHODS: Mapping[str, type[MethodSettings]] = {"contrastive": ContrastiveSettings}
 
 
 @dataclass(frozen=True)
@@ -250,12 +255,13 @@ class RunSettings:
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
-    method: ContrastiveSettings = ContrastiveSettings()
+    method: MethodSettings = ContrastiveSettings()
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self._check_groups()
         last = self.seed + self.num_seeds - 1
         if last > LARGEST_SEED:
             raise ArgumentError(
@@ -263,6 +269,19 @@ class RunSettings:
                 self.num_seeds,
                 f"goes beyond the largest seed, {LARGEST_SEED}, from seed {self.seed} on",
             )
+
+    def _check_groups(self) -> None:
+        for field in fields(self):
+            if field.metadata:
+                continue
+            value = getattr(self, field.name)
+            owners = tuple(METHODS.values()) if field.name == "method" else (type(field.default),)
+            if type(value) not in owners:
+                raise ArgumentError(
+                    field.name,
+                    repr(value),
+                    f"must be of type {' or '.join(owner.__name__ for owner in owners)}",
+                )
 
     @property
     def seeds(self) -> range:

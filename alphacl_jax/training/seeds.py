@@ -101,13 +101,13 @@ class SeedsBatches:
 class SeedsCheckpoints:
     """What `Checkpoints` is to a state, for a stacked one: each member's lie in its own folder."""
 
-    def __init__(self, workdirs: Sequence[Path]):
+    def __init__(self, folders: Sequence[Path]):
         """Opens them.
 
         Args:
-          workdirs: the run folders of the members, in the order of the stacked state.
+          folders: where the members' checkpoints are, in the order of the stacked state.
         """
-        self._members = [Checkpoints(workdir / "checkpoints") for workdir in workdirs]
+        self._members = [Checkpoints(folder) for folder in folders]
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint of every member, in rising order."""

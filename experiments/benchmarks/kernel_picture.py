@@ -1,7 +1,6 @@
 """The picture of the kernel benchmark: time and memory against the number of anchors."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -10,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from alphacl_jax.errors import RunError
+from alphacl_jax.files import write_png_atomically
 
 _PEER_NAMES = {
     "lightly": "lightly NTXentLoss",
@@ -49,7 +49,7 @@ def draw(report: Mapping[str, Any], path: str) -> None:
         fontsize="medium",
     )
     try:
-        figure.savefig(Path(path), dpi=150, format="png")
+        write_png_atomically(path, figure)
     except OSError as error:
         raise RunError(f"--plot={path} cannot be written: {error}") from error
 

@@ -24,7 +24,7 @@ from alphacl_jax.runs.networks import make_encoder, make_projector
 from alphacl_jax.runs.objectives import make_objective
 from alphacl_jax.runs.records import open_records
 from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
-from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.runs.settings import ContrastiveSettings, RunSettings
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Schedule, train
 from alphacl_jax.training.mesh import data_mesh
@@ -129,7 +129,9 @@ def _embeddings(run: Run) -> Array:
 
 def _loss(run: Run) -> Callable[[Array], Array]:
     """The loss as the trainer's method has it on most steps, of embeddings `[2, batch, dim]`."""
-    objective = make_objective(run.settings.method)
+    own = run.settings.method
+    assert isinstance(own, ContrastiveSettings)
+    objective = make_objective(own)
     function: Any = acl.alpha_cl_loss if isinstance(objective, acl.Rule) else acl.contrastive_loss
 
     def loss(z: Array) -> Array:

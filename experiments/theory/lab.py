@@ -17,8 +17,7 @@ from tqdm import tqdm
 
 from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.errors import RunError
-from alphacl_jax.evaluation.pictures import save_figure
-from alphacl_jax.files import write_json_atomically
+from alphacl_jax.files import write_json_atomically, write_png_atomically
 from alphacl_jax.runs.settings import LARGEST_SEED
 from experiments.benchmarks import benchmarking
 from experiments.theory.checks import Check
@@ -62,7 +61,7 @@ class Lab:
 
     def picture(self, name: str, figure: Figure) -> None:
         """Writes a figure to the folder; `finish` says where."""
-        save_figure(figure, self.workdir / name)
+        write_png_atomically(self.workdir / name, figure)
         self._pictures.append(self.workdir / name)
 
     def finish(

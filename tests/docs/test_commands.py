@@ -102,6 +102,15 @@ def test_extras_exist() -> None:
     assert named <= set(PROJECT["optional-dependencies"])
 
 
+def test_the_notes_say_what_each_library_is_for() -> None:
+    asked = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+    names = {re.split(r"[<>=\[]", text)[0] for of in asked for text in of} - {PROJECT["name"]}
+    notes = text_of("BUILD_NOTES.md")
+    table = notes[notes.index("## 3. Dependencies") : notes.index("## 4. Checks")]
+    listed = set(re.split(r"[|,\s]+", table))
+    assert names - listed == set()
+
+
 def test_the_theory_lab_lists_every_script_of_it() -> None:
     listed = re.findall(r"^\| `(\w+)` \|", text_of("docs/theory_lab.md"), flags=re.MULTILINE)
     scripts = (ROOT / "experiments" / "theory").glob("*.py")

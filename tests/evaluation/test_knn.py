@@ -72,7 +72,7 @@ def test_default_k(monkeypatch, n, k):
     [
         ({"k": 0}, "between 1 and the 6 training samples; got 0"),
         ({"k": 7}, "between 1 and the 6 training samples; got 7"),
-        ({"temperature": 0.0}, "temperature must be positive; got 0.0"),
+        ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
     ],
 )
 def test_bad_options(options, message):

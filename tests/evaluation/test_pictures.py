@@ -15,9 +15,12 @@ from alphacl_jax.evaluation.pictures import plot_history, plot_map, plot_spectru
 def figures(monkeypatch):
     """Every figure that is saved, to look inside."""
     seen: list[Figure] = []
-    save = pictures.save_figure
-    monkeypatch.setattr(pictures, "save_figure", lambda figure, path: (seen.append(figure),
-                                                                 save(figure, path)))  # fmt: skip
+    save = pictures.write_png_atomically
+    monkeypatch.setattr(
+        pictures,
+        "write_png_atomically",
+        lambda path, figure: (seen.append(figure), save(path, figure)),
+    )
     return seen
 
 

@@ -17,6 +17,7 @@ from alphacl_jax.runs import load_encoder, pretrain
 from alphacl_jax.runs.evaluation import features_of
 from alphacl_jax.runs.folder import OtherDataError, read_settings
 from alphacl_jax.runs.settings import (
+    DataSettings,
     EvaluationSettings,
     ModelSettings,
     OptimizerSettings,
@@ -165,6 +166,13 @@ def test_another_architecture_is_refused(moved, tmp_path):
     nowhere = dataclasses.replace(TINY, model=ModelSettings(init_from=f"{tmp_path}/no"))
     with pytest.raises(ArgumentError, match=r"init_from=.*/no cannot be loaded: .* holds no run"):
         pretrain(TRAIN_IMAGES, nowhere, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_of_other_data_are_refused_where_images_are_given(tmp_path):
+    for data in (DataSettings(dataset="cifar10"), DataSettings(image_size=9)):
+        with pytest.raises(ArgumentError, match=r"(dataset=cifar10|image_size=9) is set, and imag"):
+            pretrain(TRAIN_IMAGES, dataclasses.replace(TINY, data=data), workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -5,19 +5,21 @@ import dataclasses
 import pytest
 
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.runs.fields import kind_of, parse
+from alphacl_jax.runs.fields import kind_of, parse, setting
 from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
-from alphacl_jax.runs.methods import MAKERS
+from alphacl_jax.runs.methods import MAKERS, Maker, make_batch_of, make_method
 from alphacl_jax.runs.settings import (
     LARGEST_SEED,
     METHODS,
     ContrastiveSettings,
     DataSettings,
     EvaluationSettings,
+    MethodSettings,
     ModelSettings,
     OptimizerSettings,
     RunSettings,
 )
+from tests.tiny_runs import make_settings
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,65 @@ def test_each_setting_has_a_text_and_its_default_fits():
             assert len(field.metadata["text"]) > 3, name
             kind_of(owner, name)
             owner()
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"data": 3}, "data=3 must be of type DataSettings"),
+        ({"method": OptimizerSettings()}, "method=OptimizerSettings.* must be of type Contrastive"),
+        ({"model": ContrastiveSettings()}, "model=Contrastive.* must be of type ModelSettings"),
+    ],
+)
+def test_settings_in_the_place_of_others_are_named(groups, message):
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        RunSettings(**groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class _OtherSettings(MethodSettings):
+    temperature: float = setting(0.1, "tau > 0, lower.", above=0)
+    momentum_of_target: float = setting(0.99, "Of the moving average.", lower=0, below=1)
+
+
+@pytest.fixture
+def other_method(monkeypatch):
+    """A second method, with a temperature of its own and without a projector."""
+    monkeypatch.setitem(METHODS, "other", _OtherSettings)
+    made = []
+
+    def method(settings, image_shape, mesh):
+        made.append(settings)
+        return "method"
+
+    maker = Maker(
+        method, lambda policy, preprocessing: "batch", lambda own: "other", ("projector_dim",)
+    )
+    monkeypatch.setitem(MAKERS, "other", maker)
+    return made
+
+
+def test_each_method_has_its_own_defaults_and_reads_its_own_settings(other_method):
+    assert make_settings().method == ContrastiveSettings(temperature=0.5)
+    assert make_settings("--method=other").method == _OtherSettings(temperature=0.1)
+    assert make_settings("--method=other", "--temperature=0.5").method.temperature == 0.5
+    for arguments, message in (
+        (["--method=other", "--power=3"], "power=3.0 is set, and the method other does not read"),
+        (["--momentum_of_target=0.5"], "momentum_of_target=0.5 is set, and the method contrastive"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            make_settings(*arguments)
+
+
+def test_a_method_makes_its_batch_and_refuses_settings_of_networks_it_has_not(other_method):
+    settings = RunSettings(method=_OtherSettings())
+    assert make_method(settings, (4, 4, 1), None) == "method"
+    assert other_method == [settings]
+    assert make_batch_of(settings, None, None) == "batch"
+    assert from_text(to_text(settings)) == settings
+    wide = dataclasses.replace(settings, model=ModelSettings(projector_dim=3))
+    with pytest.raises(ArgumentError, match="projector_dim=3 is set, and only other methods than"):
+        make_method(wide, (4, 4, 1), None)
 
 
 def test_a_mapping_and_a_text_give_the_settings_back():

@@ -243,7 +243,7 @@ def _folders(root):
 def _train(root, at=None, act=None, bad=None, schedule=SCHEDULE, hooks=()):
     folders = list(_folders(root).values())
     records = RunRecords(SeedsRecorder(folders), Progress(8, "images", 6, ("energy",)))
-    with closing(SeedsCheckpoints(folders)) as checkpoints:
+    with closing(_opened(root)) as checkpoints:
         return train(
             stack_states([_state(seed) for seed in SEEDS]),
             partial(_seeds_step, bad=bad),
@@ -381,7 +381,7 @@ def _damage(folder, step):
 
 
 def _opened(root):
-    return SeedsCheckpoints(list(_folders(root).values()))
+    return SeedsCheckpoints([folder / "checkpoints" for folder in _folders(root).values()])
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def watch_operator(key: Array, settings: OperatorSettings) -> OperatorHistory:
             / (2 * settings.batch)
         )
         top, top_apart, bottom, of_weights = (
-            block_mass(v, settings.bits)
+            block_mass(v)
             for v in (vectors[0, :, -1], vectors[1, :, -1], vectors[0, :, 0], weights[0].ravel())
         )
         return OperatorHistory(

@@ -176,12 +176,11 @@ def between_sample_variance(network: Network, weights: Weights, layer: int, bits
     return jnp.einsum("xov,xow->vw", centred, centred) / count
 
 
-def block_mass(vectors: Array, bits: int) -> Array:
+def block_mass(vectors: Array) -> Array:
     """How much of the squared norm of first-layer weights is on each block of the input.
 
     Args:
       vectors: `[..., 3·bits·hidden]`, flattened weights `[3·bits, hidden]`.
-      bits: of each block.
 
     Returns:
       `[..., 3]` in the order of `BLOCKS`, summing to 1 (0 for a vector of zeros).

@@ -130,9 +130,9 @@ def test_what_shares_its_signal_is_one_sample():
 def test_mass_is_by_block():
     weights = jnp.zeros((6, 2)).at[0].set(3.0).at[5, 1].set(4.0)
     np.testing.assert_allclose(
-        co.block_mass(weights.reshape(-1), 2), np.array([18, 0, 16]) / 34, rtol=1e-6
+        co.block_mass(weights.reshape(-1)), np.array([18, 0, 16]) / 34, rtol=1e-6
     )
-    np.testing.assert_array_equal(co.block_mass(jnp.zeros((2, 6)), 2), np.zeros((2, 3)))
+    np.testing.assert_array_equal(co.block_mass(jnp.zeros((2, 6))), np.zeros((2, 3)))
 
 
 @pytest.mark.slow
