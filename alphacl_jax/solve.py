@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.closures import opened
 from alphacl_jax.distances import varying_like
 
 # Newton takes about ten steps; the rest is room for the bisection that guards it.
@@ -47,15 +48,15 @@ def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
     low, high = varying_like((low, high), f(low))
     # A while loop has no reverse derivative, so whatever traced values f closes over come in
     # as constants.
-    converted, constants = jax.closure_convert(f, low)
-    constants = jax.lax.stop_gradient(constants)
+    converted, smooth, others = opened(f, low)
+    constants = jax.lax.stop_gradient([*smooth, *others])
     eps = float(jnp.finfo(low.dtype).eps)
     # Newton's error squares at each step, so the step that the caller adds takes this below eps,
     # where rounding in f would keep a search for eps itself busy.
     tolerance = eps**0.75
 
     def fixed(u: Array) -> Array:
-        return converted(u, *constants)
+        return converted(u, *constants)[0]
 
     def unfinished(carry: _Carry) -> Array:
         low, high, _, value, step = carry

@@ -5,13 +5,14 @@ is O(tile² + anchors · dim).
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax.closures import opened
 from alphacl_jax.distances import (
     at_most_zero,
     distances_by_products,
@@ -111,11 +112,11 @@ def pair_sums(
 
     tile = varying_like(jnp.zeros((tiling.side, tiling.side), x.dtype), x)
     # Traced temperatures become arguments, since they may be differentiated too.
-    terms, constants = jax.closure_convert(elementwise, tile, tile)
+    terms, constants, fixed = opened(elementwise, tile, tile)
     count = len(sums.values(tile, tile)) + 1
     terms_of = _Terms(tiling, terms, sums.logits is not None, count)
     rows = Rows(d_pos, _some_negative(tiling, x), shift)
-    return _summed(terms_of, x, rows, constants)
+    return _summed(terms_of, x, rows, constants, fixed)
 
 
 def _some_negative(tiling: Tiling, x: Array) -> Array:
@@ -130,9 +131,10 @@ class _Terms(NamedTuple):
     """The terms that are summed, as a function of one tile's distances."""
 
     tiling: Tiling
-    elementwise: Callable[..., Any]  # of (d_i², d_ij², *constants): the logits, and the values
+    elementwise: Callable[..., Any]  # of (d_i², d_ij², *constants, *fixed): logits and values
     exponential: bool  # whether there are logits
     sums: int  # how many
+    fixed: Sequence[Array] = ()  # constants that nothing can be differentiated by
 
     def side(
         self, d_neg: Array, rows: Rows, mask: Array | None, axis: int, constants: Any
@@ -143,7 +145,8 @@ class _Terms(NamedTuple):
         # have no finite value or derivative there, and 0 · inf is NaN.
         if mask is not None:
             d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(rows.stand_in))
-        values = self.elementwise(jnp.broadcast_to(rows.d_pos, d_neg.shape), d_neg, *constants)
+        d_pos = jnp.broadcast_to(rows.d_pos, d_neg.shape)
+        values = self.elementwise(d_pos, d_neg, *constants, *self.fixed)
         weights = jnp.ones_like(d_neg)
         if self.exponential:
             logit, *values = values
@@ -170,7 +173,10 @@ class _Terms(NamedTuple):
         return of_rows, self.side(d_neg, columns, mask, 0, constants)
 
 
-def _forward(terms: _Terms, x: Array, rows: Rows, constants: Any) -> list[Array]:
+def _forward(
+    terms: _Terms, x: Array, rows: Rows, constants: Any, fixed: Sequence[Array]
+) -> list[Array]:
+    terms = terms._replace(fixed=fixed)
     half = half_squares(x)
 
     def within(total: list[Array], a: Array) -> list[Array]:
@@ -220,7 +226,8 @@ class _Gradients(NamedTuple):
 
 
 def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
-    x, rows, constants = saved
+    x, rows, constants, fixed = saved
+    terms = terms._replace(fixed=fixed)
     half = half_squares(x)
     # Both ways round: on a CPU a product with the transpose of a tile takes twice the time.
     x_t = x.swapaxes(1, 2)
@@ -261,7 +268,7 @@ def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
     none = [varying_like(jnp.zeros_like(c), c) for c in constants]
     start = _Gradients(by_rows, by_columns, weight, of_rows, none)
     total = terms.tiling.fold(within, between, start)
-    return total.of_embeddings(x), total.rows, total.constants
+    return total.of_embeddings(x), total.rows, total.constants, None
 
 
 def _unclamped(gradient: Array, d_neg: Array) -> Array:

@@ -384,15 +384,28 @@ def test_export_with_a_symbolic_batch(negatives):
         np.testing.assert_allclose(again.call(z, z_pos), losses(z, z_pos), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("temperatures", [np.float32([1, 2]), np.int32([1, 2])])
 @pytest.mark.parametrize("block_size", [None, 3])
-def test_traced_temperatures_may_be_whole_numbers(block_size):
+def test_gradients_by_embeddings_are_mapped_over_temperatures(block_size, temperatures):
+    """Without jit the temperature is traced, and nothing differentiates by it."""
+
     def gradient(z, temperature):
         family = acl.families.info_nce(temperature)
         return jax.grad(lambda z: acl.contrastive_loss(z, Z_POS, family, block_size=block_size))(z)
 
-    found = jax.vmap(gradient, in_axes=(None, 0))(jnp.asarray(Z), jnp.array([1, 2]))
+    found = jax.vmap(gradient, in_axes=(None, 0))(jnp.asarray(Z), jnp.asarray(temperatures))
     for one, temperature in zip(found, (1.0, 2.0), strict=True):
         np.testing.assert_allclose(one, gradient(jnp.asarray(Z), temperature), rtol=1e-5, atol=1e-6)
+
+
+def test_a_loss_of_ones_own_may_read_a_traced_whole_number():
+    def gradient(z, power):
+        family = acl.Family(phi=jnp.log1p, psi=lambda x: jnp.exp(power * x))
+        return jax.grad(lambda z: acl.contrastive_loss(z, Z_POS, family, block_size=3))(z)
+
+    found = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(jnp.asarray(Z), jnp.array([1, 2]))
+    for one, power in zip(found, (1, 2), strict=True):
+        np.testing.assert_allclose(one, gradient(jnp.asarray(Z), power), rtol=1e-5, atol=1e-6)
 
 
 def test_an_exported_loss_refuses_a_single_sample_where_the_symbol_says_so():

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "alphacl_jax"
 # Each file may import from the ones before it.
 KERNELS = (
     "errors",
+    "closures",
     "explicit",
     "distances",
     "layouts",
