@@ -68,7 +68,7 @@ def _as_array(value: Any) -> Any:
     # A variable of Flax NNX stands for an array and is none.
     if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
         value = jnp.asarray(value)
-    # Whole numbers have no derivative, and blocks cannot be handed them as arguments.
+    # Whole numbers have no derivative.
     if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.inexact):
         return value.astype(float)
     return value
