@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from alphacl_jax.errors import ArgumentError
 
 # How many records are looked at to learn whether all images of a set have one size.
 _SIZE_SAMPLE = 200
+# Where the feature classes lie that TFDS itself has.
+_FEATURES = "tensorflow_datasets.core.features."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,8 +80,9 @@ def open_tfds(
       labels, or None; class names).
 
     Raises:
-      ArgumentError: for an unknown name, a set without image and label, one class only, or a file
-        format without random access.
+      ArgumentError: for an unknown name or one of another collection ("huggingface:NAME"), a set
+        without image and label, with features of classes that are not TFDS's own, of one class
+        only, or in a file format without random access.
       MixedSizesError: for sizes that differ with no `size`.
       MissingDataError: for a set that needs preparing while TensorFlow is missing.
     """
@@ -123,20 +127,76 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     import tensorflow_datasets as tfds
 
     folder = None if data_dir is None else os.path.expanduser(data_dir)
-    try:
-        tfds.core.naming.parse_builder_name_kwargs(name)
-    except ValueError:  # not even the form of a name
-        raise _unknown(name, data_dir) from None
-    try:
-        builder = tfds.builder(name, data_dir=folder)
-    except tfds.core.DatasetNotFoundError:  # its message lists every set there is
-        raise _unknown(name, data_dir) from None
-    except AssertionError as error:  # of a version that there is not
-        raise ArgumentError("dataset", name, f"cannot be opened by TFDS: {error}") from error
-    if not builder.data_path.exists():
-        with contextlib.suppress(tfds.core.DatasetNotFoundError):
-            return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    _check_name(name, data_dir)
+    with _own_feature_classes(name):
+        try:
+            builder = tfds.builder(name, data_dir=folder)
+        except tfds.core.DatasetNotFoundError:  # its message lists every set there is
+            raise _unknown(name, data_dir) from None
+        except ArgumentError:
+            raise
+        # Of a version or a configuration that there is not, or a set whose code needs more.
+        except (AssertionError, ValueError, ImportError) as error:
+            problem = " ".join(str(error).split())
+            raise ArgumentError("dataset", name, f"cannot be opened by TFDS: {problem}") from error
+        if not builder.data_path.exists():
+            with contextlib.suppress(tfds.core.DatasetNotFoundError):
+                return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     return builder
+
+
+def _check_name(name: str, data_dir: str | os.PathLike[str] | None) -> None:
+    """Refuses what is not the form of a name, and names that are more than one of TFDS's sets."""
+    import tensorflow_datasets as tfds
+
+    try:
+        parsed, arguments = tfds.core.naming.parse_builder_name_kwargs(name)
+    except ValueError:
+        raise _unknown(name, data_dir) from None
+    if parsed.namespace is not None:
+        raise ArgumentError(
+            "dataset",
+            name,
+            f"is a set of another collection, {parsed.namespace!r}, and only those of TFDS itself "
+            "are read. Save its images in class folders, and give dataset=folder with data_dir",
+        )
+    if unknown := arguments.keys() - {"version", "config"}:
+        raise ArgumentError(
+            "dataset",
+            name,
+            f"has arguments that are not read: {', '.join(sorted(unknown))}. Give NAME, "
+            "NAME/CONFIG or NAME:VERSION",
+        )
+
+
+@contextlib.contextmanager
+def _own_feature_classes(name: str) -> Iterator[None]:
+    """Has TFDS take no Python class but its own from the files of a prepared set.
+
+    They name the class of each feature, and TFDS imports the module of one that it does not know,
+    which runs whatever lies there. All of them pass through this one method of TFDS.
+    """
+    import tensorflow_datasets as tfds
+
+    connector = tfds.features.FeatureConnector
+    of_tfds = vars(connector)["cls_from_name"]
+
+    def own(class_name: str) -> Any:
+        if not class_name.startswith(_FEATURES):
+            raise ArgumentError(
+                "dataset",
+                name,
+                f"was prepared with a feature of the class {class_name!r}, which is none of TFDS's "
+                "own, and is not imported. Prepare it again with the features of TFDS, or save its "
+                "images in class folders, and give dataset=folder with data_dir",
+            )
+        return of_tfds.__get__(None, connector)(class_name)
+
+    connector.cls_from_name = staticmethod(own)
+    try:
+        yield
+    finally:
+        connector.cls_from_name = of_tfds
 
 
 def _unknown(name: str, data_dir: str | os.PathLike[str] | None) -> ArgumentError:

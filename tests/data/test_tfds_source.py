@@ -206,3 +206,42 @@ def test_no_train_split(tmp_path):
     _prepare(tmp_path, SUPERVISED, {"other": _examples(2)})
     with pytest.raises(ValueError, match="no split 'train', only other"):
         sources.load("tiny_bars", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["huggingface:mnist", "Huggingface:a/b", "kaggle:x", "robotics:x"])
+def test_sets_of_other_collections_are_refused_before_anything_is_imported(name, tmp_path):
+    with pytest.raises(ValueError, match=f"^dataset={name} is a set of another collection, '") as e:
+        sources.load(name, tmp_path)
+    assert "dataset=folder with data_dir" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist/a=True", "has arguments that are not read: a. Give NAME, NAME/CONFIG or"),
+        ("mnist/zoo", "cannot be opened by TFDS: .* zoo not found"),
+        ("mnist:9.9.9", "cannot be opened by TFDS: .* cannot be loaded at version 9.9.9, only"),
+    ],
+)
+def test_configurations_and_versions_that_there_are_not(name, message, tmp_path):
+    with pytest.raises(ValueError, match=f"^dataset={name} {message}"):
+        sources.load(name, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
+def test_a_python_class_that_a_prepared_set_names_is_not_imported(file, tmp_path, monkeypatch):
+    folder = _prepare(tmp_path, SUPERVISED, {"train": _examples(2)})
+    marker = tmp_path / "ran"
+    (tmp_path / "from_outside.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    features = json.loads((folder / "features.json").read_text())
+    features["featuresDict"]["features"]["label"]["pythonClassName"] = "from_outside.Label"
+    if file == "features.json":
+        (folder / file).write_text(json.dumps(features))
+    else:
+        info = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(info | {"features": features}))
+    with pytest.raises(ValueError, match=r"^dataset=tiny_bars .* class 'from_outside.Label', which"):
+        sources.load("tiny_bars", tmp_path)
+    assert not marker.exists()
+    assert "from_outside" not in sys.modules
