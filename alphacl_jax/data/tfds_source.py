@@ -7,7 +7,6 @@ import hashlib
 import importlib.util
 import io
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ from absl import logging
 
 from alphacl_jax.data import images
 from alphacl_jax.data.errors import MissingDataError
+from alphacl_jax.data.outages import Patience
+from alphacl_jax.data.tfds_files import Records, own_feature_classes
 from alphacl_jax.errors import ArgumentError
 
 # How many records are looked at to learn whether all images of a set have one size.
 _SIZE_SAMPLE = 200
-# Where the feature classes lie that TFDS itself has.
-_FEATURES = "tensorflow_datasets.core.features."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,12 +27,12 @@ class TfdsSource:
     """Records of one or several TFDS splits, decoded one by one when indexed.
 
     Attributes:
-      records: TFDS's random-access source, with the image left encoded.
+      records: with the image left encoded.
       name: what errors call it.
       image_shape: (height, width, channels) of every image returned.
     """
 
-    records: Any
+    records: Records
     name: str
     image_shape: tuple[int, int, int]
 
@@ -49,8 +48,8 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
         name = f"{self.name}, record {index}"
+        record = self.records.read(index, name)
         return {
             "image": images.decode(io.BytesIO(record["image"]), self.image_shape, name),
             "label": int(record["label"]),
@@ -99,14 +98,18 @@ def open_tfds(
             "dataset", name, f"has no split 'train', only {', '.join(sorted(splits))}"
         )
 
-    def records(split: str) -> Any:
-        return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    def records(split: str) -> Records:
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        return Records(lambda: builder.as_data_source(split, decoders=decoders))
 
-    size = size or own_size
+    def read(of: Records, index: int) -> dict[str, Any]:
+        return patience.read(lambda: of.read(index, f"{name}, record {index}"))
+
+    patience, size = Patience(), size or own_size
     if size is None:
         every = records("train")
         sample = np.linspace(0, len(every) - 1, min(_SIZE_SAMPLE, len(every)), dtype=int)
-        size = images.common_size((io.BytesIO(every[int(i)]["image"]) for i in sample), name)
+        size = images.common_size((io.BytesIO(read(every, int(i))["image"]) for i in sample), name)
     shape = (*size, channels or own_channels)
 
     def source(split: str) -> TfdsSource:
@@ -115,7 +118,7 @@ def open_tfds(
     unlabelled = next((s for s in ("unlabelled", "unlabeled") if s in splits), None)
     held_out = [s for s in ("test", "validation") if s in splits]
     # The test labels of some sets (imagenet2012) were never published; TFDS gives -1.
-    held_out = [s for s in held_out if int(records(s)[0]["label"]) >= 0]
+    held_out = [s for s in held_out if int(read(records(s), 0)["label"]) >= 0]
     train = source("train")
     pretrain = source(f"train+{unlabelled}") if unlabelled else train
     class_names = tuple(builder.info.features["label"].names)  # stl10 learns its when prepared
@@ -128,7 +131,7 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
 
     folder = None if data_dir is None else os.path.expanduser(data_dir)
     _check_name(name, data_dir)
-    with _own_feature_classes(name):
+    with own_feature_classes(name):
         try:
             builder = tfds.builder(name, data_dir=folder)
         except tfds.core.DatasetNotFoundError:  # its message lists every set there is
@@ -167,36 +170,6 @@ def _check_name(name: str, data_dir: str | os.PathLike[str] | None) -> None:
             f"has arguments that are not read: {', '.join(sorted(unknown))}. Give NAME, "
             "NAME/CONFIG or NAME:VERSION",
         )
-
-
-@contextlib.contextmanager
-def _own_feature_classes(name: str) -> Iterator[None]:
-    """Has TFDS take no Python class but its own from the files of a prepared set.
-
-    They name the class of each feature, and TFDS imports the module of one that it does not know,
-    which runs whatever lies there. All of them pass through this one method of TFDS.
-    """
-    import tensorflow_datasets as tfds
-
-    connector = tfds.features.FeatureConnector
-    of_tfds = vars(connector)["cls_from_name"]
-
-    def own(class_name: str) -> Any:
-        if not class_name.startswith(_FEATURES):
-            raise ArgumentError(
-                "dataset",
-                name,
-                f"was prepared with a feature of the class {class_name!r}, which is none of TFDS's "
-                "own, and is not imported. Prepare it again with the features of TFDS, or save its "
-                "images in class folders, and give dataset=folder with data_dir",
-            )
-        return of_tfds.__get__(None, connector)(class_name)
-
-    connector.cls_from_name = staticmethod(own)
-    try:
-        yield
-    finally:
-        connector.cls_from_name = of_tfds
 
 
 def _unknown(name: str, data_dir: str | os.PathLike[str] | None) -> ArgumentError:

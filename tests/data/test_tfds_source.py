@@ -159,6 +159,30 @@ def test_a_damaged_record_is_named(tmp_path, caplog):
     assert "1 of 5 images cannot be read: tiny_bars train, record" in caplog.text
 
 
+def test_a_record_whose_bytes_are_wrong_is_damaged(tmp_path, caplog):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
+    examples = [{"image": _png(pixels), "label": i % 2} for i, pixels in enumerate(noise)]
+    (file,) = _prepare(tmp_path, SUPERVISED, {"train": examples}).glob("*.array_record-*")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    split = tfds_source.open_tfds("tiny_bars", tmp_path, (6, 5), 3)[1]
+    assert 0 < len(sources.to_arrays(sources.Split(split, True), 10**6)[0]) < 40
+    assert "Corrupted" in caplog.text
+
+
+def test_files_that_are_away_are_opened_again_once_they_are_back(tmp_path):
+    folder = _prepare(tmp_path, SUPERVISED, {"train": _examples(6)})
+    source = tfds_source.open_tfds("tiny_bars", tmp_path, (6, 5), 3)[1]
+    (file,) = folder.glob("*.array_record-*")
+    away = file.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"tiny_bars train, record 2: open\(\) failed"):
+            source[2]
+    away.rename(file)
+    assert source[2]["image"].shape == (6, 5, 3)
+
+
 @pytest.mark.parametrize("name", ["cifar10", "stl10", "imagenet_resized/32x32"])
 def test_a_set_that_needs_preparing_without_tensorflow(name, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_source, "_has_tensorflow", lambda: False)

@@ -38,8 +38,17 @@ def test_settings_versions_and_options_are_compared():
     assert differing_values([one, _compared()]) == {}
     other = _compared("--seed=1", "--learning_rate=0.5", "--epochs=3", "--loss=mine")
     assert set(differing_values([one, other])) == {"seed", "learning_rate", "epochs", "loss"}
-    with jax.enable_x64(True):
-        assert set(differing_values([one, _compared()])) == {"JAX's jax_enable_x64"}
+
+
+def test_an_option_of_jax_is_compared():
+    one = _compared()
+    before = jax.config.jax_default_matmul_precision
+    jax.config.update("jax_default_matmul_precision", "highest")
+    try:
+        other = _compared()
+    finally:
+        jax.config.update("jax_default_matmul_precision", before)
+    assert set(differing_values([one, other])) == {"JAX's jax_default_matmul_precision"}
 
 
 def test_data_is_compared_by_what_it_is_and_not_by_where_it_lies(tmp_path):
