@@ -58,6 +58,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
         from alphacl_jax.runs.preview import preview_run
         from alphacl_jax.runs.run import open_run, prepare_training
         from alphacl_jax.training import hosts
+        from alphacl_jax.training.agreement import DisagreementError
         from alphacl_jax.training.loop import NonFiniteLossError
         from alphacl_jax.training.mesh import data_mesh
 
@@ -68,6 +69,12 @@ def pretrain(values: flags.FlagValues) -> str | None:
             return None
         pretraining.check_start(run)
         training = prepare_training(run)
+        try:
+            pretraining.check_hosts(run, training)
+        except DisagreementError as error:
+            raise RunError(
+                error.of(lambda name: f"--{name}" if name in values else name)
+            ) from error
         given = values["workdir"].value
         workdir = (
             Path(given).expanduser() if given else default_workdir(settings, run.dataset.title)

@@ -6,17 +6,18 @@ each epoch has its own, and their state, which fits into JSON, restores the posi
 
 import copy
 import os
-import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Protocol, Self
 
 import grain
 import jax
 import numpy as np
-from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from alphacl_jax.data.damage import Damage
 from alphacl_jax.data.images import UnreadableImage
+from alphacl_jax.data.outages import Patience
 from alphacl_jax.data.reading import Source, Split, fits_in_memory, to_arrays
 from alphacl_jax.errors import ArgumentError, differences
 
@@ -52,6 +53,16 @@ class Batches(Protocol):
 
     def with_seed(self, seed: int) -> Self:
         """Batches of the same images in another order, from the start; images are held once."""
+
+    def damage_since(self, step: int) -> str:
+        """The images that were found to be damaged, in a sentence, once there are more of them.
+
+        Args:
+          step: of the record that it is told with.
+
+        Returns:
+          "" where there are no more than when it was asked last.
+        """
 
 
 def raw_shapes(image_shape: tuple[int, int, int], batch_size: int) -> Shapes:
@@ -110,6 +121,7 @@ def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> 
     """Batches read and decoded by threads while the devices work.
 
     A damaged image is named once in the log; the next readable one in the source stands in for it.
+    Reading what is away for a while is tried again, see `outages`.
 
     Args:
       source: what to read.
@@ -117,7 +129,7 @@ def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> 
 
     Raises:
       ArgumentError: see `open_batches`; from `next` a ValueError, once the readable images are
-        fewer than a batch.
+        fewer than a batch, and a DataAwayError, once the data is away for too long.
     """
     return _Streamed(source, batch_size, mesh, seed)
 
@@ -221,6 +233,10 @@ class _Resident:
         other._seed, other._step, other._epoch = seed, 0, -1
         return other
 
+    def damage_since(self, step: int) -> str:
+        del step
+        return ""  # what was damaged was left out when all were decoded, and told then
+
 
 class _Streamed:
     def __init__(self, source: Source, batch_size: int, mesh: Mesh, seed: int) -> None:
@@ -235,8 +251,7 @@ class _Streamed:
         self.num_images = len(source)
         self.steps_per_epoch = len(source) // batch_size
         self.shapes = raw_shapes(source.image_shape, batch_size)
-        self._damaged: set[int] = set()
-        self._lock = threading.Lock()
+        self._damage, self._patience = Damage(len(source)), Patience()
         self._batch_size = batch_size
 
         # Cut to whole batches before repeating, so that none straddles two epochs; each thread
@@ -268,29 +283,18 @@ class _Streamed:
         So every batch is full, and which images are in it depends on nothing but its number.
         """
         while True:
-            if index not in self._damaged:
+            if index not in self._damage:
                 try:
-                    example = source[index]
+                    example = self._patience.read(partial(source.__getitem__, index))
                     return {"images": example["image"], "labels": np.int32(example["label"])}
                 except UnreadableImage as error:
-                    self._set_aside(index, len(source), error)
+                    left = self._damage.add(index, str(error))
+                    if left < self._batch_size:
+                        raise ValueError(
+                            f"{len(source) - left} of {len(source)} images cannot be read, which "
+                            f"leaves fewer than one batch of {self._batch_size}; the last: {error}"
+                        ) from error
             index = (index + 1) % len(source)
-
-    def _set_aside(self, index: int, total: int, error: UnreadableImage) -> None:
-        with self._lock:
-            if index not in self._damaged:
-                self._damaged.add(index)
-                logging.warning(
-                    "an image cannot be read, its neighbour stands in (%d of %d so far): %s",
-                    len(self._damaged),
-                    total,
-                    error,
-                )
-        if total - len(self._damaged) < self._batch_size:
-            raise ValueError(
-                f"{len(self._damaged)} of {total} images cannot be read, which leaves fewer than "
-                f"one batch of {self._batch_size}; the last: {error}"
-            ) from error
 
     def __iter__(self) -> Self:
         return self
@@ -313,3 +317,6 @@ class _Streamed:
 
     def with_seed(self, seed: int) -> Self:
         return type(self)(self._source, self._batch_size, self._mesh, seed)
+
+    def damage_since(self, step: int) -> str:
+        return self._damage.news(step)

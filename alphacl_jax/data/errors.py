@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.errors import ArgumentError, RunError
 
 
 class MissingDataError(ArgumentError, FileNotFoundError):
@@ -24,3 +24,7 @@ class MixedSizesError(ArgumentError):
         super().__init__(argument, value, problem)
         self.args = (argument, value, problem, suggested)
         self.suggested = suggested
+
+
+class DataAwayError(RunError):
+    """Data that cannot be read, for no reason that lies in the data: see `outages`."""

@@ -1,6 +1,7 @@
 """Images in folders: class folders under train/ and test/, or any folder, whole and as it is."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 from collections import Counter
@@ -13,6 +14,7 @@ from absl import logging
 
 from alphacl_jax.data import images
 from alphacl_jax.data.errors import MissingDataError, NotAFolderError
+from alphacl_jax.data.outages import Patience, raise_if_away
 from alphacl_jax.errors import ArgumentError
 
 # The held-out part is test/; other common layouts call it one of the rest.
@@ -37,9 +39,10 @@ class FolderSource:
 
     def fingerprint(self) -> str:
         """Of the names and sizes of the files, wherever the folder lies."""
-        digest = hashlib.sha256()
+        digest, patience = hashlib.sha256(), Patience()
         for path, name in zip(self.paths, self.names, strict=True):
-            digest.update(f"{name}\0{_size(path)}\n".encode(errors="surrogateescape"))
+            size = patience.read(functools.partial(_size, path))
+            digest.update(f"{name}\0{size}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -57,7 +60,8 @@ def _size(path: str) -> int:
     """In bytes; -1 of a link that leads nowhere, which is left out as a damaged image is."""
     try:
         return os.path.getsize(path)
-    except OSError:
+    except OSError as error:
+        raise_if_away(error, path)
         return -1
 
 

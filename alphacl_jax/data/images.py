@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from alphacl_jax.data.errors import MixedSizesError
+from alphacl_jax.data.outages import Patience, raise_if_away
 
 ImageFile = str | IO[bytes]
 
@@ -53,6 +54,7 @@ def decode(file: ImageFile, shape: tuple[int, int, int], name: str) -> np.ndarra
 
     Raises:
       UnreadableImage: where Pillow cannot decode it.
+      OSError, MemoryError: where it is away, see `outages`.
     """
     height, width, channels = shape
     try:
@@ -64,6 +66,7 @@ def decode(file: ImageFile, shape: tuple[int, int, int], name: str) -> np.ndarra
             pixels = _as_grey_or_rgb(image, channels)
             return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
     except Exception as error:  # Pillow's decoders raise many types on damaged files
+        raise_if_away(error, file)
         raise UnreadableImage(f"{name} ({error or type(error).__name__})") from error
 
 
@@ -105,17 +108,23 @@ def all_grey(files: Iterable[ImageFile]) -> bool:
     colour. The first colour image ends the reading; greyscale ones are all looked at, since a
     sample of them could lose the colours of those left out. False where none can be read.
     """
-    known = False
+    known, patience = False, Patience()
     for file in files:
-        try:
-            with Image.open(file) as image:
-                grey = Image.getmodebase(image.mode) == "L" or _has_grey_palette(image)
-        except Exception:  # as in decode, which reports it
-            continue
-        if not grey:
+        grey = patience.read(functools.partial(_is_grey, file))
+        if grey is False:
             return False
-        known = True
+        known = known or grey is not None
     return known
+
+
+def _is_grey(file: ImageFile) -> bool | None:
+    """Of one file; None where it cannot be read."""
+    try:
+        with Image.open(file) as image:
+            return Image.getmodebase(image.mode) == "L" or _has_grey_palette(image)
+    except Exception as error:  # as in decode, which reports it
+        raise_if_away(error, file)
+        return None
 
 
 def _has_grey_palette(image: Image.Image) -> bool:
@@ -137,12 +146,13 @@ def common_size(files: Iterable[ImageFile], where: str) -> tuple[int, int]:
       ValueError: where no file can be read.
     """
     sizes: Counter[tuple[int, int]] = Counter()
-    problem = ""
+    problem, patience = "", Patience()
     for file in files:
-        try:
-            sizes[_header_size(file)] += 1
-        except Exception as error:  # as in decode
-            problem = problem or str(error)
+        found = patience.read(functools.partial(_header_size, file))
+        if isinstance(found, tuple):
+            sizes[found] += 1
+        else:
+            problem = problem or found
         # A few are enough to show a user that sizes differ; a large folder is not read to its end.
         if len(sizes) > 1 and sizes.total() >= 1000:
             break
@@ -169,9 +179,14 @@ def _suggested_size(sizes: Counter[tuple[int, int]]) -> int:
     return max((size for size in _USUAL_SIZES if size <= median), default=median)
 
 
-def _header_size(file: ImageFile) -> tuple[int, int]:
-    with Image.open(file) as image:
-        width, height = image.size
-        # Asking a PNG for EXIF that it does not announce would decode all of it.
-        turned = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+def _header_size(file: ImageFile) -> tuple[int, int] | str:
+    """Its (height, width), or what is wrong with it."""
+    try:
+        with Image.open(file) as image:
+            width, height = image.size
+            # Asking a PNG for EXIF that it does not announce would decode all of it.
+            turned = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception as error:  # as in decode
+        raise_if_away(error, file)
+        return str(error)
     return (width, height) if turned else (height, width)

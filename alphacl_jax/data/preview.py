@@ -1,5 +1,6 @@
 """A picture of augmented views, to see what a policy does before training on it."""
 
+import functools
 import os
 import pathlib
 import textwrap
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from alphacl_jax.data.images import UnreadableImage
+from alphacl_jax.data.outages import Patience
 from alphacl_jax.data.policies import Policy, describe
 from alphacl_jax.data.reading import Split
 from alphacl_jax.data.sources import Dataset
@@ -100,10 +102,10 @@ def choose_images(split: Split, count: int, classes: int) -> tuple[np.ndarray, n
       spread over the split; a class that none of these has is not shown.
     """
     by_label: dict[int, list[np.ndarray]] = {}
-    share = -(-count // max(classes, 1))
+    share, patience = -(-count // max(classes, 1)), Patience()
     for index in np.random.default_rng(0).permutation(len(split.source))[:_LOOKED_AT]:
         try:
-            example = split.source[int(index)]
+            example = patience.read(functools.partial(split.source.__getitem__, int(index)))
         except UnreadableImage:
             continue
         by_label.setdefault(example["label"], []).append(example["image"])

@@ -1,6 +1,7 @@
 """Reading images: random access to encoded ones, and the decoding of all of a set, in order."""
 
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -13,6 +14,7 @@ import numpy as np
 from absl import logging
 
 from alphacl_jax.data import images
+from alphacl_jax.data.outages import Patience
 
 # How many images the colours of a set are measured on.
 _COLOUR_SAMPLE = 2000
@@ -23,7 +25,8 @@ class Source(Protocol):
     """Random access to images of one shape.
 
     `source[i]` is {"image": uint8 [height, width, channels], "label": int, -1 where unlabelled} and
-    raises `images.UnreadableImage` where the image is damaged.
+    raises `images.UnreadableImage` where the image is damaged, OSError or MemoryError where it is
+    away for a reason that lies elsewhere.
     """
 
     @property
@@ -179,10 +182,11 @@ def _decode(source: Source, indices: np.ndarray) -> tuple[_Decoded, list[str]]:
     """The images of `indices` without the damaged ones, and what is wrong with those."""
     pixels = np.empty((len(indices), *source.image_shape), np.uint8)
     labels = np.empty(len(indices), np.int32)
+    patience = Patience()
 
     def read(row: int) -> str | None:
         try:
-            example = source[int(indices[row])]
+            example = patience.read(functools.partial(source.__getitem__, int(indices[row])))
         except images.UnreadableImage as error:
             return str(error)
         pixels[row], labels[row] = example["image"], example["label"]

@@ -14,6 +14,8 @@ from absl import logging
 
 from alphacl_jax.data import images
 from alphacl_jax.data.errors import MissingDataError
+from alphacl_jax.data.outages import Patience
+from alphacl_jax.data.tfds_files import Records, own_feature_classes
 from alphacl_jax.errors import ArgumentError
 
 # How many records are looked at to learn whether all images of a set have one size.
@@ -25,12 +27,12 @@ class TfdsSource:
     """Records of one or several TFDS splits, decoded one by one when indexed.
 
     Attributes:
-      records: TFDS's random-access source, with the image left encoded.
+      records: with the image left encoded.
       name: what errors call it.
       image_shape: (height, width, channels) of every image returned.
     """
 
-    records: Any
+    records: Records
     name: str
     image_shape: tuple[int, int, int]
 
@@ -46,8 +48,8 @@ class TfdsSource:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
         name = f"{self.name}, record {index}"
+        record = self.records.read(index, name)
         return {
             "image": images.decode(io.BytesIO(record["image"]), self.image_shape, name),
             "label": int(record["label"]),
@@ -77,8 +79,9 @@ def open_tfds(
       labels, or None; class names).
 
     Raises:
-      ArgumentError: for an unknown name, a set without image and label, one class only, or a file
-        format without random access.
+      ArgumentError: for an unknown name or one of another collection ("huggingface:NAME"), a set
+        without image and label, with features of classes that are not TFDS's own, of one class
+        only, or in a file format without random access.
       MixedSizesError: for sizes that differ with no `size`.
       MissingDataError: for a set that needs preparing while TensorFlow is missing.
     """
@@ -95,14 +98,18 @@ def open_tfds(
             "dataset", name, f"has no split 'train', only {', '.join(sorted(splits))}"
         )
 
-    def records(split: str) -> Any:
-        return builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+    def records(split: str) -> Records:
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        return Records(lambda: builder.as_data_source(split, decoders=decoders))
 
-    size = size or own_size
+    def read(of: Records, index: int) -> dict[str, Any]:
+        return patience.read(lambda: of.read(index, f"{name}, record {index}"))
+
+    patience, size = Patience(), size or own_size
     if size is None:
         every = records("train")
         sample = np.linspace(0, len(every) - 1, min(_SIZE_SAMPLE, len(every)), dtype=int)
-        size = images.common_size((io.BytesIO(every[int(i)]["image"]) for i in sample), name)
+        size = images.common_size((io.BytesIO(read(every, int(i))["image"]) for i in sample), name)
     shape = (*size, channels or own_channels)
 
     def source(split: str) -> TfdsSource:
@@ -111,7 +118,7 @@ def open_tfds(
     unlabelled = next((s for s in ("unlabelled", "unlabeled") if s in splits), None)
     held_out = [s for s in ("test", "validation") if s in splits]
     # The test labels of some sets (imagenet2012) were never published; TFDS gives -1.
-    held_out = [s for s in held_out if int(records(s)[0]["label"]) >= 0]
+    held_out = [s for s in held_out if int(read(records(s), 0)["label"]) >= 0]
     train = source("train")
     pretrain = source(f"train+{unlabelled}") if unlabelled else train
     class_names = tuple(builder.info.features["label"].names)  # stl10 learns its when prepared
@@ -123,20 +130,46 @@ def _builder(name: str, data_dir: str | os.PathLike[str] | None) -> Any:
     import tensorflow_datasets as tfds
 
     folder = None if data_dir is None else os.path.expanduser(data_dir)
-    try:
-        tfds.core.naming.parse_builder_name_kwargs(name)
-    except ValueError:  # not even the form of a name
-        raise _unknown(name, data_dir) from None
-    try:
-        builder = tfds.builder(name, data_dir=folder)
-    except tfds.core.DatasetNotFoundError:  # its message lists every set there is
-        raise _unknown(name, data_dir) from None
-    except AssertionError as error:  # of a version that there is not
-        raise ArgumentError("dataset", name, f"cannot be opened by TFDS: {error}") from error
-    if not builder.data_path.exists():
-        with contextlib.suppress(tfds.core.DatasetNotFoundError):
-            return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
+    _check_name(name, data_dir)
+    with own_feature_classes(name):
+        try:
+            builder = tfds.builder(name, data_dir=folder)
+        except tfds.core.DatasetNotFoundError:  # its message lists every set there is
+            raise _unknown(name, data_dir) from None
+        except ArgumentError:
+            raise
+        # Of a version or a configuration that there is not, or a set whose code needs more.
+        except (AssertionError, ValueError, ImportError) as error:
+            problem = " ".join(str(error).split())
+            raise ArgumentError("dataset", name, f"cannot be opened by TFDS: {problem}") from error
+        if not builder.data_path.exists():
+            with contextlib.suppress(tfds.core.DatasetNotFoundError):
+                return tfds.core.read_only_builder.builder_from_files(name, data_dir=folder)
     return builder
+
+
+def _check_name(name: str, data_dir: str | os.PathLike[str] | None) -> None:
+    """Refuses what is not the form of a name, and names that are more than one of TFDS's sets."""
+    import tensorflow_datasets as tfds
+
+    try:
+        parsed, arguments = tfds.core.naming.parse_builder_name_kwargs(name)
+    except ValueError:
+        raise _unknown(name, data_dir) from None
+    if parsed.namespace is not None:
+        raise ArgumentError(
+            "dataset",
+            name,
+            f"is a set of another collection, {parsed.namespace!r}, and only those of TFDS itself "
+            "are read. Save its images in class folders, and give dataset=folder with data_dir",
+        )
+    if unknown := arguments.keys() - {"version", "config"}:
+        raise ArgumentError(
+            "dataset",
+            name,
+            f"has arguments that are not read: {', '.join(sorted(unknown))}. Give NAME, "
+            "NAME/CONFIG or NAME:VERSION",
+        )
 
 
 def _unknown(name: str, data_dir: str | os.PathLike[str] | None) -> ArgumentError:

@@ -3,9 +3,11 @@
 import dataclasses
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -17,6 +19,7 @@ from alphacl_jax.data.reading import fingerprint_of
 from alphacl_jax.data.sources import ARRAYS
 from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs import evaluation as looks
+from alphacl_jax.runs.agreement import to_compare
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
 from alphacl_jax.runs.folder import (
@@ -33,6 +36,7 @@ from alphacl_jax.runs.records import open_records, show_in_tensorboard
 from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
 from alphacl_jax.runs.settings import DataSettings, ModelSettings, RunSettings
 from alphacl_jax.training import hosts
+from alphacl_jax.training.agreement import from_first, require_agreement
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
 from alphacl_jax.training.mesh import data_mesh
@@ -71,6 +75,7 @@ def pretrain(
     run = open_run(settings, mesh or data_mesh(), dataset)
     check_start(run)
     training = prepare_training(run)
+    check_hosts(run, training)
     with ExitStack() as stack:
         if workdir is None:
             workdir = stack.enter_context(tempfile.TemporaryDirectory())
@@ -101,13 +106,26 @@ def run_folder(workdir: Path, settings: RunSettings, data: Description) -> Itera
             if news := claim_workdir(workdir, settings, data):
                 print(news, file=sys.stderr)
             stack.enter_context(locked(workdir))
-        hosts.all_agree(True)  # it is there
-        if not (workdir / "flags.txt").exists():
-            raise RunError(
-                f"this host does not see the run folder {workdir} that process 0 made. It must lie "
-                "on storage that all hosts share"
-            )
+        if jax.process_count() > 1:
+            _require_same_folder(workdir)
         yield
+
+
+def _require_same_folder(workdir: Path) -> None:
+    """Has process 0 leave a mark in the folder, which the others look for."""
+    path = workdir / "lock"
+
+    def leave_mark() -> str:
+        mark = uuid.uuid4().hex
+        path.write_text(mark)
+        return mark
+
+    mark = from_first(leave_mark)
+    if not path.is_file() or path.read_text() != mark:
+        raise RunError(
+            f"this host does not see the run folder {workdir} that process 0 made, or sees another "
+            "one of that name. It must lie on storage that all hosts share"
+        )
 
 
 def describe(run: Run, training: Training) -> Description:
@@ -121,6 +139,21 @@ def describe(run: Run, training: Training) -> Description:
         training.batches.num_images,
         fingerprint_of(data.pretrain.source),
     )
+
+
+def check_hosts(run: Run, training: Training) -> None:
+    """Refuses to train with processes that are about to train something else.
+
+    Raises:
+      DisagreementError: in all processes alike, with what differs.
+    """
+
+    def own() -> dict[str, Any]:
+        other = None if run.settings.model.init_from is None else encoder_to_start_from(run)
+        start = None if other is None else other.variables
+        return to_compare(run, describe(run, training), start)
+
+    require_agreement(own)
 
 
 def check_start(run: Run) -> None:

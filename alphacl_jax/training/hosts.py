@@ -6,38 +6,27 @@ after the same step (`vote.py`), and to end where a process is lost (`watch.py`)
 """
 
 import os
-import socket
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import numpy as np
+from jax._src import distributed  # what JAX detected has no public name
 from jax.experimental import multihost_utils
 
-from alphacl_jax.training.watch import RESUME, LastWords, Watch
+from alphacl_jax.training.coordinator import (
+    HostsError,
+    address_to_listen_at,
+    host_and_port,
+    wait_for_coordinator,
+)
+from alphacl_jax.training.last_words import LastWords, Words
+from alphacl_jax.training.watch import RESUME, Watch
 
 Tree = TypeVar("Tree")
-
-
-class HostsError(RuntimeError):
-    """The processes could not be joined.
-
-    Attributes:
-      problem: what is wrong, and what to do.
-      argument: the name of what of a `Cluster` is wrong, or None where it is none of it alone.
-      value: what it was.
-    """
-
-    def __init__(self, problem: str, argument: str | None = None, value: Any = None):
-        super().__init__(problem, argument, value)
-        self.problem, self.argument, self.value = problem, argument, value
-
-    def __str__(self) -> str:
-        return f"{self.argument}={self.value} {self.problem}" if self.argument else self.problem
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ def leave() -> None:
     if _watch is not None:
         _watch.stop()
         jax.distributed.shutdown()
-        _watch.speaker.say("")
+        _watch.speaker.release()
         _watch = None
 
 
@@ -122,19 +111,18 @@ _watch: Watch | None = None
 def _join(cluster: Cluster) -> None:
     global _watch
     address, count = cluster.coordinator_address, cluster.num_processes
+    listen_at = None
     if address is not None:
-        _try_address(address, cluster.process_id == 0, cluster.join_timeout)
+        if cluster.process_id == 0:
+            listen_at = address_to_listen_at(address)
+        else:
+            wait_for_coordinator(address, cluster.join_timeout)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # Its handler would swallow SIGTERM; the loop has its own.
     jax.config.update("jax_enable_preemption_service", False)
     _keep_stdout_for_python()
     speaker = LastWords()
-    speaker.say(
-        f"error: {'the' if count is None else f'not all {count}'} processes of the run came "
-        f"together within {cluster.join_timeout} s"
-        + (f" at {address}" if address else "")
-        + ". Start the same command on each host, with a process id of its own"
-    )
+    speaker.say(_words_while_joining(cluster))
     try:
         jax.distributed.initialize(
             address,
@@ -145,52 +133,50 @@ def _join(cluster: Cluster) -> None:
             # find a process lost after half of it.
             heartbeat_timeout_seconds=4 * cluster.heartbeat_timeout,
             shutdown_timeout_seconds=2 * cluster.heartbeat_timeout,
+            coordinator_bind_address=listen_at,
         )
     except (ValueError, RuntimeError, OSError) as error:
-        speaker.say("")
+        speaker.release()
         if address is None:
             raise HostsError(
                 f"no cluster that JAX knows was found ({error}), and nobody said who takes part"
             ) from error
         raise HostsError(f"the processes could not be joined: {error}") from error
     except BaseException:
-        speaker.say("")
+        speaker.release()
         raise
-    speaker.say(
-        f"error: process {jax.process_index()} was ended from outside: process 0 or another one "
-        f"was lost, or this one was killed. {RESUME}"
-    )
+    speaker.say(_words_while_together())
     _watch = Watch(speaker, cluster.heartbeat_timeout)
     _watch.start()
 
 
-def _try_address(address: str, listens: bool, timeout: int) -> None:
-    """Says what is wrong with an address, where JAX would end the process with a stack trace."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise HostsError("must be host:port, such as node0:1234", "coordinator_address", address)
-    try:
-        if listens:
-            with socket.socket() as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(("", int(port)))
-            return
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout).close()
-                return
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
-    except OSError as error:
-        problem = (
-            "cannot be listened at; choose another port"
-            if listens
-            else f"cannot be reached after {timeout} s; check it, and that process 0 was started"
+def _words_while_joining(cluster: Cluster) -> Words:
+    address, count = cluster.coordinator_address, cluster.num_processes
+    return Words(
+        aborted=f"{'the' if count is None else f'not all {count}'} processes of the run came "
+        f"together within {cluster.join_timeout} s" + (f" at {address}" if address else ""),
+        killed="this process was killed while the processes of the run came together",
+        resume="Start the same command on each host, with a process id of its own",
+    )
+
+
+def _words_while_together() -> Words:
+    """JAX ends a process that lost the first one, and the first one where it lost another."""
+    me, count = jax.process_index(), jax.process_count()
+    killed = f"process {me} was killed from outside, as the system does where memory is short"
+    if me == 0:
+        lost = (
+            "process 1 was lost" if count == 2 else "another process was lost: see their own words"
         )
-        raise HostsError(f"{problem} ({error})", "coordinator_address", address) from error
+        return Words(lost, killed, RESUME)
+    return Words(
+        aborted="process 0, which coordinates the others, was lost",
+        killed=killed,
+        resume=RESUME,
+        coordinator=host_and_port(distributed.global_state.coordinator_address),
+        silent="process 0, which coordinates the others, does not answer"
+        + ("" if count == 2 else ", or lost another one"),
+    )
 
 
 def _keep_stdout_for_python() -> None:

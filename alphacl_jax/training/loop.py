@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from alphacl_jax.data.batches import Batches
@@ -207,6 +208,8 @@ class _Run:
         return seconds is not None and time.monotonic() - saved_at >= seconds
 
     def _record(self, number: int, state: TrainState, metrics: Metrics) -> None:
+        if damage := self.batches.damage_since(number):
+            logging.warning("%s", damage)
         means = self.since.take_means()
         own = {name: np.asarray(x).tolist() for name, x in jax.device_get(metrics).items()}
         start, found = time.monotonic(), dict[str, Any]()

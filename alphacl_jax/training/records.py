@@ -1,18 +1,16 @@
 """What a run writes while it trains: JSON lines, TensorBoard events, and progress on the screen."""
 
 import json
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
-from tensorboardX import SummaryWriter
-from tensorboardX.summary import hparams
+from tensorboardX import summary
 
 from alphacl_jax.files import write_text_atomically
 from alphacl_jax.training.progress import Progress
+from alphacl_jax.training.tensorboard import EventFiles
 
 Record = dict[str, Any]
 
@@ -57,7 +55,7 @@ class Recorder:
     def __init__(self, workdir: Path):
         self._workdir = workdir
         self._file: TextIO | None = None
-        self._events: SummaryWriter | None = None
+        self._events = EventFiles(workdir / "tensorboard")
 
     def begin(self, step: int) -> None:
         """Opens the files for the records after `step`.
@@ -69,17 +67,16 @@ class Recorder:
         kept = [json.dumps(r) + "\n" for r in read_records(path) if r["step"] <= step]
         write_text_atomically(path, "".join(kept))
         self._file = path.open("a")
-        self._events = self._event_file(purge_step=step + 1)
+        self._events.begin(step + 1)
 
     def write(self, record: Record) -> None:
         """Appends one record, of numbers; it needs a "step"."""
         assert self._file is not None, "begin comes first"
-        assert self._events is not None
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in record.items():
             if name != "step":
-                self._events.add_scalar(tensorboard_name(name), value, int(record["step"]))
+                self._events.add(summary.scalar(tensorboard_name(name), value), record["step"])
         self._events.flush()
 
     def image(self, name: str, array: np.ndarray, step: int) -> None:
@@ -90,8 +87,8 @@ class Recorder:
           array: `[height, width]` or `[height, width, channels]`, uint8, or floating in [0, 1].
           step: of the run.
         """
-        with self._open_events() as events:
-            events.add_image(name, array, step, dataformats="HWC"[: np.ndim(array)])
+        self._events.add(summary.image(name, array, dataformats="HWC"[: np.ndim(array)]), step)
+        self._shown()
 
     def hyperparameters(self, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
         """Has TensorBoard list the run, by its settings, with the figures that it ended with.
@@ -103,40 +100,25 @@ class Recorder:
         plain = (bool, int, float, str)
         shown = {k: v if isinstance(v, plain) else str(v) for k, v in settings.items()}
         figures = {f"final/{name}": float(value) for name, value in final.items()}
-        with self._open_events() as events:
-            # Not `add_hparams`, which makes a second run of them.
-            for summary in hparams(shown, figures):
-                events.file_writer.add_summary(summary)
-            for name, value in figures.items():
-                events.add_scalar(name, value, 0)
+        for part in summary.hparams(shown, figures):
+            self._events.add(part, 0)
+        for name, value in figures.items():
+            self._events.add(summary.scalar(name, value), 0)
+        self._shown()
 
     def close(self) -> None:
         """Flushes and closes the files; images and hyperparameters may still come."""
         if self._file is not None:
             self._file.close()
-        if self._events is not None:
+        self._events.close()
+        self._file = None
+
+    def _shown(self) -> None:
+        """Leaves the event file open while the run trains, and no longer."""
+        if self._file is None:
             self._events.close()
-        self._file = self._events = None
-
-    @contextmanager
-    def _open_events(self) -> Iterator[SummaryWriter]:
-        if self._events is not None:
-            yield self._events
+        else:
             self._events.flush()
-            return
-        events = self._event_file()
-        try:
-            yield events
-        finally:
-            events.close()
-
-    def _event_file(self, purge_step: int | None = None) -> SummaryWriter:
-        # Named by the second alone, two files of one second would be one.
-        return SummaryWriter(
-            str(self._workdir / "tensorboard"),
-            purge_step=purge_step,
-            filename_suffix=f".{time.time_ns()}",
-        )
 
 
 class RecordWriter(Protocol):

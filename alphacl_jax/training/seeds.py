@@ -90,6 +90,10 @@ class SeedsBatches:
     def __next__(self) -> list[Batch]:
         return [next(member) for member in self._members]
 
+    def damage_since(self, step: int) -> str:
+        """What was found to be damaged, by each member; see `Batches`."""
+        return ". ".join(filter(None, (member.damage_since(step) for member in self._members)))
+
     def get_state(self) -> State:
         return {"members": [member.get_state() for member in self._members]}
 

@@ -2,12 +2,11 @@
 
 A process can be lost while the others wait for it inside the step, which the host cannot
 interrupt; so a thread of each process watches the others, and ends its own process with a message.
-Where JAX's C++ code is quicker to end it, a child process has the last words.
+Where JAX's C++ code is quicker to end it, a child process has the last words (`last_words.py`).
 """
 
 import atexit
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -15,30 +14,10 @@ import time
 import jax
 from jax._src import distributed  # the key-value store of the processes has no public name
 
+from alphacl_jax.training.last_words import LastWords
+
 _PERIOD = 1.0  # seconds between two looks at the other processes
 RESUME = "The same command on all hosts resumes the run from its last checkpoint"
-# Keeps the newest line that it is given, and prints it once nobody can give it another.
-_SPEAKER = """trap '' HUP INT TERM
-while read -r line; do words=$line; done
-[ -z "$words" ] || echo "$words" >&2"""
-
-
-class LastWords:
-    """A child process that prints the line it was told last when this one ends without a word."""
-
-    def __init__(self) -> None:
-        self._child = subprocess.Popen(["sh", "-c", _SPEAKER], stdin=subprocess.PIPE, text=True)
-
-    def say(self, words: str) -> None:
-        """Replaces the words; none releases the child."""
-        assert self._child.stdin is not None
-        try:
-            self._child.stdin.write(f"{words}\n")
-            self._child.stdin.flush()
-            if not words:
-                self._child.communicate()
-        except (BrokenPipeError, ValueError):
-            pass  # somebody ended the child: there is nothing to take back
 
 
 class Watch(threading.Thread):
@@ -90,7 +69,7 @@ class Watch(threading.Thread):
         # Not an exception: the main thread may be waiting where it hears of none.
         print(f"\nerror: {reason}. {RESUME}", file=sys.stderr, flush=True)
         self._let_others_hear()
-        self.speaker.say("")
+        self.speaker.release()
         _exit(1)
 
     def _let_others_hear(self) -> None:
@@ -105,14 +84,14 @@ class Watch(threading.Thread):
 
     def give_up(self, error: BaseException) -> None:
         """Tells the other processes why this one stops."""
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
             # Most likely a process was lost within a step: the watch will tell which.
             time.sleep(self._timeout + 2 * _PERIOD)
         reason = " ".join(str(error).split()) or type(error).__name__
         self._set(f"failed/{self._me}", reason[:500])
         self._let_others_hear()
         self.stop()
-        self.speaker.say("")
+        self.speaker.release()
         # Leaving in good order would wait for the others, which are leaving in none.
         atexit.register(_exit, 1)
 

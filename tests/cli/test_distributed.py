@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from alphacl_jax.cli.launch import cluster_of
 from alphacl_jax.cli.pretrain import pretrain
@@ -20,7 +21,15 @@ from alphacl_jax.errors import RunError
 from alphacl_jax.runs import pretraining
 from alphacl_jax.runs.flag_file import to_text
 from alphacl_jax.training.records import read_records
-from tests.tiny_runs import TINY, last_state, make_settings, make_values, start, tiny_settings
+from tests.tiny_runs import (
+    TINY,
+    TRAIN_IMAGES,
+    last_state,
+    make_settings,
+    make_values,
+    start,
+    tiny_settings,
+)
 
 HEARTBEAT = 6  # seconds, of the runs whose processes are killed
 # Compiling is most of such a short run: a third of the time where XLA does not optimise.
@@ -219,6 +228,66 @@ def test_an_error_of_one_process_ends_the_other(flat_folder, tmp_path):
         assert re.search(f"^error: .*{message}", ends[bad][2], re.MULTILINE), ends
         assert f"error: process {bad} stopped: " in ends[1 - bad][2]
         assert message in ends[1 - bad][2]
+
+
+def _start_each(*own: list[str]) -> list[subprocess.Popen]:
+    """Processes of one device each, with arguments of their own."""
+    cluster = [f"--coordinator_address=127.0.0.1:{_free_port()}", f"--num_processes={len(own)}"]
+    environment = os.environ | QUICK | {"JAX_NUM_CPU_DEVICES": "1"}
+    return [
+        start("pretrain", *own[i], "--distributed", *cluster, f"--process_id={i}", env=environment)
+        for i in range(len(own))
+    ]
+
+
+@pytest.mark.slow
+def test_hosts_with_other_settings_do_not_train(tmp_path):
+    """Each of these trained something wrong, or hung, or ended in an abort."""
+    same = [*TINY, f"--workdir={tmp_path}/run"]
+    other = ["--learning_rate=0.5", "--seed=3", "--epochs=7", "--loss=mine", "--batch_size=16"]
+    for code, out, err in _ends(_start_each(same, [*same, *other])):
+        assert (code, out) == (1, "")
+        (said,) = [line for line in err.splitlines() if line.startswith("error: ")]
+        for flag in other:
+            name, _, value = flag.partition("=")
+            assert re.search(f"{name} is .* in process 0 and '?{value}'? in process 1", said), said
+        assert "; and " not in said
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_hosts_with_other_images_do_not_train(tmp_path):
+    """The same names and sizes; one pixel of one image differs."""
+    each = []
+    for changed in (0, 1):
+        folder = tmp_path / str(changed)
+        folder.mkdir()
+        for i, pixels in enumerate(TRAIN_IMAGES):
+            own = pixels.copy()
+            own[0, 0, 0] ^= changed * (i == 3)
+            Image.fromarray(own).save(folder / f"{i:02}.bmp")
+        data = ["--dataset=folder", f"--data_dir={folder}", f"--workdir={tmp_path}/run"]
+        each.append([*TINY, *data])
+    for code, out, err in _ends(_start_each(*each)):
+        assert (code, out) == (1, "")
+        assert re.search(
+            r"image 3 is '03.bmp, contents \w+' in process 0 and '03.bmp, contents", err
+        ), err
+
+
+@pytest.mark.slow
+def test_hosts_that_see_folders_of_one_name_that_are_not_one(tmp_path):
+    """Each has a run in a folder of its own, as two machines may have under the same path."""
+    each = []
+    for i in range(2):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        each.append([*TINY, f"--workdir={folder}"])
+    (tmp_path / "1" / "flags.txt").write_text(to_text(tiny_settings()))
+    first, second = _ends(_start_each(*each))
+    assert first[0] == second[0] == 1
+    assert "process 1 stopped: this host does not see the run folder" in first[2]
+    assert "that process 0 made, or sees another one of that name" in second[2]
 
 
 @pytest.mark.slow

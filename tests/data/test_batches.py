@@ -20,10 +20,11 @@ def _mesh(devices: int) -> Mesh:
     )
 
 
-class _Numbered:
+class Numbered:
     """Image i is filled with i and has label 100 + i."""
 
     image_shape = (2, 2, 3)
+    names = None
 
     def __init__(self, damaged: tuple[int, ...] = ()) -> None:
         self.damaged = damaged
@@ -37,13 +38,17 @@ class _Numbered:
         return {"image": np.full((2, 2, 3), index, np.uint8), "label": 100 + index}
 
 
+def one_device() -> Mesh:
+    return _mesh(1)
+
+
 def _open(kind: str, *, devices: int = 1, seed: int = 0, batch: int = BATCH) -> batches.Batches:
-    split = sources.Split(_Numbered(), labelled=True)
+    split = sources.Split(Numbered(), labelled=True)
     limit = IMAGES * 12 - (kind == "streamed")
     return batches.open_batches(split, batch, _mesh(devices), seed, limit)
 
 
-def _order(iterator: batches.Batches, steps: int) -> list[list[int]]:
+def order_of(iterator: batches.Batches, steps: int) -> list[list[int]]:
     return [(np.asarray(next(iterator)["labels"]) - 100).tolist() for _ in range(steps)]
 
 
@@ -73,7 +78,7 @@ def test_a_batch_holds_matching_images_and_labels_sharded_over_data(kind, device
 def test_an_epoch_visits_no_image_twice_and_epochs_differ(kind):
     iterator = _open(kind)
     assert iterator.steps_per_epoch == STEPS
-    epochs = [[i for batch in _order(iterator, STEPS) for i in batch] for _ in range(3)]
+    epochs = [[i for batch in order_of(iterator, STEPS) for i in batch] for _ in range(3)]
     for epoch in epochs:
         assert len(set(epoch)) == STEPS * BATCH
         assert epoch != sorted(epoch)
@@ -84,24 +89,24 @@ def test_an_epoch_visits_no_image_twice_and_epochs_differ(kind):
 
 @both
 def test_the_seed_and_nothing_else_decides_the_order(kind):
-    first = _order(_open(kind), 6)
-    assert _order(_open(kind, devices=8), 6) == first
-    assert _order(_open(kind, seed=1), 6) != first
+    first = order_of(_open(kind), 6)
+    assert order_of(_open(kind, devices=8), 6) == first
+    assert order_of(_open(kind, seed=1), 6) != first
 
 
 @both
 @pytest.mark.parametrize("taken", [0, 3, STEPS, 2 * STEPS + 1])
 def test_the_state_resumes_exactly(kind, taken):
     iterator = _open(kind)
-    _order(iterator, taken)
+    order_of(iterator, taken)
     state = json.loads(json.dumps(iterator.get_state()))
-    expected = _order(iterator, STEPS + 2)
+    expected = order_of(iterator, STEPS + 2)
     resumed = _open(kind)
-    _order(resumed, 2)  # a position of its own, to be forgotten
+    order_of(resumed, 2)  # a position of its own, to be forgotten
     resumed.set_state(state)
-    assert _order(resumed, STEPS + 2) == expected
+    assert order_of(resumed, STEPS + 2) == expected
     iterator.set_state(state)  # and back, in the same iterator
-    assert _order(iterator, STEPS + 2) == expected
+    assert order_of(iterator, STEPS + 2) == expected
 
 
 @both
@@ -139,10 +144,10 @@ def test_an_empty_batch(kind):
 
 
 def test_streaming_past_damaged_images_names_each_once_and_stays_exact(caplog):
-    source = _Numbered(damaged=(3, 4, 20))
+    source = Numbered(damaged=(3, 4, 20))
     iterator = batches.streamed_batches(source, BATCH, _mesh(1), seed=0)
-    order = _order(iterator, 3 * STEPS)
-    whole = _order(batches.streamed_batches(_Numbered(), BATCH, _mesh(1), seed=0), 3 * STEPS)
+    order = order_of(iterator, 3 * STEPS)
+    whole = order_of(batches.streamed_batches(Numbered(), BATCH, _mesh(1), seed=0), 3 * STEPS)
     stand_in = {3: 5, 4: 5, 20: 21}
     assert order == [[stand_in.get(i, i) for i in batch] for batch in whole]
     named = sorted(record.getMessage().split(": ")[1] for record in caplog.records)
@@ -150,14 +155,14 @@ def test_streaming_past_damaged_images_names_each_once_and_stays_exact(caplog):
 
 
 def test_streaming_ends_when_too_few_images_can_be_read():
-    source = _Numbered(damaged=tuple(range(IMAGES)))
+    source = Numbered(damaged=tuple(range(IMAGES)))
     iterator = batches.streamed_batches(source, BATCH, _mesh(1), seed=0)
     with pytest.raises(ValueError, match="of 37 images cannot be read, which leaves fewer than"):
         next(iterator)
 
 
 def test_resident_damage_leaves_too_few(caplog):
-    split = sources.Split(_Numbered(damaged=tuple(range(4, IMAGES))), labelled=True)
+    split = sources.Split(Numbered(damaged=tuple(range(4, IMAGES))), labelled=True)
     with pytest.raises(ValueError, match="4 images are fewer than one batch of 8"):
         batches.open_batches(split, BATCH, _mesh(1), 0, 10**6)
     assert "33 of 37 images cannot be read" in caplog.text

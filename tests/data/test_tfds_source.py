@@ -159,6 +159,30 @@ def test_a_damaged_record_is_named(tmp_path, caplog):
     assert "1 of 5 images cannot be read: tiny_bars train, record" in caplog.text
 
 
+def test_a_record_whose_bytes_are_wrong_is_damaged(tmp_path, caplog):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
+    examples = [{"image": _png(pixels), "label": i % 2} for i, pixels in enumerate(noise)]
+    (file,) = _prepare(tmp_path, SUPERVISED, {"train": examples}).glob("*.array_record-*")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    split = tfds_source.open_tfds("tiny_bars", tmp_path, (6, 5), 3)[1]
+    assert 0 < len(sources.to_arrays(sources.Split(split, True), 10**6)[0]) < 40
+    assert "Corrupted" in caplog.text
+
+
+def test_files_that_are_away_are_opened_again_once_they_are_back(tmp_path):
+    folder = _prepare(tmp_path, SUPERVISED, {"train": _examples(6)})
+    source = tfds_source.open_tfds("tiny_bars", tmp_path, (6, 5), 3)[1]
+    (file,) = folder.glob("*.array_record-*")
+    away = file.rename(tmp_path / "away")
+    for _ in range(2):
+        with pytest.raises(OSError, match=r"tiny_bars train, record 2: open\(\) failed"):
+            source[2]
+    away.rename(file)
+    assert source[2]["image"].shape == (6, 5, 3)
+
+
 @pytest.mark.parametrize("name", ["cifar10", "stl10", "imagenet_resized/32x32"])
 def test_a_set_that_needs_preparing_without_tensorflow(name, tmp_path, monkeypatch):
     monkeypatch.setattr(tfds_source, "_has_tensorflow", lambda: False)
@@ -206,3 +230,42 @@ def test_no_train_split(tmp_path):
     _prepare(tmp_path, SUPERVISED, {"other": _examples(2)})
     with pytest.raises(ValueError, match="no split 'train', only other"):
         sources.load("tiny_bars", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["huggingface:mnist", "Huggingface:a/b", "kaggle:x", "robotics:x"])
+def test_sets_of_other_collections_are_refused_before_anything_is_imported(name, tmp_path):
+    with pytest.raises(ValueError, match=f"^dataset={name} is a set of another collection, '") as e:
+        sources.load(name, tmp_path)
+    assert "dataset=folder with data_dir" in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mnist/a=True", "has arguments that are not read: a. Give NAME, NAME/CONFIG or"),
+        ("mnist/zoo", "cannot be opened by TFDS: .* zoo not found"),
+        ("mnist:9.9.9", "cannot be opened by TFDS: .* cannot be loaded at version 9.9.9, only"),
+    ],
+)
+def test_configurations_and_versions_that_there_are_not(name, message, tmp_path):
+    with pytest.raises(ValueError, match=f"^dataset={name} {message}"):
+        sources.load(name, tmp_path)
+
+
+@pytest.mark.parametrize("file", ["features.json", "dataset_info.json"])
+def test_a_python_class_that_a_prepared_set_names_is_not_imported(file, tmp_path, monkeypatch):
+    folder = _prepare(tmp_path, SUPERVISED, {"train": _examples(2)})
+    marker = tmp_path / "ran"
+    (tmp_path / "from_outside.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    features = json.loads((folder / "features.json").read_text())
+    features["featuresDict"]["features"]["label"]["pythonClassName"] = "from_outside.Label"
+    if file == "features.json":
+        (folder / file).write_text(json.dumps(features))
+    else:
+        info = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(info | {"features": features}))
+    with pytest.raises(ValueError, match=r"^dataset=tiny_bars .* class 'from_outside.Label'"):
+        sources.load("tiny_bars", tmp_path)
+    assert not marker.exists()
+    assert "from_outside" not in sys.modules

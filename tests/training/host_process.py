@@ -3,8 +3,10 @@
 python host_process.py FOLDER PORT PROCESS
 """
 
+import contextlib
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from jax.sharding import PartitionSpec as P
 from alphacl_jax.data import batches
 from alphacl_jax.methods.method import Method
 from alphacl_jax.training import hosts
+from alphacl_jax.training.agreement import DisagreementError, from_first, require_agreement
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Hook, Schedule, train
 from alphacl_jax.training.mesh import data_mesh
@@ -188,12 +191,33 @@ def check_saves(*, on_cpu):
     return saved
 
 
+def check_agreement(process):
+    """Equal values pass; of those that differ both processes hear, and leave."""
+    require_agreement(lambda: {"seed": 0, "loss": "mine"})
+    told = from_first(lambda: ["by", process])
+    try:
+        require_agreement(lambda: {"seed": process, "loss": "mine"})
+    except DisagreementError as error:
+        return {"told": told, "differing": error.differing, "message": str(error)}
+    raise AssertionError("nothing differed")
+
+
+def reachable(port):
+    """The addresses of this host, all its own, at which the coordinator can be reached."""
+    found = []
+    for host in ("127.0.0.1", "127.0.0.2"):
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 5):
+            found.append(host)
+    return found
+
+
 def main():
     folder, port, process = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     jax.config.update("jax_num_cpu_devices", 4)
     cluster = hosts.Cluster(f"127.0.0.1:{port}", 2, process, 60, 20)
     with hosts.joined(cluster):
         found = {
+            "reachable": reachable(port),
             "devices": [jax.local_device_count(), jax.device_count()],
             "writer": hosts.is_writer(),
             "agree": [hosts.all_agree(True), hosts.all_agree(process == 0)],
@@ -204,6 +228,7 @@ def main():
             "saves": [check_saves(on_cpu=True), check_saves(on_cpu=False)],
         }
         kept = hosts.own_copy(_state(4))
+        found["agreement"] = check_agreement(process)
     # By itself again, each process computes on its own device.
     found["alone"] = float(jax.jit(jnp.sum)(kept.step + 1))
     print(json.dumps(found))

@@ -16,6 +16,7 @@ class Counting:
 
     def __init__(self, at=None, act=None, *, steps_per_epoch=5):
         self.position, self._at, self._act = 0, at, act
+        self.damage = {}
         self.steps_per_epoch = steps_per_epoch
 
     def __iter__(self):
@@ -26,6 +27,9 @@ class Counting:
         if self.position == self._at:
             self._act()
         return {"images": jnp.float32(self.position), "labels": jnp.int32(-1)}
+
+    def damage_since(self, step):
+        return self.damage.pop(step, "")
 
     def get_state(self):
         return {"position": self.position}

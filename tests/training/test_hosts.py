@@ -96,6 +96,17 @@ def test_processes_train_together_and_one_writes_the_records(found):
     assert records[1]["seen"] == records[1]["loss"]
 
 
+def test_processes_that_do_not_agree_all_hear_what_differs(found):
+    for each in found:
+        assert each["agreement"]["told"] == ["by", 0]
+        assert each["agreement"]["differing"] == {"seed": {"0": [0], "1": [1]}}
+        assert "seed is 0 in process 0 and 1 in process 1" in each["agreement"]["message"]
+
+
+def test_the_coordinator_listens_at_its_address_alone(found):
+    assert [f["reachable"] for f in found] == [["127.0.0.1"], ["127.0.0.1"]]
+
+
 def test_after_leaving_each_process_computes_by_itself(found):
     assert [f["alone"] for f in found] == [5.0, 5.0]
 

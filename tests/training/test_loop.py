@@ -327,3 +327,10 @@ def test_a_process_that_does_not_write_trains_the_same(whole, tmp_path):
 def test_schedules_that_do_not_fit(name):
     with pytest.raises(ArgumentError, match=f"^{name}=0 must be at least 1 step"):
         partial(Schedule, total_steps=3, log_every=1, save_every=1)(**{name: 0})
+
+
+def test_damage_is_told_with_the_record_that_comes_after_it(tmp_path, caplog):
+    batches = Counting()
+    batches.damage = {8: "step 8: 3 of 9 images are damaged"}
+    _train(tmp_path, batches)
+    assert [r.getMessage() for r in caplog.records] == ["step 8: 3 of 9 images are damaged"]

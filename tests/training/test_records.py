@@ -1,14 +1,17 @@
 """Records and progress: what is on disk after a cut, what a pipe and a terminal are shown."""
 
+import errno
 import io
 import json
 import struct
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
+from tensorboardX.record_writer import RecordWriter
 
 from alphacl_jax.training import progress as progress_module
 from alphacl_jax.training.progress import Progress
@@ -132,6 +135,50 @@ def test_tensorboard_is_told_from_where_a_run_goes_on(tmp_path):
         if e.session_log.status == SessionLog.START
     ]
     assert starts == [3]
+
+
+def _fill_the_disk(monkeypatch, after):
+    """Has the next events after so many be ones that there is no room for."""
+    written = []
+
+    def write(self, data):
+        written.append(data)
+        if len(written) > after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RecordWriter, "write", write)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_events_that_cannot_be_written_cost_one_warning_and_nothing_else(
+    tmp_path, monkeypatch, caplog, after
+):
+    _fill_the_disk(monkeypatch, after)
+    _write(tmp_path, 0, range(1, 41))  # more than a queue would hold
+    assert [r["step"] for r in read_records(tmp_path / "metrics.jsonl")] == list(range(1, 41))
+    (record,) = caplog.records
+    assert f"events cannot be written in {tmp_path}/tensorboard (" in record.getMessage()
+    assert "No space left on device" in record.getMessage()
+
+
+def test_a_folder_for_events_that_cannot_be_made(tmp_path, caplog):
+    (tmp_path / "tensorboard").write_text("in the way")
+    _write(tmp_path, 0, [1, 2])
+    recorder = Recorder(tmp_path)
+    recorder.image("pictures/map", np.zeros((5, 7)), 2)
+    recorder.hyperparameters({"lr": 0.1}, {"knn": 0.75})
+    assert len(read_records(tmp_path / "metrics.jsonl")) == 2
+    assert len(caplog.records) == 2  # of the records, and of what came after them
+    assert all("all goes on without them" in r.getMessage() for r in caplog.records)
+
+
+def test_records_start_no_thread_that_could_die(tmp_path):
+    before = threading.active_count()
+    recorder = Recorder(tmp_path)
+    recorder.begin(0)
+    recorder.write({"step": 1, "loss": 0.5})
+    assert threading.active_count() == before
+    recorder.close()
 
 
 class _Terminal(io.StringIO):
