@@ -16,6 +16,7 @@ KERNELS = (
     "explicit",
     "distances",
     "layouts",
+    "ranges",
     "parameters",
     "families",
     "solve",
