@@ -24,7 +24,7 @@ FINITE, POSITIVE, NOT_NEGATIVE = Range(), Range(0.0), Range(0.0, inclusive=True)
 
 def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
     """Raises ValueError unless `value` is a finite number above the bound; traced values pass."""
-    if not isinstance(value, int | float) and not hasattr(value, "dtype"):
+    if isinstance(value, str) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
         raise ArgumentError(name, shown(value), "must be a number")
     if jnp.ndim(value) != 0:
         raise ValueError(f"{name} must be a scalar, but has shape {jnp.shape(value)}")

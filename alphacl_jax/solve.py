@@ -163,8 +163,8 @@ def regularized_importance(
 def check_decreasing(r_prime_inverse: Callable[[Array], Array], low: float, high: float) -> None:
     """Raises ValueError for an (r')⁻¹ that does not fall over its domain, where it is not traced.
 
-    It is looked at in places all over the domain. Only values up to 1 count, which is the budget of
-    a row, and only rises that are more than rounding.
+    It is looked at in places all over the domain, but for those where it is not finite. Only values
+    up to 1 count, which is the budget of a row, and only rises that are more than rounding.
     """
     finfo = jnp.finfo(jnp.float32)
     reach = 0.9 * math.log(float(finfo.max))
@@ -173,8 +173,9 @@ def check_decreasing(r_prime_inverse: Callable[[Array], Array], low: float, high
         found = elementwise("r_prime_inverse", r_prime_inverse, places)
         if isinstance(found, jax.core.Tracer):
             return
-        kept = jnp.clip(found[~jnp.isnan(found)], 0.0, 1.0)
-        rounding = 1e-3 + 8 * float(finfo.eps) * jnp.abs(places[~jnp.isnan(found)])
+        finite = jnp.isfinite(found)
+        kept = jnp.clip(found[finite], 0.0, 1.0)
+        rounding = 1e-3 + 8 * float(finfo.eps) * jnp.abs(places[finite])
         rises = jnp.any(kept[1:] > kept[:-1] + rounding[1:])
         falls = bool(kept.size) and bool(kept[0] > kept[-1])
         if falls and not rises:
