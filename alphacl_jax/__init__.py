@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from alphacl_jax.families import Family
     from alphacl_jax.losses import alpha_cl_loss, contrastive_loss, pairwise_importance
     from alphacl_jax.measures import statistics
+    from alphacl_jax.ranges import learned_temperature
     from alphacl_jax.rules import Rule
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "energy",
     "families",
     "l2_normalize",
+    "learned_temperature",
     "pairwise_importance",
     "rules",
     "squared_distances",
@@ -40,6 +42,7 @@ _HOMES = {
     "contrastive_loss": "losses",
     "energy": "covariance",
     "l2_normalize": "distances",
+    "learned_temperature": "ranges",
     "pairwise_importance": "losses",
     "squared_distances": "distances",
     "statistics": "measures",

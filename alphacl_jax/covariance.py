@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.distances import compute_dtype
+from alphacl_jax.distances import check_floating, compute_dtype
 from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.layouts import (
     Pairs,
@@ -26,7 +26,7 @@ def _pairs_of(x: Array, x_pos: Array, alpha: Array) -> tuple[Pairs, Array]:
             f"alpha has shape {alpha.shape}; with {n} samples it must be [{n}, {n}] (same view) "
             f"or [{2 * n}, {2 * n}] (both views)"
         )
-    chex.assert_type(alpha, float)
+    check_floating(alpha=alpha)
     pairs = make_pairs(x, x_pos, "same_view" if alpha.shape == (n, n) else "both_views")
     alpha = alpha.astype(compute_dtype(x, alpha))
     return pairs, jnp.where(negative_mask(pairs), alpha, 0.0)

@@ -31,14 +31,25 @@ def l2_normalize(z: Array) -> Array:
 
     Returns:
       `[..., dim]`, of the input's type.
+
+    Raises:
+      AssertionError: for an array that is not floating.
     """
     z = jnp.asarray(z)
-    chex.assert_type(z, float)
+    check_floating(z=z)
     x = z.astype(compute_dtype(z))
     squared = jnp.sum(x * x, axis=-1, keepdims=True)
     ok = ~(squared <= _ZERO_SQUARED_NORM)  # true of NaN, which must not turn into a 0
     unit = jnp.where(ok, x * jax.lax.rsqrt(jnp.where(ok, squared, 1.0)), 0.0)
     return unit.astype(z.dtype)
+
+
+def check_floating(**arrays: Array) -> None:
+    """Raises AssertionError for an array that is not floating, with its name, type and shape."""
+    for name, array in arrays.items():
+        found = f"{name} has type {array.dtype} and shape {array.shape}"
+        wanted = f"it must be floating, as {name}.astype(jnp.float32) is"
+        chex.assert_type(array, float, custom_message=f"{found}; {wanted}")
 
 
 @left_to_compiler(rows=lambda options: True)
@@ -56,14 +67,14 @@ def squared_distances(x: Array, y: Array | None = None) -> Array:
       `[n, m]`, float32 (float64 for float64 input), never negative.
 
     Raises:
-      AssertionError: from chex, where the ranks or the dimensions do not fit.
+      AssertionError: from chex, where ranks, dimensions or types do not fit.
     """
     x = jnp.asarray(x)
     other = x if y is None else jnp.asarray(y)
     shapes = f"x has shape {x.shape}, y has shape {other.shape}; both must be [rows, dim]"
     chex.assert_rank([x, other], 2, custom_message=shapes)
     chex.assert_equal_shape_suffix([x, other], 1, custom_message=shapes)
-    chex.assert_type([x, other], float)
+    check_floating(x=x, y=other)
     dtype = compute_dtype(x, other)
     x, other = x.astype(dtype), other.astype(dtype)
     distances = distances_by_products(x, other, half_squares(x), half_squares(other))
@@ -102,9 +113,22 @@ def varying_like(tree: Any, x: Array) -> Any:
     return jax.tree.map(lambda value: jnp.where(either, value, value), tree)
 
 
-def _row_maximum(logits: Array, mask: Array) -> Array:
+def row_maximum(logits: Array, mask: Array) -> Array:
+    """The largest of each row's entries that count, held fixed: `[rows, m]` -> `[rows, 1]`.
+
+    0 for a row that has none, or none that is finite.
+    """
     highest = jnp.max(jnp.where(mask, logits, -jnp.inf), axis=1, keepdims=True)
     return jax.lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0.0))
+
+
+def at_negatives(d_neg: Array, mask: Array) -> Array:
+    """d_ij² at negatives, and elsewhere that of the row's nearest: what is masked cannot matter.
+
+    Replaced before functions of distances see it, not after: they may have no finite value or
+    derivative there, and 0 · inf is NaN.
+    """
+    return jnp.where(mask, d_neg, -row_maximum(-d_neg, mask))
 
 
 def masked_logsumexp(logits: Array, mask: Array) -> Array:
@@ -112,7 +136,7 @@ def masked_logsumexp(logits: Array, mask: Array) -> Array:
 
     A row without negatives gives 0, with gradient 0; callers overwrite it.
     """
-    highest = _row_maximum(logits, mask)
+    highest = row_maximum(logits, mask)
     shifted = jnp.where(mask, at_most_zero(logits - highest), -jnp.inf)
     total = _with_maximum(jnp.sum(jnp.exp(shifted), axis=1))
     some = jnp.any(mask, axis=1)
@@ -139,6 +163,6 @@ def masked_softmax(logits: Array, mask: Array) -> Array:
 
     A row without negatives gives 0.
     """
-    shifted = jnp.where(mask, at_most_zero(logits - _row_maximum(logits, mask)), -jnp.inf)
+    shifted = jnp.where(mask, at_most_zero(logits - row_maximum(logits, mask)), -jnp.inf)
     weights = jnp.exp(shifted)
     return weights / _with_maximum(jnp.sum(weights, axis=1, keepdims=True))

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.distances import masked_logsumexp
-from alphacl_jax.parameters import Bound, Made, Scalar, check_scalar, describe, made, register
+from alphacl_jax.distances import masked_logsumexp, row_maximum
+from alphacl_jax.parameters import Bound, Made, describe, elementwise, made, register
+from alphacl_jax.ranges import FINITE, NOT_NEGATIVE, POSITIVE, Scalar
 
 
 @register
@@ -28,9 +29,9 @@ class Family:
     A family is a pytree as well, whose leaves are its parameters, as floating numbers: it can be
     an argument of jit, `jax.vmap(families.info_nce)(temperatures)` is a stack of families to map
     over, and with `jax.grad` by a family and an optimiser's updates of it, its temperature is
-    learned. Nothing keeps a temperature that is learned above 0: learn its logarithm, and make
-    the family of its exponential inside the loss, or clip it after each update. Parameters of
-    one's own become leaves by `alphacl_jax.parameters.made`.
+    learned. Nothing keeps a temperature that is learned like that above 0, and below it the loss
+    is NaN: learn its logarithm, and make the family of `learned_temperature(log_value, minimum)`
+    inside the loss. Parameters of one's own become leaves by `alphacl_jax.parameters.made`.
 
     Attributes:
       phi: φ, elementwise on arrays.
@@ -70,23 +71,27 @@ def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
 
     Args:
       family: the loss.
-      differences: `d_i² − d_ij²`, `[anchors, candidates]`.
+      differences: `d_i² − d_ij²`, `[anchors, candidates]`, finite at non-negatives.
       mask: True at negatives, `[anchors, candidates]`.
 
     Returns:
       `[anchors]`, of the differences' type; 0 for an anchor whose mask leaves no negative.
+
+    Raises:
+      AssertionError: for a function of the family that does not work elementwise.
     """
     some = jnp.any(mask, axis=1)
     if family.phi_of_log is not None and family.log_psi is not None:
-        values = family.phi_of_log(masked_logsumexp(family.log_psi(differences), mask))
+        log_terms = elementwise("log_psi", family.log_psi, differences)
+        log_xi = masked_logsumexp(log_terms, mask)
+        values = elementwise("phi_of_log", family.phi_of_log, log_xi)
     else:
         # Entries that do not count are replaced before ψ, not after: ψ may have no finite
         # derivative there, and 0 · inf is NaN. A row's own largest difference is a safe stand-in.
-        highest = jnp.max(jnp.where(mask, differences, -jnp.inf), axis=1, keepdims=True)
-        stand_in = jax.lax.stop_gradient(jnp.where(jnp.isfinite(highest), highest, 0.0))
-        terms = family.psi(jnp.where(mask, differences, stand_in))
+        stand_in = row_maximum(differences, mask)
+        terms = elementwise("psi", family.psi, jnp.where(mask, differences, stand_in))
         xi = jnp.sum(jnp.where(mask, terms, 0.0), axis=1)
-        values = family.phi(jnp.where(some, xi, 1.0))
+        values = elementwise("phi", family.phi, jnp.where(some, xi, 1.0))
     # A parameter of a wider type, such as a float64 schedule's, does not widen the loss.
     return jnp.where(some, values, 0.0).astype(differences.dtype)
 
@@ -179,9 +184,9 @@ def info_nce(temperature: Scalar = 0.5, eps: Scalar = 1.0) -> Family:
       van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018;
       Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization", 2022.
     """
-    check_scalar("temperature", temperature, above=0)
-    check_scalar("eps", eps, above=0, inclusive=True)
-    return made(_info_nce, temperature=temperature, eps=eps)
+    return made(
+        _info_nce, {"temperature": POSITIVE, "eps": NOT_NEGATIVE}, temperature=temperature, eps=eps
+    )
 
 
 def _info_nce(temperature: Scalar, eps: Scalar) -> Family:
@@ -206,8 +211,7 @@ def triplet(margin: Scalar = 0.5) -> Family:
     Raises:
       ValueError: for a margin that is not finite.
     """
-    check_scalar("margin", margin, above=-math.inf)
-    return made(_triplet, margin=margin)
+    return made(_triplet, {"margin": FINITE}, margin=margin)
 
 
 def _triplet(margin: Scalar) -> Family:
@@ -224,9 +228,12 @@ def soft_triplet(temperature: Scalar = 0.5, margin: Scalar = 0.0) -> Family:
     Raises:
       ValueError: for a value out of range, where it is not traced.
     """
-    check_scalar("temperature", temperature, above=0)
-    check_scalar("margin", margin, above=-math.inf)
-    return made(_soft_triplet, temperature=temperature, margin=margin)
+    return made(
+        _soft_triplet,
+        {"temperature": POSITIVE, "margin": FINITE},
+        temperature=temperature,
+        margin=margin,
+    )
 
 
 def _soft_triplet(temperature: Scalar, margin: Scalar) -> Family:
@@ -251,8 +258,7 @@ def lifted_structured(margin: Scalar = 1.0) -> Family:
     Raises:
       ValueError: for a margin that is not finite.
     """
-    check_scalar("margin", margin, above=-math.inf)
-    return made(_lifted_structured, margin=margin)
+    return made(_lifted_structured, {"margin": FINITE}, margin=margin)
 
 
 def _lifted_structured(margin: Scalar) -> Family:
@@ -265,8 +271,7 @@ def sigmoid(c: Scalar = 1.0) -> Family:
     Raises:
       ValueError: for c ≤ 0, where it is not traced.
     """
-    check_scalar("c", c, above=0)
-    return made(_sigmoid, c=c)
+    return made(_sigmoid, {"c": POSITIVE}, c=c)
 
 
 def _sigmoid(c: Scalar) -> Family:
@@ -280,3 +285,16 @@ def linear() -> Family:
 
 def _linear() -> Family:
     return Family(phi=_identity, psi=_identity)
+
+
+# Every loss that has a name here.
+LOSSES = (
+    info_nce,
+    mine,
+    triplet,
+    soft_triplet,
+    n_plus_one_tuplet,
+    lifted_structured,
+    sigmoid,
+    linear,
+)

@@ -7,8 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.distances import paired_squared_distances, squared_distances
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.distances import (
+    at_negatives,
+    check_floating,
+    paired_squared_distances,
+    squared_distances,
+)
+from alphacl_jax.errors import ArgumentError, shown
 
 
 class Layout(NamedTuple):
@@ -53,7 +58,7 @@ def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
     shapes = f"z has shape {z.shape}, z_pos has shape {z_pos.shape}; both must be [batch, dim]"
     chex.assert_rank([z, z_pos], 2, custom_message=shapes)
     chex.assert_equal_shape([z, z_pos], custom_message=shapes)
-    chex.assert_type([z, z_pos], float)
+    check_floating(z=z, z_pos=z_pos)
     # Views of two types: the wider one, also where JAX promotes nothing by itself.
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.promote_types(z.dtype, z_pos.dtype)
@@ -118,7 +123,7 @@ def _unknown(negatives: Any) -> ArgumentError:
         f"is unknown; it must be one of {', '.join(LAYOUTS)}, an array [m, dim], or a tuple of "
         "such an array and a mask [anchors, m]"
     )
-    return ArgumentError("negatives", repr(negatives), problem)
+    return ArgumentError("negatives", shown(negatives), problem)
 
 
 def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
@@ -129,7 +134,7 @@ def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
     shapes = f"z has shape {z.shape}, negatives has shape {array.shape}, not [m, {z.shape[1]}]"
     chex.assert_rank(array, 2, custom_message=shapes)
     chex.assert_equal_shape_suffix([z, array], 1, custom_message=shapes)
-    chex.assert_type(array, float)
+    check_floating(negatives=array)
     if array.shape[0] < 1:
         raise ValueError("negatives is an empty array: each anchor needs a negative")
     if mask is not None:
@@ -138,7 +143,8 @@ def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
         chex.assert_shape(
             mask, want, custom_message=f"the mask has shape {mask.shape}, not [anchors, m] = {want}"
         )
-        chex.assert_type(mask, bool)
+        kind = f"the mask has type {mask.dtype}, not bool: True at negatives"
+        chex.assert_type(mask, bool, custom_message=kind)
     none_excluded = jnp.zeros((z.shape[0], 0), dtype=jnp.int32)
     return Pairs(z, z_pos, array, none_excluded, mask)
 
@@ -158,8 +164,30 @@ def pair_distances(pairs: Pairs) -> tuple[Array, Array, Array]:
 
     Returns:
       d_pos `[anchors]` (d_i²), d_neg `[anchors, candidates]` (d_ij²), and the mask of negatives
-      `[anchors, candidates]`.
+      `[anchors, candidates]`. Under an explicit mask what is no negative cannot matter, whatever
+      embeddings it has: there d_neg is that of the row's nearest negative, and d_pos of an anchor
+      without negatives is 0.
     """
+    mask = negative_mask(pairs)
+    if pairs.mask is not None:
+        return *_masked_distances(pairs, mask), mask
     d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
-    d_neg = squared_distances(pairs.anchors, pairs.candidates)
-    return d_pos, d_neg, negative_mask(pairs)
+    return d_pos, squared_distances(pairs.anchors, pairs.candidates), mask
+
+
+def _masked_distances(pairs: Pairs, mask: Array) -> tuple[Array, Array]:
+    """d_pos and d_neg where the embeddings of what is masked may be anything, inf and NaN as well.
+
+    Their products with gradients of 0 would be NaN, so that they are replaced before the distances.
+    """
+    some = jnp.any(mask, axis=1, keepdims=True)
+    anchors, positives = (
+        jnp.where(some, z, jnp.zeros_like(z)) for z in (pairs.anchors, pairs.positives)
+    )
+    broken = ~jnp.all(jnp.isfinite(pairs.candidates), axis=1)
+    candidates = jnp.where(broken[:, None], jnp.zeros_like(pairs.candidates), pairs.candidates)
+    d_neg = squared_distances(anchors, candidates)
+    # Where such an embedding does count, value and gradient are NaN.
+    counts = mask & broken[None, :]
+    d_neg = d_neg * jnp.where(counts, jnp.nan, jnp.ones_like(d_neg))
+    return paired_squared_distances(anchors, positives), at_negatives(d_neg, mask)

@@ -8,9 +8,11 @@ from jax import Array
 
 from alphacl_jax import rules
 from alphacl_jax.blocks import map_anchors
+from alphacl_jax.errors import shown
 from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.families import Family, anchor_losses
 from alphacl_jax.layouts import Pairs, pair_distances
+from alphacl_jax.parameters import in_range
 from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 from alphacl_jax.sums import family_sums, rule_sums
@@ -44,7 +46,8 @@ def contrastive_loss(
       z_pos: second views `[n, dim]`.
       family: a loss of `alphacl_jax.families`, or a `Family` of one's own. Its parameters, the
         leaves of its pytree (temperatures, margins), may be traced and learned: the gradient by
-        them is the derivative of the value.
+        them is the derivative of the value. One that leaves its range while it is traced makes
+        value and gradients NaN; `learned_temperature` keeps a temperature in range.
       negatives: which candidates are the negatives of an anchor:
         "both_views" (2n anchors concat([z, z_pos]), each with the 2n − 2 embeddings of the other
         samples: the NT-Xent layout), "same_view" (n anchors z_i, negatives z_j, j ≠ i),
@@ -82,9 +85,11 @@ def contrastive_loss(
       Eqn. 1 and Tbl. 1.
     """
     if not isinstance(family, Family):
+        got = f"{shown(family)}{rules.meant(family)}"
         raise TypeError(
-            f"contrastive_loss expects a Family, got {family!r}; a rule for α goes to alpha_cl_loss"
+            f"contrastive_loss expects a Family, got {got}; a rule for α goes to alpha_cl_loss"
         )
+    family = in_range(family)
 
     def rows(pairs: Pairs) -> Array:
         d_pos, d_neg, mask = pair_distances(pairs)
@@ -117,7 +122,9 @@ def alpha_cl_loss(
       z_pos: second views `[n, dim]`.
       rule: how α follows from the distances, one of `alphacl_jax.rules`. Its parameters, the
         leaves of its pytree, may be traced, but are learned only with `stop_gradient=False`, where
-        the gradient by them is the derivative through α; while α is held it is 0.
+        the gradient by them is the derivative through α. By default α is held, and `jax.grad` by
+        a temperature of the rule is 0, as it is by a constant. One that leaves its range while it
+        is traced makes value and gradients NaN.
       negatives: as in `contrastive_loss`.
       stop_gradient: whether α is held fixed in the gradient (the max player's step). False lets
         the gradient flow through α as well ("backprop α(θ)").
@@ -144,9 +151,11 @@ def alpha_cl_loss(
       Tian, "Understanding Deep Contrastive Learning via Coordinate-wise Optimization", 2022.
     """
     if not isinstance(rule, Rule):
+        got = f"{shown(rule)}{rules.meant(rule)}"
         raise TypeError(
-            f"alpha_cl_loss expects a Rule, got {rule!r}; wrap a loss in rules.from_family"
+            f"alpha_cl_loss expects a Rule, got {got}; wrap a loss in rules.from_family"
         )
+    rule = in_range(rule)
 
     def rows(pairs: Pairs) -> Array:
         d_pos, d_neg, mask = pair_distances(pairs)
@@ -184,5 +193,6 @@ def pairwise_importance(
     Raises:
       As `contrastive_loss`.
     """
+    chosen = rules.ready(rule_or_family)
     d_pos, d_neg, mask = pair_distances(batch_pairs(z, z_pos, negatives, axis_name))
-    return rules.importance(rule_or_family, d_neg, d_pos, mask)
+    return rules.importance(chosen, d_neg, d_pos, mask)

@@ -9,11 +9,12 @@ from jax.scipy.special import xlogy
 
 from alphacl_jax import rules
 from alphacl_jax.blocks import map_anchors
-from alphacl_jax.distances import masked_logsumexp
+from alphacl_jax.distances import masked_logsumexp, paired_squared_distances
 from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.families import Family
 from alphacl_jax.layouts import Pairs, pair_distances
-from alphacl_jax.parameters import Scalar, typed
+from alphacl_jax.parameters import typed
+from alphacl_jax.ranges import Scalar
 from alphacl_jax.rules import Rule
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 
@@ -61,6 +62,7 @@ def statistics(
       van den Oord et al., "Representation Learning with Contrastive Predictive Coding", 2018 (the
       bound).
     """
+    rule_or_family = rules.ready(rule_or_family)
     family = rule_or_family.family if isinstance(rule_or_family, Rule) else rule_or_family
     temperature = None
     if isinstance(family, Family) and family.is_info_nce:
@@ -110,10 +112,11 @@ def _of_anchors(
     return {
         **bound,
         "energy": 2.0 * jnp.sum(alpha * (d_neg - d_pos[:, None]), axis=1),
-        "positive_distance": d_pos,
+        # Of all anchors: a mask of negatives says nothing of the positives.
+        "positive_distance": paired_squared_distances(pairs.anchors, pairs.positives),
         "negative_distance": jnp.sum(jnp.where(mask, d_neg, 0.0), axis=1),
         "negatives": count,
-        "perplexity": jnp.where(total > 0, effective, 0.0),
+        "perplexity": jnp.where(total <= 0, 0.0, effective),  # NaN stays NaN
         "log_closeness": masked_logsumexp(-4.0 * d_neg, mask),
     }
 

@@ -1,4 +1,4 @@
-"""Parameters of families and rules: their checks, and how JAX sees them.
+"""Parameters of families and rules: how JAX sees them.
 
 A family or a rule is a pytree. Its leaves are the parameters of the call that made it, so that it
 can be an argument of jit, be mapped over a stack of temperatures, and hold a temperature that is
@@ -6,8 +6,7 @@ learned; its functions are part of the structure.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,28 +15,10 @@ import jax.numpy as jnp
 from jax import Array
 from jax.tree_util import GetAttrKey
 
-from alphacl_jax.errors import ArgumentError
-
-Scalar = float | Array
+from alphacl_jax.errors import shown
+from alphacl_jax.ranges import Range, check_scalar, in_its_range
 
 T = TypeVar("T")
-
-
-def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
-    """Raises ValueError unless `value` is a finite scalar above the bound; traced values pass."""
-    value = _as_array(value)
-    if isinstance(value, jax.core.Tracer):
-        if value.ndim != 0:
-            raise ValueError(f"{name} must be a scalar, but has shape {value.shape}")
-        return
-    if jnp.ndim(value) != 0:
-        raise ValueError(f"{name} must be a scalar, but has shape {jnp.shape(value)}")
-    number = float(value)
-    if not math.isfinite(number) or not (number > above or (inclusive and number == above)):
-        sign = ">=" if inclusive else ">"
-        bound = f" {sign} {above:g}" if math.isfinite(above) else ""
-        problem = f"is out of range; it must be a finite number{bound}"
-        raise ArgumentError(name, f"{number:g}", problem)
 
 
 def typed(parameter: Any, x: Array) -> Any:
@@ -46,6 +27,23 @@ def typed(parameter: Any, x: Array) -> Any:
     if hasattr(parameter, "dtype") and jnp.issubdtype(dtype, jnp.floating):
         return jnp.asarray(parameter).astype(dtype)
     return parameter
+
+
+def check_shape(what: str, found: Any, shape: tuple[Any, ...]) -> None:
+    """Raises AssertionError unless what a function of somebody's own returned has that shape."""
+    if getattr(found, "shape", None) != shape:
+        raise AssertionError(f"{what} returned {shown(found)}, not an array of shape {shape}")
+
+
+def elementwise(role: str, function: Callable[..., Array], x: Array) -> Array:
+    """`function(x)`, one number for each, such as φ(ξ).
+
+    Raises:
+      AssertionError: where the function is not one of each element.
+    """
+    found = function(x)
+    check_shape(f"{role}={named(function)}, which must work elementwise,", found, x.shape)
+    return found
 
 
 @jax.tree_util.register_static
@@ -69,7 +67,7 @@ def _as_array(value: Any) -> Any:
     if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
         value = jnp.asarray(value)
     # Whole numbers have no derivative.
-    if isinstance(value, jax.Array) and not jnp.issubdtype(value.dtype, jnp.inexact):
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
         return value.astype(float)
     return value
 
@@ -109,6 +107,7 @@ class Made:
 
     build: Callable[..., Any]
     arguments: tuple[tuple[str, Any], ...]
+    ranges: tuple[tuple[str, Range], ...]
 
     def __repr__(self) -> str:
         module = self.build.__module__.rpartition(".")[2]
@@ -119,10 +118,17 @@ class Made:
 def _shown(name: str, value: Any) -> str:
     # A function or a family says itself what it is.
     alone = callable(_plain(value)) or hasattr(value, "made_by")
-    return repr(value) if alone else f"{name}={value!r}"
+    return named(value) if alone else f"{name}={value!r}"
 
 
-def made(build: Callable[..., T], **arguments: Any) -> T:
+def named(value: Any) -> str:
+    """A function by its name, anything else as it is written."""
+    return getattr(_plain(value), "__qualname__", None) or repr(value)
+
+
+def made(
+    build: Callable[..., T], ranges: Mapping[str, Range] | None = None, /, **arguments: Any
+) -> T:
     """`build(**arguments)`, a family or a rule whose leaves are those arguments.
 
     One's own loss with a parameter that is learned, where `Family(phi=..., psi=...)` alone would
@@ -136,12 +142,45 @@ def made(build: Callable[..., T], **arguments: Any) -> T:
     Args:
       build: makes the family or the rule, and does nothing with the arguments but hand them on:
         JAX also calls it with what is no number. It must be the same function each time.
+      ranges: of arguments that are numbers, which ones they may be, also once they are learned.
       **arguments: numbers, families, functions; functions and what is `Fixed` are no leaves.
+
+    Raises:
+      ValueError: for an argument out of its range, where it is not traced.
     """
-    given = {name: _fixed_if_function(_as_array(value)) for name, value in arguments.items()}
+    arguments = {name: _as_array(value) for name, value in arguments.items()}
+    for name, allowed in (ranges or {}).items():
+        check_scalar(name, _plain(arguments[name]), **allowed._asdict())
+    return _built(build, tuple((ranges or {}).items()), arguments)
+
+
+def _built(build: Callable[..., T], ranges: tuple[tuple[str, Range], ...], arguments: Any) -> T:
+    given = {name: _fixed_if_function(value) for name, value in arguments.items()}
     built: Any = dataclasses.replace(build(**{k: _plain(v) for k, v in given.items()}))  # type: ignore[type-var]
-    object.__setattr__(built, "made_by", Made(build, tuple(given.items())))
+    object.__setattr__(built, "made_by", Made(build, tuple(given.items()), ranges))
     return built
+
+
+def in_range(objective: T) -> T:
+    """The same family or rule, for use: each parameter of which a range is known lies in it.
+
+    One that is known was checked when it was given, but an optimiser may have moved it since. A
+    traced one that has left its range becomes NaN, and so does the loss: with a temperature below
+    0 it would be finite, and of the wrong sign.
+
+    Raises:
+      ValueError: for a value out of range, where it is not traced.
+    """
+    call: Made | None = objective.made_by  # type: ignore[attr-defined]
+    if call is None:
+        return objective
+    ranges, values = dict(call.ranges), dict(call.arguments)
+    for name, value in values.items():
+        if name in ranges and not isinstance(value, Fixed):
+            values[name] = in_its_range(name, value, ranges[name])
+        elif hasattr(value, "made_by"):
+            values[name] = in_range(value)
+    return _built(call.build, call.ranges, values)
 
 
 def register(cls: type[T]) -> type[T]:
@@ -152,17 +191,17 @@ def register(cls: type[T]) -> type[T]:
 
     def flatten(made: Any) -> tuple[list[tuple[GetAttrKey, Any]], Any]:
         if made.made_by is not None:
-            build, items = made.made_by.build, made.made_by.arguments
+            call, items = (made.made_by.build, made.made_by.ranges), made.made_by.arguments
         else:
-            build, items = None, [(name, _fixed_field(v)) for name, v in _given(made)]
+            call, items = None, [(name, _fixed_field(v)) for name, v in _given(made)]
         children = [(GetAttrKey(name), _leaf(value)) for name, value in items]
-        return children, (build, tuple(name for name, _ in items))
+        return children, (call, tuple(name for name, _ in items))
 
     def unflatten(structure: Any, children: Any) -> Any:
-        build, names = structure
+        call, names = structure
         values = dict(zip(names, children, strict=True))
-        if build is not None:
-            return made(build, **values)
+        if call is not None:
+            return _built(*call, values)
         # Without the checks of a call: JAX also fills in what is no function.
         new = object.__new__(cls)
         for name, value in {**values, "made_by": None}.items():
@@ -187,5 +226,5 @@ def describe(made: Any) -> str:
     if made.made_by is not None:
         return repr(made.made_by)
     defaults = {f.name: f.default for f in dataclasses.fields(made)}
-    given = [f"{n}={value!r}" for n, value in _given(made) if value is not defaults[n]]
+    given = [f"{n}={named(value)}" for n, value in _given(made) if value is not defaults[n]]
     return f"{type(made).__name__}({', '.join(given)})"

@@ -9,25 +9,34 @@ A rule gives each anchor a row `α_i·` over its negatives, of budget `Σ_{j≠i
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.distances import masked_softmax
-from alphacl_jax.errors import ArgumentError
-from alphacl_jax.families import Family, family_importance
+from alphacl_jax.distances import at_negatives, masked_softmax
+from alphacl_jax.errors import ArgumentError, shown
+from alphacl_jax.families import LOSSES, Family, family_importance
 from alphacl_jax.parameters import (
     Bound,
     Fixed,
     Made,
-    Scalar,
-    check_scalar,
+    check_shape,
     describe,
+    elementwise,
+    in_range,
     made,
     register,
 )
-from alphacl_jax.solve import solve_decreasing
+from alphacl_jax.ranges import POSITIVE, Range, Scalar
+from alphacl_jax.solve import (
+    check_decreasing,
+    inverse_importance,
+    regularized_importance,
+    square_importance,
+)
+
+_ABOVE_ONE = Range(1.0)
 
 
 @register
@@ -42,7 +51,8 @@ class Rule:
 
     Attributes:
       importance: maps d_neg `[anchors, candidates]` (d_ij²), d_pos `[anchors]` (d_i²) and the mask
-        of negatives `[anchors, candidates]` to α `[anchors, candidates]`, 0 at non-negatives.
+        of negatives `[anchors, candidates]` to α `[anchors, candidates]`. At non-negatives d_neg
+        is that of the row's nearest negative, and α counts as 0 whatever is returned.
       log_weight: optional, where `α_ij ∝ exp(log_weight(d_ij²))` in each row: that function,
         elementwise and falling. With it a loss in blocks visits each pair once, not each row.
       family: optional, the loss whose α this is; it serves the same end.
@@ -63,19 +73,43 @@ class Rule:
         return describe(self)
 
 
-def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: Array) -> Array:
-    """α of a rule, or of a loss family, from the distances and of their type; shapes as in `Rule`.
+def ready(rule_or_family: Any) -> Any:
+    """A rule or a family for use, its parameters in range (`in_range`).
 
     Raises:
       TypeError: for anything that is neither.
     """
-    rule = rule_or_family
-    if isinstance(rule, Family):
-        rule = from_family(rule)
-    if not isinstance(rule, Rule):
-        raise TypeError(f"expected a Rule or a Family, got {rule_or_family!r}")
+    if not isinstance(rule_or_family, Rule | Family):
+        expected = f"expected a Rule or a Family, got {shown(rule_or_family)}"
+        raise TypeError(f"{expected}{meant(rule_or_family)}")
+    return in_range(rule_or_family)
+
+
+def meant(value: Any) -> str:
+    """What to write in place of a name of a loss or a rule, or of the function that makes it."""
+    for module, makers in (("families", LOSSES), ("rules", RULES)):
+        for maker in makers:
+            if value is maker or (isinstance(value, str) and value == maker.__name__):
+                arguments = "..." if maker in (regularized, from_family) else ""
+                return f"; write {module}.{maker.__name__}({arguments})"
+    return ""
+
+
+def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: Array) -> Array:
+    """α of a rule, or of a loss family, from the distances and of their type; shapes as in `Rule`.
+
+    It is 0 at non-negatives, whatever a rule of somebody's own returns there.
+
+    Raises:
+      AssertionError: for a rule that returns another shape.
+    """
+    rule = from_family(rule_or_family) if isinstance(rule_or_family, Family) else rule_or_family
+    if rule.log_weight is None and rule.family is None:
+        d_neg = at_negatives(d_neg, mask)
+    alpha = rule.importance(d_neg, d_pos, mask)
+    check_shape(f"{rule!r}, which must give [anchors, candidates],", alpha, d_neg.shape)
     # A parameter of a wider type, such as a float64 schedule's, does not widen the loss.
-    return jnp.asarray(rule.importance(d_neg, d_pos, mask), d_neg.dtype)
+    return jnp.where(mask, jnp.asarray(alpha, d_neg.dtype), 0.0)
 
 
 def direct(temperature: Scalar = 0.5, power: Scalar = 4) -> Rule:
@@ -89,10 +123,13 @@ def direct(temperature: Scalar = 0.5, power: Scalar = 4) -> Rule:
     Raises:
       ValueError: for a value out of range, where it is not traced.
     """
-    check_scalar("temperature", temperature, above=0)
-    check_scalar("power", power, above=1)
     fixed = Fixed(power) if isinstance(power, int) else power
-    return made(_direct, temperature=temperature, power=fixed)
+    return made(
+        _direct,
+        {"temperature": POSITIVE, "power": _ABOVE_ONE},
+        temperature=temperature,
+        power=fixed,
+    )
 
 
 def _direct(temperature: Scalar, power: Scalar) -> Rule:
@@ -105,8 +142,7 @@ def entropy(temperature: Scalar = 0.5) -> Rule:
     Raises:
       ValueError: for τ ≤ 0, where it is not traced.
     """
-    check_scalar("temperature", temperature, above=0)
-    return made(_entropy, temperature=temperature)
+    return made(_entropy, {"temperature": POSITIVE}, temperature=temperature)
 
 
 def _entropy(temperature: Scalar) -> Rule:
@@ -126,13 +162,16 @@ def inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
     Raises:
       ValueError: for a value out of range, where it is not traced.
     """
-    check_scalar("temperature", temperature, above=0)
-    check_scalar("gamma", gamma, above=1)
-    return made(_inverse, temperature=temperature, gamma=gamma)
+    return made(
+        _inverse,
+        {"temperature": POSITIVE, "gamma": _ABOVE_ONE},
+        temperature=temperature,
+        gamma=gamma,
+    )
 
 
 def _inverse(temperature: Scalar, gamma: Scalar) -> Rule:
-    return Rule(Bound(_inverse_importance, (temperature, gamma)))
+    return Rule(Bound(inverse_importance, (temperature, gamma)))
 
 
 def square(temperature: Scalar = 0.5) -> Rule:
@@ -141,12 +180,11 @@ def square(temperature: Scalar = 0.5) -> Rule:
     Raises:
       ValueError: for τ ≤ 0, where it is not traced.
     """
-    check_scalar("temperature", temperature, above=0)
-    return made(_square, temperature=temperature)
+    return made(_square, {"temperature": POSITIVE}, temperature=temperature)
 
 
 def _square(temperature: Scalar) -> Rule:
-    return Rule(Bound(_square_importance, (temperature,)))
+    return Rule(Bound(square_importance, (temperature,)))
 
 
 def uniform() -> Rule:
@@ -170,9 +208,12 @@ def reference_inverse(temperature: Scalar = 0.5, gamma: Scalar = 2.0) -> Rule:
     Raises:
       ValueError: for a value out of range, where it is not traced.
     """
-    check_scalar("temperature", temperature, above=0)
-    check_scalar("gamma", gamma, above=0)
-    return made(_reference_inverse, temperature=temperature, gamma=gamma)
+    return made(
+        _reference_inverse,
+        {"temperature": POSITIVE, "gamma": POSITIVE},
+        temperature=temperature,
+        gamma=gamma,
+    )
 
 
 def _reference_inverse(temperature: Scalar, gamma: Scalar) -> Rule:
@@ -191,8 +232,12 @@ def regularized(r_prime_inverse: Callable[[Array], Array], *, domain: tuple[floa
         range of r' over a > 0: (r'(∞), r'(0)). Arguments at or above the upper end give α = 0.
         Entropy: (−inf, inf). Inverse: (0, inf). Square: (−inf, 0).
 
+    Returns:
+      The rule. Where no μ_i makes a row sum to 1, as when r is not concave, the row is NaN.
+
     Raises:
-      ValueError: for an empty domain.
+      ValueError: for an empty domain, and for a function that does not fall over its domain, which
+        is looked at in a few places unless the function depends on traced values.
       TypeError: for a function that cannot be called.
     """
     if not callable(r_prime_inverse):
@@ -200,12 +245,13 @@ def regularized(r_prime_inverse: Callable[[Array], Array], *, domain: tuple[floa
     low, high = domain
     if not low < high:
         raise ArgumentError("domain", domain, "is empty; it must be (r'(∞), r'(0)), low < high")
+    check_decreasing(r_prime_inverse, float(low), float(high))
     interval = Fixed((float(low), float(high)))
     return made(_regularized, r_prime_inverse=r_prime_inverse, domain=interval)
 
 
 def _regularized(r_prime_inverse: Callable[[Array], Array], domain: tuple[float, float]) -> Rule:
-    return Rule(Bound(_regularized_importance, (r_prime_inverse, *domain)))
+    return Rule(Bound(regularized_importance, (r_prime_inverse, *domain)))
 
 
 def from_family(family: Family) -> Rule:
@@ -215,7 +261,7 @@ def from_family(family: Family) -> Rule:
       TypeError: for anything that is no Family.
     """
     if not isinstance(family, Family):
-        raise TypeError(f"from_family expects a Family, got {family!r}")
+        raise TypeError(f"from_family expects a Family, got {shown(family)}{meant(family)}")
     return made(_from_family, family=family)
 
 
@@ -231,7 +277,7 @@ def _softmax(
     d_neg: Array, d_pos: Array, mask: Array, log_weight: Callable[[Array], Array]
 ) -> Array:
     del d_pos
-    return masked_softmax(log_weight(d_neg), mask)
+    return masked_softmax(elementwise("log_weight", log_weight, d_neg), mask)
 
 
 def _direct_log_weight(d_neg: Array, temperature: Scalar, power: Scalar) -> Array:
@@ -241,7 +287,7 @@ def _direct_log_weight(d_neg: Array, temperature: Scalar, power: Scalar) -> Arra
     if isinstance(power, int | float) and power >= 2:
         return -(bounded ** (power / 2)) / temperature
     # d^p with p < 2 has an infinite slope at duplicates; they get value 0 and slope 0.
-    apart = bounded > 0
+    apart = ~(bounded <= 0)  # true of NaN
     powers = jnp.where(apart, jnp.where(apart, bounded, 1.0) ** (power / 2), 0.0)
     return -powers / temperature
 
@@ -258,85 +304,5 @@ def _family_importance(d_neg: Array, d_pos: Array, mask: Array, family: Family) 
     return family_importance(family, d_pos[:, None] - d_neg, mask)
 
 
-def _square_importance(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
-    del d_pos
-    u = -2.0 * _above_minimum(d_neg, mask) / temperature
-    ranked = -jnp.sort(-jax.lax.stop_gradient(jnp.where(mask, u, -jnp.inf)), axis=1)
-    ranks = jnp.arange(1, u.shape[1] + 1, dtype=u.dtype)[None, :]
-    total = jnp.cumsum(ranked, axis=1)
-    size = jnp.maximum(jnp.sum(1 + ranks * ranked > total, axis=1, keepdims=True), 1)
-    threshold = (jnp.take_along_axis(total, size - 1, axis=1) - 1) / size.astype(u.dtype)
-    support = mask & (u > threshold)
-    # The same threshold again from the support, which is what carries the gradient.
-    count = jnp.maximum(jnp.sum(support, axis=1, keepdims=True), 1).astype(u.dtype)
-    level = (jnp.sum(jnp.where(support, u, 0.0), axis=1, keepdims=True) - 1) / count
-    return jnp.where(support, u - level, 0.0)
-
-
-def _inverse_importance(
-    d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar
-) -> Array:
-    """Solves `Σ_j (τ/(e_j + t))^{1/γ} = 1` for log t, with e = d² − min d² and t = min d² − μ/2."""
-    del d_pos
-    excess = _above_minimum(d_neg, mask)
-    log_temperature = jnp.log(jnp.asarray(temperature, d_neg.dtype))
-    gamma = jnp.asarray(gamma, d_neg.dtype)
-
-    def logits(log_t: Array) -> Array:
-        # log(e + t) by way of e/t: t itself, up to τ #negatives^γ, overflows at a large γ.
-        ratio = excess * jnp.exp(-log_t)[:, None]
-        return (log_temperature - log_t[:, None] - jnp.log1p(ratio)) / gamma
-
-    def log_budget(log_t: Array) -> Array:
-        weights = jnp.where(mask, jnp.exp(logits(log_t)), 0.0)
-        return jnp.log(jnp.maximum(jnp.sum(weights, axis=1), jnp.finfo(d_neg.dtype).tiny))
-
-    # One negative alone, or all as near as the nearest, bound t from below and from above.
-    count = jnp.maximum(jnp.sum(mask, axis=1), 1).astype(d_neg.dtype)
-    lowest = jnp.zeros_like(count) + log_temperature
-    log_t = solve_decreasing(log_budget, lowest, lowest + gamma * jnp.log(count))
-    return masked_softmax(logits(log_t), mask)
-
-
-def _regularized_importance(
-    d_neg: Array,
-    d_pos: Array,
-    mask: Array,
-    r_prime_inverse: Callable[[Array], Array],
-    low: float,
-    high: float,
-) -> Array:
-    del d_pos
-    excess = _above_minimum(d_neg, mask)
-    finfo = jnp.finfo(d_neg.dtype)
-
-    def weights(u: Array) -> Array:
-        least = _into_domain(u, low, high)[:, None]
-        arguments = least + 2.0 * excess
-        inside = mask & (arguments < high)
-        values = r_prime_inverse(jnp.where(inside, arguments, least)).astype(d_neg.dtype)
-        return jnp.where(inside, jnp.maximum(values, 0.0), 0.0)
-
-    def log_budget(u: Array) -> Array:
-        return jnp.log(jnp.clip(jnp.sum(weights(u), axis=1), finfo.tiny, finfo.max))
-
-    # Most of the exponents that the float type has: every reachable argument is in the bracket.
-    reach = jnp.zeros_like(excess[:, 0]) + 0.9 * math.log(float(finfo.max))
-    return weights(solve_decreasing(log_budget, -reach, reach))
-
-
-def _into_domain(u: Array, low: float, high: float) -> Array:
-    """An increasing map of the real line onto the open interval (low, high)."""
-    if math.isinf(low) and math.isinf(high):
-        return jnp.sinh(u)
-    if math.isinf(high):
-        return low + jnp.exp(u)
-    if math.isinf(low):
-        return high - jnp.exp(-u)
-    return low + (high - low) * jax.nn.sigmoid(u)
-
-
-def _above_minimum(d_neg: Array, mask: Array) -> Array:
-    """`d_ij² − min_j d_ij²` at negatives, 0 elsewhere: rows keep their digits at any scale."""
-    nearest = jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1, keepdims=True)
-    return jnp.where(mask, d_neg - jnp.where(jnp.isfinite(nearest), nearest, 0.0), 0.0)
+# Every rule that has a name here.
+RULES = (direct, entropy, inverse, square, uniform, reference_inverse, regularized, from_family)

@@ -1,5 +1,10 @@
-"""One increasing unknown per row: the scalar equations behind the regularised min player."""
+"""One increasing unknown per row: the scalar equations behind the regularised min player.
 
+Functions named `*_importance` map d_ij² `[anchors, candidates]`, d_i² `[anchors]`, the mask of
+negatives and parameters to α, as `alphacl_jax.rules` says.
+"""
+
+import math
 from collections.abc import Callable
 
 import jax
@@ -7,7 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.closures import opened
-from alphacl_jax.distances import varying_like
+from alphacl_jax.distances import masked_softmax, varying_like
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.parameters import elementwise, named
+from alphacl_jax.ranges import Scalar
+
+# How far the sum of a row may be from its budget: far more than rounding moves it.
+_MISSED_BUDGET = 0.1
 
 # Newton takes about ten steps; the rest is room for the bisection that guards it.
 _MAX_STEPS = 200
@@ -77,3 +88,118 @@ def _search(f: Callable[[Array], Array], low: Array, high: Array) -> Array:
 
     start = (low, high, 0.5 * (low + high), jnp.full_like(low, jnp.inf), jnp.zeros((), jnp.int32))
     return jax.lax.stop_gradient(jax.lax.while_loop(unfinished, improve, start)[2])
+
+
+def square_importance(d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar) -> Array:
+    del d_pos
+    u = -2.0 * _above_minimum(d_neg, mask) / temperature
+    ranked = -jnp.sort(-jax.lax.stop_gradient(jnp.where(mask, u, -jnp.inf)), axis=1)
+    ranks = jnp.arange(1, u.shape[1] + 1, dtype=u.dtype)[None, :]
+    total = jnp.cumsum(ranked, axis=1)
+    size = jnp.maximum(jnp.sum(1 + ranks * ranked > total, axis=1, keepdims=True), 1)
+    threshold = (jnp.take_along_axis(total, size - 1, axis=1) - 1) / size.astype(u.dtype)
+    support = mask & ~(u <= threshold)  # true of NaN
+    # The same threshold again from the support, which is what carries the gradient.
+    count = jnp.maximum(jnp.sum(support, axis=1, keepdims=True), 1).astype(u.dtype)
+    level = (jnp.sum(jnp.where(support, u, 0.0), axis=1, keepdims=True) - 1) / count
+    return jnp.where(support, u - level, 0.0)
+
+
+def inverse_importance(
+    d_neg: Array, d_pos: Array, mask: Array, temperature: Scalar, gamma: Scalar
+) -> Array:
+    """Solves `Σ_j (τ/(e_j + t))^{1/γ} = 1` for log t, with e = d² − min d² and t = min d² − μ/2."""
+    del d_pos
+    excess = _above_minimum(d_neg, mask)
+    log_temperature = jnp.log(jnp.asarray(temperature, d_neg.dtype))
+    gamma = jnp.asarray(gamma, d_neg.dtype)
+
+    def logits(log_t: Array) -> Array:
+        # log(e + t) by way of e/t: t itself, up to τ #negatives^γ, overflows at a large γ.
+        ratio = excess * jnp.exp(-log_t)[:, None]
+        return (log_temperature - log_t[:, None] - jnp.log1p(ratio)) / gamma
+
+    def log_budget(log_t: Array) -> Array:
+        weights = jnp.where(mask, jnp.exp(logits(log_t)), 0.0)
+        return jnp.log(jnp.maximum(jnp.sum(weights, axis=1), jnp.finfo(d_neg.dtype).tiny))
+
+    # One negative alone, or all as near as the nearest, bound t from below and from above.
+    count = jnp.maximum(jnp.sum(mask, axis=1), 1).astype(d_neg.dtype)
+    lowest = jnp.zeros_like(count) + log_temperature
+    log_t = solve_decreasing(log_budget, lowest, lowest + gamma * jnp.log(count))
+    return masked_softmax(logits(log_t), mask)
+
+
+def regularized_importance(
+    d_neg: Array,
+    d_pos: Array,
+    mask: Array,
+    r_prime_inverse: Callable[[Array], Array],
+    low: float,
+    high: float,
+) -> Array:
+    del d_pos
+    excess = _above_minimum(d_neg, mask)
+    finfo = jnp.finfo(d_neg.dtype)
+
+    def weights(u: Array) -> Array:
+        least = _into_domain(u, low, high)[:, None]
+        arguments = least + 2.0 * excess
+        inside = mask & (arguments < high)
+        values = elementwise(
+            "r_prime_inverse", r_prime_inverse, jnp.where(inside, arguments, least)
+        ).astype(d_neg.dtype)
+        return jnp.where(inside, jnp.maximum(values, 0.0), 0.0)
+
+    def log_budget(u: Array) -> Array:
+        return jnp.log(jnp.clip(jnp.sum(weights(u), axis=1), finfo.tiny, finfo.max))
+
+    # Most of the exponents that the float type has: every reachable argument is in the bracket.
+    reach = jnp.zeros_like(excess[:, 0]) + 0.9 * math.log(float(finfo.max))
+    alpha = weights(solve_decreasing(log_budget, -reach, reach))
+    met = jnp.abs(jnp.sum(alpha, axis=1, keepdims=True) - 1.0) < _MISSED_BUDGET
+    return jnp.where(met | ~mask, alpha, jnp.nan)
+
+
+def check_decreasing(r_prime_inverse: Callable[[Array], Array], low: float, high: float) -> None:
+    """Raises ValueError for an (r')⁻¹ that does not fall over its domain, where it is not traced.
+
+    It is looked at in places all over the domain, but for those where it is not finite. Only values
+    up to 1 count, which is the budget of a row, and only rises that are more than rounding.
+    """
+    finfo = jnp.finfo(jnp.float32)
+    reach = 0.9 * math.log(float(finfo.max))
+    with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
+        places = _into_domain(jnp.linspace(-reach, reach, 65), low, high)
+        found = elementwise("r_prime_inverse", r_prime_inverse, places)
+        if isinstance(found, jax.core.Tracer):
+            return
+        finite = jnp.isfinite(found)
+        kept = jnp.clip(found[finite], 0.0, 1.0)
+        rounding = 1e-3 + 8 * float(finfo.eps) * jnp.abs(places[finite])
+        rises = jnp.any(kept[1:] > kept[:-1] + rounding[1:])
+        falls = bool(kept.size) and bool(kept[0] > kept[-1])
+        if falls and not rises:
+            return
+    problem = (
+        f"does not fall over its domain ({low:g}, {high:g}), as the (r')⁻¹ of a concave r does; "
+        "check its sign, and that the domain is (r'(∞), r'(0))"
+    )
+    raise ArgumentError("r_prime_inverse", named(r_prime_inverse), problem)
+
+
+def _into_domain(u: Array, low: float, high: float) -> Array:
+    """An increasing map of the real line onto the open interval (low, high)."""
+    if math.isinf(low) and math.isinf(high):
+        return jnp.sinh(u)
+    if math.isinf(high):
+        return low + jnp.exp(u)
+    if math.isinf(low):
+        return high - jnp.exp(-u)
+    return low + (high - low) * jax.nn.sigmoid(u)
+
+
+def _above_minimum(d_neg: Array, mask: Array) -> Array:
+    """`d_ij² − min_j d_ij²` at negatives, 0 elsewhere: rows keep their digits at any scale."""
+    nearest = jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1, keepdims=True)
+    return jnp.where(mask, d_neg - jnp.where(jnp.isfinite(nearest), nearest, 0.0), 0.0)

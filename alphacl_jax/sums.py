@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.families import Family
-from alphacl_jax.parameters import Scalar, typed
+from alphacl_jax.parameters import elementwise, typed
+from alphacl_jax.ranges import Scalar
 from alphacl_jax.rules import Rule
 
 
@@ -39,14 +40,16 @@ def family_sums(family: Family) -> PairSums:
     if phi_of_log is None or log_psi is None:
         return PairSums(
             logits=None,
-            values=lambda d_pos, d_neg: (family.psi(d_pos - d_neg),),
-            finish=lambda d_pos, shift, sums: family.phi(sums[1]),
+            values=lambda d_pos, d_neg: (elementwise("psi", family.psi, d_pos - d_neg),),
+            finish=lambda d_pos, shift, sums: elementwise("phi", family.phi, sums[1]),
         )
     logits, log_sum = _log_domain(log_psi, family.temperature)
     return PairSums(
         logits=logits,
         values=lambda d_pos, d_neg: (),
-        finish=lambda d_pos, shift, sums: phi_of_log(log_sum(d_pos, shift, sums)),
+        finish=lambda d_pos, shift, sums: elementwise(
+            "phi_of_log", phi_of_log, log_sum(d_pos, shift, sums)
+        ),
     )
 
 
@@ -61,7 +64,7 @@ def rule_sums(rule: Rule, stop_gradient: bool) -> PairSums | None:
     if rule.log_weight is not None:
         log_weight = rule.log_weight
         return PairSums(
-            logits=lambda d_pos, d_neg: held(log_weight(d_neg)),
+            logits=lambda d_pos, d_neg: held(elementwise("log_weight", log_weight, d_neg)),
             values=lambda d_pos, d_neg: (d_neg,),
             finish=lambda d_pos, shift, sums: d_pos - sums[1] / sums[0],
         )
@@ -78,7 +81,7 @@ def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
 
         def terms(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
             x = d_pos - d_neg
-            return held(family.psi(x)), held(psi_slope(x)) * x
+            return held(elementwise("psi", family.psi, x)), held(psi_slope(x)) * x
 
         return PairSums(None, terms, lambda d_pos, shift, sums: held(slope(sums[1])) * sums[2])
     # In the log domain, α_ij = φ_log'(log ξ_i) · ψ_ij/ξ_i · (log ψ)'_ij.
@@ -112,11 +115,11 @@ def _log_domain(
     """
     if temperature is not None:
         return (
-            lambda d_pos, d_neg: log_psi(-d_neg),
+            lambda d_pos, d_neg: elementwise("log_psi", log_psi, -d_neg),
             lambda d_pos, shift, sums: d_pos / typed(temperature, d_pos) + shift + jnp.log(sums[0]),
         )
     return (
-        lambda d_pos, d_neg: log_psi(d_pos - d_neg),
+        lambda d_pos, d_neg: elementwise("log_psi", log_psi, d_pos - d_neg),
         lambda d_pos, shift, sums: shift + jnp.log(sums[0]),
     )
 

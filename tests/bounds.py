@@ -51,6 +51,8 @@ def of_rule(name, parameters, size, count):
     if name == "uniform":
         return Sensitivity(1.0, 0.0)
     tau, farthest = parameters[0], 2 * size
+    if name == "closeness":
+        return Sensitivity(count, 1 / tau)
     if name == "direct":
         power = parameters[1]
         if power < 2:

@@ -132,6 +132,9 @@ def rule_row(name, d, *p):
         return normalized(np.exp(-(np.sqrt(d) ** power) / tau))
     if name == "uniform":
         return np.full(len(d), 1 / len(d))
+    if name == "closeness":
+        # A user's own in the tests, its rows of no fixed sum.
+        return np.exp(-d / p[0])
     if name == "reference_inverse":
         tau, gamma = p
         return normalized(1 / (d + tau) ** gamma)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import alphacl_jax as acl
+from alphacl_jax.evaluation.knn import knn_correct
 from tests import bounds, oracle
 from tests.cases import FAMILIES, RULES, family, layouts, rule, views
 
@@ -40,9 +41,15 @@ PARAMETERS = {
     "square": st.tuples(TEMPERATURE),
     "reference_inverse": st.tuples(TEMPERATURE, st.sampled_from([0.5, 2.0])),
 }
-TEMPERED = ("info_nce", "soft_triplet", *(name for name in RULES if name != "uniform"))
+TEMPERED = (
+    "info_nce",
+    "soft_triplet",
+    *(name for name in RULES if name != "uniform"),
+    "closeness",
+)
 # Losses whose α is continuous, as the α-CL loss of it then is too.
 IMPLIED = ("info_nce", "lifted_structured", "sigmoid", "soft_triplet")
+FILLERS = (np.nan, np.inf, -np.inf, 3e38)
 
 
 @st.composite
@@ -73,12 +80,40 @@ def draws(draw):
     }
 
 
+@st.composite
+def harder_draws(draw):
+    """Padding that is no number behind a mask, a rule of a user's own, or both."""
+    case = draw(draws())
+    what = draw(st.sampled_from(["padding", "rule", "both"]))
+    if what != "rule":
+        case |= {"layout": "masked", "filler": draw(st.sampled_from(FILLERS))}
+    if what != "padding":
+        case |= {"kind": "rule", "name": "closeness", "parameters": (draw(TEMPERATURE),)}
+    return case
+
+
+def closeness(tau):
+    """A rule of a user's own, without its mask: α_ij = exp(−d_ij²/τ), whatever the row sums to."""
+    return acl.Rule(lambda d_neg, d_pos, mask: jnp.exp(-d_neg / tau))
+
+
+def rule_of(name, *parameters):
+    return closeness(*parameters) if name == "closeness" else rule(name, *parameters)
+
+
+def padded(negatives, filler):
+    """Two more negatives that nobody's mask leaves in."""
+    array, mask = negatives
+    more = jnp.full((2, array.shape[1]), filler, array.dtype)
+    return jnp.concatenate([array, more]), np.pad(mask, ((0, 0), (0, 2)))
+
+
 def objective(case, parameters):
     """loss(z, z_pos, **options)."""
     if case["kind"] == "family":
         chosen = family(case["name"], *parameters)
         return functools.partial(acl.contrastive_loss, family=chosen)
-    chosen = rule(case["name"], *parameters) if case["kind"] == "rule" else None
+    chosen = rule_of(case["name"], *parameters) if case["kind"] == "rule" else None
     chosen = chosen or acl.rules.from_family(family(case["name"], *parameters))
     return functools.partial(acl.alpha_cl_loss, rule=chosen, stop_gradient=case["stop_gradient"])
 
@@ -137,7 +172,8 @@ def check(case):
         array, *mask = negatives if case["layout"] == "masked" else (negatives,)
         array = jnp.asarray(case["scale"] * array, case["dtype"])
         negatives = (array, *mask) if mask else array
-    loss, found = gradients(case, z, z_pos, negatives, dense=False)
+    given = padded(negatives, case["filler"]) if "filler" in case else negatives
+    loss, found = gradients(case, z, z_pos, given, dense=False)
 
     exact = (np.asarray(z, np.float64), np.asarray(z_pos, np.float64), as_float64(negatives))
     target, targets = gradients(case, *exact, dense=True)
@@ -212,6 +248,50 @@ def fuzz(case):
 
 def test_any_combination_equals_the_dense_float64_form(x64):
     fuzz()
+
+
+@hypothesis.settings(max_examples=3, **SETTINGS)
+@hypothesis.given(case=harder_draws())
+def fuzz_harder(case):
+    check(case)
+
+
+def test_padding_and_rules_of_ones_own_equal_the_dense_float64_form(x64):
+    fuzz_harder()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(2))
+def test_many_paddings_and_rules_of_ones_own(part, x64):
+    @hypothesis.seed(part + 1)
+    @hypothesis.settings(max_examples=50, **{**SETTINGS, "derandomize": False})
+    @hypothesis.given(case=harder_draws())
+    def more(case):
+        check(case)
+
+    more()
+
+
+@hypothesis.settings(max_examples=5, **SETTINGS)
+@hypothesis.given(
+    present=st.sets(st.integers(0, 6), min_size=2, max_size=4), seed=st.integers(0, 99)
+)
+def fuzz_labels(present, seed):
+    """Classes without samples change nothing of what the others are worth."""
+    generator = np.random.default_rng(seed)
+    features = generator.normal(size=(40, 3))
+    dense = generator.integers(len(present), size=40)
+    gaps = np.asarray(sorted(present))[dense]
+
+    def right(labels, classes):
+        split = features[:30], labels[:30], features[30:], labels[30:]
+        return knn_correct(*split, classes, k=5)
+
+    np.testing.assert_array_equal(right(gaps, 7), right(dense, 7))
+
+
+def test_label_gaps():
+    fuzz_labels()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ KERNELS = (
     "explicit",
     "distances",
     "layouts",
+    "ranges",
     "parameters",
     "families",
     "solve",

@@ -180,19 +180,33 @@ CALLS = {
             "negatives='all' is unknown.*both_views, same_view",
         ),
         (ValueError, Z, Z, {"negatives": None}, "negatives=None is unknown.*both_views"),
-        (ValueError, Z, Z, {"negatives": (Z,)}, r"(?s)negatives=\(array.*is unknown.*a tuple of"),
+        (
+            ValueError,
+            Z,
+            Z,
+            {"negatives": (Z,)},
+            r"negatives=\(<array of shape \(3, 2\)>,\) is unknown.*a tuple of",
+        ),
         (
             ValueError,
             Z,
             Z,
             {"negatives": ("same_view", Z)},
-            r"(?s)negatives=\('same_view'.*a tuple",
+            r"negatives=\('same_view', <array of shape \(3, 2\)>\) is unknown.*a tuple",
         ),
-        (ValueError, Z, Z, {"negatives": [Z, Z]}, r"(?s)negatives=\[array.*a tuple of"),
+        (ValueError, Z, Z, {"negatives": [Z, Z]}, "negatives=<list of 2> is unknown.*a tuple of"),
+        (ValueError, Z, Z, {"negatives": Z.tolist()}, "negatives=<list of 3> is unknown"),
         (ValueError, Z, Z, {"negatives": Z[:0]}, "negatives is an empty array"),
         (AssertionError, Z, Z[:2], {}, r"z has shape \(3, 2\), z_pos has shape \(2, 2\)"),
         (AssertionError, Z[0], Z[0], {}, r"z has shape \(2,\).*\[batch, dim\]"),
-        (AssertionError, Z.astype(int), Z.astype(int), {}, "int"),
+        (
+            AssertionError,
+            Z.astype(np.int32),
+            Z,
+            {},
+            r"z has type int32 and shape \(3, 2\); it must be floating",
+        ),
+        (AssertionError, Z, Z > 0, {}, r"z_pos has type bool and shape \(3, 2\)"),
         (AssertionError, Z, Z, {"negatives": Z[0]}, r"negatives has shape \(2,\), not \[m, 2\]"),
         (
             AssertionError,
@@ -201,7 +215,13 @@ CALLS = {
             {"negatives": Z[:, :1]},
             r"negatives has shape \(3, 1\), not \[m, 2\]",
         ),
-        (AssertionError, Z, Z, {"negatives": Z.astype(int)}, "int"),
+        (
+            AssertionError,
+            Z,
+            Z,
+            {"negatives": Z.astype(np.int32)},
+            r"negatives has type int32 and shape \(3, 2\); it must be floating",
+        ),
         (
             AssertionError,
             Z,
@@ -209,7 +229,13 @@ CALLS = {
             {"negatives": (Z, np.ones((2, 3), bool))},
             r"the mask has shape \(2, 3\), not \[anchors, m\] = \(3, 3\)",
         ),
-        (AssertionError, Z, Z, {"negatives": (Z, np.ones((3, 3)))}, "float"),
+        (
+            AssertionError,
+            Z,
+            Z,
+            {"negatives": (Z, np.ones((3, 3), np.float32))},
+            "the mask has type float32, not bool",
+        ),
     ],
 )
 def test_inputs_that_are_refused(call, error, z, z_pos, options, message):
@@ -234,6 +260,56 @@ def test_a_rule_is_no_family_and_the_reverse():
         TypeError, match=r"expects a Rule, got families\.mine\(\);.*rules\.from_family"
     ):
         acl.alpha_cl_loss(Z, Z, acl.families.mine())
+
+
+NAMED = {
+    "contrastive_loss": lambda value: acl.contrastive_loss(Z, Z, value),
+    "alpha_cl_loss": lambda value: acl.alpha_cl_loss(Z, Z, value),
+    "pairwise_importance": lambda value: acl.pairwise_importance(Z, Z, value),
+    "statistics": lambda value: acl.statistics(Z, Z, value),
+    "from_family": acl.rules.from_family,
+}
+
+
+@pytest.mark.parametrize("call", NAMED)
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("info_nce", r"got 'info_nce'; write families\.info_nce\(\)"),
+        (acl.families.info_nce, r"got <function info_nce .*>; write families\.info_nce\(\)"),
+        ("direct", r"got 'direct'; write rules\.direct\(\)"),
+        (acl.rules.regularized, r"; write rules\.regularized\(\.\.\.\)"),
+        (Z, r"got <array of shape \(3, 2\)>"),
+        (None, "got None"),
+    ],
+)
+def test_a_name_or_a_function_that_was_not_called_is_answered_with_the_call(call, value, message):
+    with pytest.raises(TypeError, match=f"expect.*{message}"):
+        NAMED[call](value)
+
+
+def test_every_maker_of_a_family_or_a_rule_is_known_by_name():
+    for module, makers in ((acl.families, acl.families.LOSSES), (acl.rules, acl.rules.RULES)):
+        public = [v for k, v in vars(module).items() if k == k.lower() and not k.startswith("_")]
+        kinds = {"families": acl.Family, "rules": acl.Rule}
+        kind = kinds[module.__name__.rpartition(".")[2]]
+        made = [v for v in public if getattr(v, "__annotations__", {}).get("return") is kind]
+        assert set(made) == set(makers)
+
+
+def test_integers_are_named_wherever_embeddings_go():
+    whole = np.ones((3, 2), np.int32)
+    named = r" has type int32 and shape \(3, 2\); it must be floating"
+    for name, call in {
+        "z": lambda: acl.l2_normalize(whole),
+        "x": lambda: acl.squared_distances(whole),
+        "y": lambda: acl.squared_distances(Z, whole),
+        "z_pos": lambda: acl.statistics(Z, whole, acl.families.mine()),
+    }.items():
+        with pytest.raises(AssertionError, match=name + named):
+            call()
+    with pytest.raises(AssertionError, match=r"alpha has type int32 and shape \(3, 3\)"):
+        acl.energy(Z, Z, np.ones((3, 3), np.int32))
 
 
 def test_options_are_keyword_only():

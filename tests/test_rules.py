@@ -304,6 +304,7 @@ def test_static_under_jit_compiles_once_per_value():
         (lambda r: r.direct(0.0), r"temperature=0 is out of range; .* > 0"),
         (lambda r: r.direct(0.5, 1), r"power=1 is out of range; .* > 1"),
         (lambda r: r.direct(0.5, math.nan), "power=nan"),
+        (lambda r: r.direct(0.5, "4"), "power='4' must be a number"),
         (lambda r: r.entropy(-0.5), "temperature=-0.5"),
         (lambda r: r.entropy(math.nan), "temperature=nan"),
         (lambda r: r.inverse(math.inf), "temperature=inf"),

@@ -10,7 +10,7 @@ from jax import Array
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.losses import pairwise_importance
-from alphacl_jax.parameters import check_scalar
+from alphacl_jax.ranges import check_scalar
 from alphacl_jax.rules import uniform
 
 # How far from 1 probabilities may sum: above what float32 rounds.
