@@ -1,10 +1,12 @@
 """The flags of commands that apply an encoder to images, its own run's or others."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
+from alphacl_jax.data.decoding import Decoding
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import DataSettings
 
@@ -12,13 +14,23 @@ if TYPE_CHECKING:
     from alphacl_jax.data.sources import Dataset
     from alphacl_jax.runs.encoder import Encoder
 
-DATA = ("dataset", "data_dir", "memory_limit_mb")
+DATA = ("dataset", "data_dir", "max_megapixels", "memory_limit_mb")
 
 
 def define_encoder_flag(values: flags.FlagValues) -> None:
     """Defines --workdir."""
     flags.DEFINE_string(
         "workdir", None, "The run folder, or an export of one (needed).", flag_values=values
+    )
+
+
+def define_limit_flag(values: flags.FlagValues) -> None:
+    """Defines --max_megapixels."""
+    flags.DEFINE_float(
+        "max_megapixels",
+        None,
+        "Image files of more pixels than this, in millions, are left out. Default: as the run.",
+        flag_values=values,
     )
 
 
@@ -38,6 +50,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "Where that data is; or where the run's own has been moved to.",
         flag_values=values,
     )
+    define_limit_flag(values)
     flags.DEFINE_integer(
         "memory_limit_mb",
         None,
@@ -75,12 +88,25 @@ def data_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSetting
                 "by --dataset=folder --data_dir=PATH or another --dataset"
             )
         name = "folder"
-    return DataSettings(
+    return dataclasses.replace(
+        with_limit_of(values, own),
         dataset=own.dataset if name is None else name,
         data_dir=data_dir if name is not None or data_dir is not None else own.data_dir,
         image_size=own.image_size if name is None else None,
+        pixel_range=own.pixel_range if name is None else None,
         memory_limit_mb=own.memory_limit_mb if limit is None else limit,
     )
+
+
+def with_limit_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
+    """A run's settings with the --max_megapixels that is given, if it is."""
+    limit = values["max_megapixels"].value
+    return own if limit is None else dataclasses.replace(own, max_megapixels=limit)
+
+
+def decoding_for(encoder: "Encoder", data: DataSettings) -> Decoding:
+    """How image files are decoded for an encoder: with the range of those it was trained on."""
+    return dataclasses.replace(data.decoding, pixel_range=encoder.preprocessing.pixel_range)
 
 
 def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
@@ -92,4 +118,5 @@ def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
         data.data_dir,
         data.image_size,
         image_shape=encoder.preprocessing.image_shape,
+        decoding=decoding_for(encoder, data),
     )

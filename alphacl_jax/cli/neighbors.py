@@ -13,9 +13,16 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from alphacl_jax.cli.data_flags import define_encoder_flag, workdir_of
+from alphacl_jax.cli.data_flags import (
+    decoding_for,
+    define_encoder_flag,
+    define_limit_flag,
+    with_limit_of,
+    workdir_of,
+)
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.data.decoding import Decoding
 from alphacl_jax.errors import ArgumentError, RunError
 
 if TYPE_CHECKING:
@@ -32,6 +39,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data_dir", None, "The folder to search. Default: the run's own.", flag_values=values
     )
+    define_limit_flag(values)
     flags.DEFINE_multi_string(
         "query",
         [],
@@ -47,7 +55,7 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def groups() -> Groups:
     """The flags by heading, for --help."""
-    return {"flags": ("workdir", "query", "k", "data_dir", "output")}
+    return {"flags": ("workdir", "query", "k", "data_dir", "output", "max_megapixels")}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -68,7 +76,8 @@ def main(argv: Sequence[str]) -> None:
             raise RunError("--data_dir is needed: the run's own data is no folder of images")
         output = Path(values["output"].value or workdir / "neighbors.png").expanduser()
         check_picture_path("output", output)
-        print(find_neighbors(encoder, Path(data_dir), queries, values.k, output))
+        decoding = decoding_for(encoder, with_limit_of(values, encoder.settings.data))
+        print(find_neighbors(encoder, Path(data_dir), queries, values.k, output, decoding))
 
 
 def _split(text: str) -> list[Path]:
@@ -80,7 +89,12 @@ def _split(text: str) -> list[Path]:
 
 
 def find_neighbors(
-    encoder: "Encoder", data_dir: Path, queries: Sequence[Path], k: int, output: Path
+    encoder: "Encoder",
+    data_dir: Path,
+    queries: Sequence[Path],
+    k: int,
+    output: Path,
+    decoding: Decoding,
 ) -> str:
     """Draws the neighbours of each query, and returns their table.
 
@@ -91,8 +105,8 @@ def find_neighbors(
 
     from alphacl_jax.runs.neighbors import format_neighbors, nearest, plot_neighbors
 
-    asked = _read_queries(queries, encoder.preprocessing.image_shape)
-    images = _Images(encoder, data_dir)
+    asked = _read_queries(queries, encoder.preprocessing.image_shape, decoding)
+    images = _Images(encoder, data_dir, decoding)
     # Each query may be among the images itself: one more is looked for, and it is left out.
     if k >= len(images.names):
         raise ArgumentError("k", k, f"must be less than the {len(images.names)} images found")
@@ -111,13 +125,15 @@ def find_neighbors(
     return f"{table}\npicture: {output}"
 
 
-def _read_queries(queries: Sequence[Path], shape: tuple[int, int, int]) -> "np.ndarray":
+def _read_queries(
+    queries: Sequence[Path], shape: tuple[int, int, int], decoding: Decoding
+) -> "np.ndarray":
     import numpy as np
 
     from alphacl_jax.data.images import UnreadableImage, decode
 
     try:
-        return np.stack([decode(str(path), shape, str(path)) for path in queries])
+        return np.stack([decode(str(path), shape, str(path), decoding) for path in queries])
     except UnreadableImage as error:
         listed = ",".join(map(str, queries))
         raise ArgumentError("query", listed, f"holds what cannot be read: {error}") from error
@@ -126,14 +142,14 @@ def _read_queries(queries: Sequence[Path], shape: tuple[int, int, int]) -> "np.n
 class _Images:
     """The readable images of a folder: their features, names and classes, and by number pixels."""
 
-    def __init__(self, encoder: "Encoder", data_dir: Path):
+    def __init__(self, encoder: "Encoder", data_dir: Path, decoding: Decoding):
         import numpy as np
 
         from alphacl_jax.data.folder import open_any
         from alphacl_jax.data.sources import Split, in_order_named
 
         self._folder = data_dir
-        self._source, class_names = open_any(data_dir, encoder.preprocessing.image_shape)
+        self._source, class_names = open_any(data_dir, encoder.preprocessing.image_shape, decoding)
         features, self.names, classes = [], list[str](), list[str]()
         # Streamed: of all these images, only those that are near are looked at again.
         for images, labels, names in in_order_named(Split(self._source, False), _CHUNK, 0):

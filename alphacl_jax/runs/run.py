@@ -84,14 +84,14 @@ def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None 
     data = settings.data
     if dataset is None:
         make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
-        dataset = sources.load(data.dataset, data.data_dir, data.image_size)
+        dataset = sources.load(data.dataset, data.data_dir, data.image_size, decoding=data.decoding)
     if settings.evaluation.supervised:
         if settings.evaluation.evaluate == "none":
             raise ArgumentError(
                 "supervised", True, "is set, and evaluate=none makes no table for it"
             )
         require_labels(dataset)
-    preprocessing = Preprocessing(dataset.image_shape, dataset.mean, dataset.std)
+    preprocessing = Preprocessing.from_dataset(dataset)
     policy = policies.policy_for(
         dataset.name,
         dataset.image_shape,
