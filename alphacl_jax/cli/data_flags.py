@@ -106,7 +106,8 @@ def with_limit_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
 
 def decoding_for(encoder: "Encoder", data: DataSettings) -> Decoding:
     """How image files are decoded for an encoder: with the range of those it was trained on."""
-    return dataclasses.replace(data.decoding, pixel_range=encoder.preprocessing.pixel_range)
+    own = encoder.preprocessing.decoding
+    return dataclasses.replace(own, max_megapixels=data.decoding.max_megapixels)
 
 
 def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":

@@ -20,12 +20,13 @@ ImageFile = str | IO[bytes]
 _USUAL_SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
 # In the order in which they are tried. Left out of what Pillow knows are those that hand a file,
-# which may come from anywhere, to another program or to the system (EPS, with PS; WMF, with EMF),
-# IPTC, which opens what is inside it in any format, and containers without a decoder.
+# which may come from anywhere, to another program or to the system (EPS, with PS; WMF, with EMF);
+# IPTC, which opens what is inside it in any format; ICO and ICNS, whose headers do not say how many
+# pixels are inside; and containers without a decoder.
 _FORMATS = (
     "JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "QOI",
-    "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "ICNS", "ICO", "IM", "MSP",
-    "PCD", "PCX", "PIXAR", "PSD", "SGI", "SUN", "TGA", "XBM", "XPM",
+    "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "IM", "MSP", "PCD", "PCX",
+    "PIXAR", "PSD", "SGI", "SUN", "TGA", "XBM", "XPM",
 )  # fmt: skip
 _FILE_KINDS = {
     stat.S_IFDIR: "a folder",

@@ -11,7 +11,13 @@ import numpy as np
 from alphacl_jax.data import images as image_files
 from alphacl_jax.data import views
 from alphacl_jax.data.arrays import image_batch, shown
-from alphacl_jax.data.decoding import WHOLE_RANGE, PixelRange, check_pixel_range, shown_range
+from alphacl_jax.data.decoding import (
+    WHOLE_RANGE,
+    Decoding,
+    PixelRange,
+    check_pixel_range,
+    shown_range,
+)
 from alphacl_jax.data.sources import Dataset
 from alphacl_jax.errors import ArgumentError
 
@@ -52,6 +58,11 @@ class Preprocessing:
     def from_dataset(cls, dataset: Dataset) -> Self:
         """That of an opened data set."""
         return cls(dataset.image_shape, dataset.mean, dataset.std, dataset.pixel_range)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How `folder.open_any` and `folder.open_files` decode what the encoder is applied to."""
+        return Decoding(self.pixel_range)
 
     def prepare(self, images: chex.Array, *, resize: bool = False) -> chex.Array:
         """Any number of images as uint8 [n, *image_shape].
