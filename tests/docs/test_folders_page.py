@@ -23,7 +23,7 @@ def test_the_endings_named_are_those_that_are_tried():
     named = set(re.findall(r"`(\.\w+)`", KINDS))
     known = images.suffixes() | {".avif"}  # where Pillow was built with it
     assert named <= known
-    common = {kind for kind in ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "QOI")}
+    common = {"JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "QOI"}
     assert {s for s, kind in Image.registered_extensions().items() if kind in common} <= named
 
 
