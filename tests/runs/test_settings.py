@@ -29,7 +29,10 @@ from alphacl_jax.runs.settings import (
         (lambda: DataSettings(dataset=None), "dataset=None must be given"),
         (lambda: DataSettings(dataset="folder", pixel_range="9"), "pixel_range=9 must be LOW:HIGH"),
         (lambda: DataSettings(pixel_range="auto"), "pixel_range=auto is set, and only folders"),
-        (lambda: DataSettings(max_megapixels=179), "max_megapixels=179 is out of range; .* > 0 an"),
+        (
+            lambda: DataSettings(max_megapixels=179),
+            "max_megapixels=179 is out of range; .* <= 178 and > 0",
+        ),
         (lambda: ModelSettings(widths=[4]), r"widths=\[4\] must be whole numbers >= 1, such as"),
         (lambda: ModelSettings(widths=(4, True)), "widths=4,True must be whole numbers"),
         (lambda: ModelSettings(encoder="resnet19"), "encoder=resnet19 is unknown. Did you mean"),
