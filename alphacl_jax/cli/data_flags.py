@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from alphacl_jax.data.sources import Dataset
     from alphacl_jax.runs.encoder import Encoder
 
-DATA = ("dataset", "data_dir", "max_megapixels", "memory_limit_mb")
+DATA = ("dataset", "data_dir", "pixel_range", "max_megapixels", "memory_limit_mb")
 
 
 def define_encoder_flag(values: flags.FlagValues) -> None:
@@ -24,8 +24,15 @@ def define_encoder_flag(values: flags.FlagValues) -> None:
     )
 
 
-def define_limit_flag(values: flags.FlagValues) -> None:
-    """Defines --max_megapixels."""
+def define_decoding_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of how image files are decoded."""
+    flags.DEFINE_string(
+        "pixel_range",
+        None,
+        "LOW:HIGH, the values of pixels of more than 8 bits that become 0 and 255, or auto. "
+        "Default: as the run, with the range that it measured.",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "max_megapixels",
         None,
@@ -50,7 +57,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "Where that data is; or where the run's own has been moved to.",
         flag_values=values,
     )
-    define_limit_flag(values)
+    define_decoding_flags(values)
     flags.DEFINE_integer(
         "memory_limit_mb",
         None,
@@ -89,25 +96,40 @@ def data_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSetting
             )
         name = "folder"
     return dataclasses.replace(
-        with_limit_of(values, own),
+        own,
         dataset=own.dataset if name is None else name,
         data_dir=data_dir if name is not None or data_dir is not None else own.data_dir,
         image_size=own.image_size if name is None else None,
-        pixel_range=own.pixel_range if name is None else None,
         memory_limit_mb=own.memory_limit_mb if limit is None else limit,
+        **_decoding_flags(values, own),
     )
 
 
-def with_limit_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
-    """A run's settings with the --max_megapixels that is given, if it is."""
+def folder_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
+    """A folder of images to be looked at whole: the one that --data_dir names, or the run's own.
+
+    Raises:
+      RunError: where neither is there.
+    """
+    data_dir = values["data_dir"].value or own.data_dir
+    if data_dir is None:
+        raise RunError("--data_dir is needed: the run's own data is no folder of images")
+    return DataSettings(dataset="folder", data_dir=data_dir, **_decoding_flags(values, own))
+
+
+def _decoding_flags(values: flags.FlagValues, own: DataSettings) -> dict[str, Any]:
     limit = values["max_megapixels"].value
-    return own if limit is None else dataclasses.replace(own, max_megapixels=limit)
+    return {
+        "pixel_range": values["pixel_range"].value,
+        "max_megapixels": own.max_megapixels if limit is None else limit,
+    }
 
 
 def decoding_for(encoder: "Encoder", data: DataSettings) -> Decoding:
-    """How image files are decoded for an encoder: with the range of those it was trained on."""
-    own = encoder.preprocessing.decoding
-    return dataclasses.replace(own, max_megapixels=data.decoding.max_megapixels)
+    """How image files are decoded for an encoder: if not said, with the range it was trained on."""
+    if data.pixel_range is not None:
+        return data.decoding
+    return dataclasses.replace(data.decoding, pixel_range=encoder.preprocessing.pixel_range)
 
 
 def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":

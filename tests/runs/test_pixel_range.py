@@ -82,6 +82,15 @@ def test_other_data_are_read_by_the_stored_range(folder, tmp_path):
     split, _ = parts_of(encoder, data)["images"]
     assert split.source.decoding.pixel_range == (0, HIGH)
     assert split.source[0]["image"].max() == round(1000 / HIGH * 255)
+    # Or by another range, given or measured.
+    for text, highest in (("0:2000", 128), ("auto", 255)):
+        data = data_settings_of(
+            script_values(
+                embed, "--dataset=folder", f"--data_dir={other}", f"--pixel_range={text}"
+            ),
+            encoder.settings.data,
+        )
+        assert parts_of(encoder, data)["images"][0].source[0]["image"].max() == highest
     # Sets that have no such files take it without a word.
     digits = data_settings_of(script_values(embed, "--dataset=digits"), encoder.settings.data)
     assert len(open_data(encoder, digits).test.source) == 500
