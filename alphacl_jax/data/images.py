@@ -61,12 +61,12 @@ def _open(file: ImageFile) -> OpenedImage:
     """Reads an image's header.
 
     Raises:
-      OSError: for a path that is no regular file, at which reading could wait for ever.
+      ValueError: for a path that is no regular file, at which reading could wait for ever.
     """
     if isinstance(file, str):
         mode = os.stat(file).st_mode
         if not stat.S_ISREG(mode):
-            raise OSError(f"it is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
+            raise ValueError(f"it is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
     return Image.open(file, formats=_formats())
 
 
