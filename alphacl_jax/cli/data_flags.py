@@ -1,10 +1,12 @@
 """The flags of commands that apply an encoder to images, its own run's or others."""
 
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from alphacl_jax.data.decoding import Decoding
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import DataSettings
 
@@ -12,13 +14,30 @@ if TYPE_CHECKING:
     from alphacl_jax.data.sources import Dataset
     from alphacl_jax.runs.encoder import Encoder
 
-DATA = ("dataset", "data_dir", "memory_limit_mb")
+DATA = ("dataset", "data_dir", "pixel_range", "max_megapixels", "memory_limit_mb")
 
 
 def define_encoder_flag(values: flags.FlagValues) -> None:
     """Defines --workdir."""
     flags.DEFINE_string(
         "workdir", None, "The run folder, or an export of one (needed).", flag_values=values
+    )
+
+
+def define_decoding_flags(values: flags.FlagValues) -> None:
+    """Defines the flags of how image files are decoded."""
+    flags.DEFINE_string(
+        "pixel_range",
+        None,
+        "LOW:HIGH, the values of pixels of more than 8 bits that become 0 and 255, or auto. "
+        "Default: as the run, with the range that it measured.",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "max_megapixels",
+        None,
+        "Image files of more pixels than this, in millions, are left out. Default: as the run.",
+        flag_values=values,
     )
 
 
@@ -38,6 +57,7 @@ def define_data_flags(values: flags.FlagValues) -> None:
         "Where that data is; or where the run's own has been moved to.",
         flag_values=values,
     )
+    define_decoding_flags(values)
     flags.DEFINE_integer(
         "memory_limit_mb",
         None,
@@ -75,12 +95,41 @@ def data_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSetting
                 "by --dataset=folder --data_dir=PATH or another --dataset"
             )
         name = "folder"
-    return DataSettings(
+    return dataclasses.replace(
+        own,
         dataset=own.dataset if name is None else name,
         data_dir=data_dir if name is not None or data_dir is not None else own.data_dir,
         image_size=own.image_size if name is None else None,
         memory_limit_mb=own.memory_limit_mb if limit is None else limit,
+        **_decoding_flags(values, own),
     )
+
+
+def folder_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:
+    """A folder of images to be looked at whole: the one that --data_dir names, or the run's own.
+
+    Raises:
+      RunError: where neither is there.
+    """
+    data_dir = values["data_dir"].value or own.data_dir
+    if data_dir is None:
+        raise RunError("--data_dir is needed: the run's own data is no folder of images")
+    return DataSettings(dataset="folder", data_dir=data_dir, **_decoding_flags(values, own))
+
+
+def _decoding_flags(values: flags.FlagValues, own: DataSettings) -> dict[str, Any]:
+    limit = values["max_megapixels"].value
+    return {
+        "pixel_range": values["pixel_range"].value,
+        "max_megapixels": own.max_megapixels if limit is None else limit,
+    }
+
+
+def decoding_for(encoder: "Encoder", data: DataSettings) -> Decoding:
+    """How image files are decoded for an encoder: if not said, with the range it was trained on."""
+    if data.pixel_range is not None:
+        return data.decoding
+    return dataclasses.replace(data.decoding, pixel_range=encoder.preprocessing.pixel_range)
 
 
 def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
@@ -92,4 +141,5 @@ def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
         data.data_dir,
         data.image_size,
         image_shape=encoder.preprocessing.image_shape,
+        decoding=decoding_for(encoder, data),
     )

@@ -20,6 +20,7 @@ from absl import flags
 from alphacl_jax.cli.data_flags import (
     DATA,
     data_settings_of,
+    decoding_for,
     define_data_flags,
     open_data,
     workdir_of,
@@ -73,11 +74,15 @@ def parts_of(encoder: "Encoder", data: DataSettings) -> "Parts":
     A folder other than the run's own needs no classes and no division into training and test
     images: all images in it and below it are one part.
     """
-    if data.dataset == "folder" and data != encoder.settings.data and data.data_dir is not None:
+    own = encoder.settings.data
+    other = (data.dataset, data.data_dir) != (own.dataset, own.data_dir)
+    if data.dataset == "folder" and other and data.data_dir is not None:
         from alphacl_jax.data.folder import open_any
         from alphacl_jax.data.sources import Split
 
-        source, class_names = open_any(data.data_dir, encoder.preprocessing.image_shape)
+        source, class_names = open_any(
+            data.data_dir, encoder.preprocessing.image_shape, decoding_for(encoder, data)
+        )
         return {"images": (Split(source, labelled=bool(class_names)), class_names)}
     dataset = open_data(encoder, data)
     parts = {"train": dataset.train, "test": dataset.test}

@@ -13,14 +13,22 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from alphacl_jax.cli.data_flags import define_encoder_flag, workdir_of
+from alphacl_jax.cli.data_flags import (
+    decoding_for,
+    define_decoding_flags,
+    define_encoder_flag,
+    folder_settings_of,
+    workdir_of,
+)
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs.settings import DataSettings
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from alphacl_jax.data.folder import FolderSource
     from alphacl_jax.runs.encoder import Encoder
 
 _CHUNK = 500
@@ -32,6 +40,7 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "data_dir", None, "The folder to search. Default: the run's own.", flag_values=values
     )
+    define_decoding_flags(values)
     flags.DEFINE_multi_string(
         "query",
         [],
@@ -47,7 +56,9 @@ def define_flags(values: flags.FlagValues) -> None:
 
 def groups() -> Groups:
     """The flags by heading, for --help."""
-    return {"flags": ("workdir", "query", "k", "data_dir", "output")}
+    return {
+        "flags": ("workdir", "query", "k", "data_dir", "output", "pixel_range", "max_megapixels")
+    }
 
 
 def main(argv: Sequence[str]) -> None:
@@ -63,12 +74,10 @@ def main(argv: Sequence[str]) -> None:
         from alphacl_jax.runs.encoder import load_encoder
 
         encoder = load_encoder(workdir)
-        data_dir = values["data_dir"].value or encoder.settings.data.data_dir
-        if data_dir is None:
-            raise RunError("--data_dir is needed: the run's own data is no folder of images")
+        data = folder_settings_of(values, encoder.settings.data)
         output = Path(values["output"].value or workdir / "neighbors.png").expanduser()
         check_picture_path("output", output)
-        print(find_neighbors(encoder, Path(data_dir), queries, values.k, output))
+        print(find_neighbors(encoder, data, queries, values.k, output))
 
 
 def _split(text: str) -> list[Path]:
@@ -80,7 +89,7 @@ def _split(text: str) -> list[Path]:
 
 
 def find_neighbors(
-    encoder: "Encoder", data_dir: Path, queries: Sequence[Path], k: int, output: Path
+    encoder: "Encoder", data: DataSettings, queries: Sequence[Path], k: int, output: Path
 ) -> str:
     """Draws the neighbours of each query, and returns their table.
 
@@ -89,10 +98,15 @@ def find_neighbors(
     """
     import numpy as np
 
+    from alphacl_jax.data.folder import open_any
     from alphacl_jax.runs.neighbors import format_neighbors, nearest, plot_neighbors
 
-    asked = _read_queries(queries, encoder.preprocessing.image_shape)
-    images = _Images(encoder, data_dir)
+    assert data.data_dir is not None
+    folder = Path(data.data_dir).expanduser()
+    shape = encoder.preprocessing.image_shape
+    source, class_names = open_any(folder, shape, decoding_for(encoder, data))
+    asked = _read_queries(queries, source)
+    images = _Images(encoder, folder, source, class_names)
     # Each query may be among the images itself: one more is looked for, and it is left out.
     if k >= len(images.names):
         raise ArgumentError("k", k, f"must be less than the {len(images.names)} images found")
@@ -111,13 +125,15 @@ def find_neighbors(
     return f"{table}\npicture: {output}"
 
 
-def _read_queries(queries: Sequence[Path], shape: tuple[int, int, int]) -> "np.ndarray":
+def _read_queries(queries: Sequence[Path], source: "FolderSource") -> "np.ndarray":
+    """The queries, decoded as the images of the folder are."""
     import numpy as np
 
     from alphacl_jax.data.images import UnreadableImage, decode
 
     try:
-        return np.stack([decode(str(path), shape, str(path)) for path in queries])
+        shape, how = source.image_shape, source.decoding
+        return np.stack([decode(str(path), shape, str(path), how) for path in queries])
     except UnreadableImage as error:
         listed = ",".join(map(str, queries))
         raise ArgumentError("query", listed, f"holds what cannot be read: {error}") from error
@@ -126,14 +142,18 @@ def _read_queries(queries: Sequence[Path], shape: tuple[int, int, int]) -> "np.n
 class _Images:
     """The readable images of a folder: their features, names and classes, and by number pixels."""
 
-    def __init__(self, encoder: "Encoder", data_dir: Path):
+    def __init__(
+        self,
+        encoder: "Encoder",
+        folder: Path,
+        source: "FolderSource",
+        class_names: tuple[str, ...],
+    ):
         import numpy as np
 
-        from alphacl_jax.data.folder import open_any
         from alphacl_jax.data.sources import Split, in_order_named
 
-        self._folder = data_dir
-        self._source, class_names = open_any(data_dir, encoder.preprocessing.image_shape)
+        self._folder, self._source = folder, source
         features, self.names, classes = [], list[str](), list[str]()
         # Streamed: of all these images, only those that are near are looked at again.
         for images, labels, names in in_order_named(Split(self._source, False), _CHUNK, 0):

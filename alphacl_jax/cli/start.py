@@ -4,6 +4,7 @@ import difflib
 import logging as std_logging
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -123,6 +124,8 @@ def run_main(
             _end(f"{_as_sentence(error)} (--help lists the flags)", 2)
             raise AssertionError from error  # not reached
 
+    # Of Pillow, where a file is larger than it deems safe: our own limit says so in its place.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with plain_interrupts():
         app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
 

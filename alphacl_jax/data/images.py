@@ -1,13 +1,17 @@
-"""One encoded image, in any format that Pillow reads, as a uint8 array of a known shape."""
+"""One encoded image as a uint8 array of a known shape, of the formats that are read here."""
 
 import functools
+import os
+import stat
 from collections import Counter
 from collections.abc import Iterable
 from typing import IO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
+from PIL.ImageFile import ImageFile as OpenedImage
 
+from alphacl_jax.data.decoding import PLAIN, WHOLE_RANGE, Decoding, PixelRange
 from alphacl_jax.data.errors import MixedSizesError
 from alphacl_jax.data.outages import Patience, raise_if_away
 
@@ -16,8 +20,22 @@ ImageFile = str | IO[bytes]
 # Sides of square images that networks are usually trained on.
 _USUAL_SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
-# Pillow recognises these containers but carries no decoder for them.
-_WITHOUT_DECODER = ("BUFR", "GRIB", "HDF5", "MPEG")
+# In the order in which they are tried. Left out of what Pillow knows are those that hand a file,
+# which may come from anywhere, to another program or to the system (EPS, with PS; WMF, with EMF);
+# IPTC, which opens what is inside it in any format; ICO and ICNS, whose headers do not say how many
+# pixels are inside; and containers without a decoder.
+_FORMATS = (
+    "JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "QOI",
+    "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "IM", "MSP", "PCD", "PCX",
+    "PIXAR", "PSD", "SGI", "SUN", "TGA", "XBM", "XPM",
+)  # fmt: skip
+_FILE_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 class UnreadableImage(ValueError):
@@ -25,45 +43,79 @@ class UnreadableImage(ValueError):
 
 
 @functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `_FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in _FORMATS if name in Image.OPEN)
+
+
+@functools.cache
 def suffixes() -> frozenset[str]:
-    """The file endings, such as ".png", of the formats that Pillow decodes."""
-    # Loads the common formats first: Pillow tries formats in the order of loading, and without this
-    # a JPEG would be offered to twenty others before its own.
-    Image.preinit()
+    """The file endings, such as ".png", of the formats that are read."""
+    known = _formats()
     return frozenset(
-        suffix
-        for suffix, kind in Image.registered_extensions().items()
-        if kind in Image.OPEN and kind not in _WITHOUT_DECODER
+        suffix for suffix, kind in Image.registered_extensions().items() if kind in known
     )
 
 
-def decode(file: ImageFile, shape: tuple[int, int, int], name: str) -> np.ndarray:
+def _open(file: ImageFile) -> OpenedImage:
+    """Reads an image's header.
+
+    Raises:
+      ValueError: for a path that is no regular file, at which reading could wait for ever.
+    """
+    if isinstance(file, str):
+        mode = os.stat(file).st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"it is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
+    return Image.open(file, formats=_formats())
+
+
+def _check_pixels(image: Image.Image, most_millions: float) -> None:
+    millions = image.width * image.height / 1e6
+    if millions > most_millions:
+        raise ValueError(
+            f"{image.width}x{image.height} are {millions:.4g} megapixels, more than "
+            f"max_megapixels={most_millions:g} allows"
+        )
+
+
+def decode(
+    file: ImageFile,
+    shape: tuple[int, int, int],
+    name: str,
+    decoding: Decoding = PLAIN,
+) -> np.ndarray:
     """Decodes one image to `shape`.
 
-    The EXIF orientation is applied; transparent pixels are laid over white; 16-bit greyscale is
-    scaled to 8 bits; of an animation the first frame is taken. An image of another size is scaled,
-    with its aspect kept, until it covers `shape`, and cropped at the centre.
+    The EXIF orientation is applied; transparent pixels are laid over white; greyscale of more than
+    8 bits is brought to 8 by `decoding.pixel_range`; of an animation the first frame is taken. An
+    image of another size is scaled, with its aspect kept, until it covers `shape`, and cropped at
+    the centre.
 
     Args:
       file: a path, or a file open for reading bytes.
       shape: (height, width, channels) to return; 1 channel is greyscale, 3 are RGB.
       name: what an error calls this image.
+      decoding: how, with a range that is known: `ranges.measured` finds that of "auto".
 
     Returns:
       uint8 [height, width, channels].
 
     Raises:
-      UnreadableImage: where Pillow cannot decode it.
+      UnreadableImage: where it cannot be decoded, is no regular file, or is larger than allowed.
       OSError, MemoryError: where it is away, see `outages`.
     """
     height, width, channels = shape
+    pixel_range = decoding.numbers
     try:
-        with Image.open(file) as image:
+        with _open(file) as image:
+            _check_pixels(image, decoding.max_megapixels)
             # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
             # twice what is needed, so that the resize below does the filtering.
             image.draft(None, (2 * width, 2 * height))
             ImageOps.exif_transpose(image, in_place=True)
-            pixels = _as_grey_or_rgb(image, channels)
+            pixels = _as_grey_or_rgb(image, channels, pixel_range)
             return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
     except Exception as error:  # Pillow's decoders raise many types on damaged files
         raise_if_away(error, file)
@@ -89,16 +141,61 @@ def _mode(channels: int) -> str:
     return "L" if channels == 1 else "RGB"
 
 
-def _as_grey_or_rgb(image: Image.Image, channels: int) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit greyscale; convert() would clip it at 255
-        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    elif image.mode == "F":
-        raise ValueError("float pixels have no known range; save it with 8 or 16 bits")
+def _as_grey_or_rgb(
+    image: Image.Image, channels: int, pixel_range: PixelRange | None
+) -> Image.Image:
+    if _is_wide(image):
+        if image.mode == "F" and pixel_range is None:
+            raise ValueError(
+                "float pixels have no known range: set pixel_range=LOW:HIGH or auto, or save it "
+                "with 8 or 16 bits"
+            )
+        image = Image.fromarray(_to_8_bits(np.asarray(image), pixel_range or WHOLE_RANGE))
     elif "transparency" in image.info or {"A", "a"} & set(image.getbands()):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image.convert(_mode(channels))
+
+
+def _is_wide(image: Image.Image) -> bool:
+    """Whether it is greyscale of more than 8 bits, which convert() would clip at 255."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
+def _to_8_bits(wide: np.ndarray, pixel_range: PixelRange) -> np.ndarray:
+    """round(255 (v − low) / (high − low)), clipped."""
+    if not np.isfinite(wide).all():
+        raise ValueError("it holds pixels that are no numbers (NaN or infinite)")
+    low, high = pixel_range
+    narrow = np.empty(wide.shape, np.uint8)
+    rows = max(1, 2**20 // wide.shape[1])  # a part at a time, for eight bytes a pixel are many
+    for start in range(0, len(wide), rows):
+        values = np.clip(wide[start : start + rows].astype(np.float64), low, high)
+        narrow[start : start + rows] = np.rint((values - low) * (255 / (high - low)))
+    return narrow
+
+
+def wide_values(file: ImageFile, max_megapixels: float) -> tuple[np.ndarray, bool] | None:
+    """The pixels of a file of more than 8 bits as they are stored; None of another one.
+
+    Args:
+      file: as in `decode`.
+      max_megapixels: as in `Decoding`.
+
+    Returns:
+      The values, and whether they are those of colours: Pillow gives the upper 8 of their 16 bits,
+      and so do the values here.
+
+    Raises:
+      Exception: of any type, where it cannot be decoded.
+    """
+    with _open(file) as image:
+        # The format of the bytes in the file, such as "RGB;16B".
+        colours = not _is_wide(image) and any(";16" in str(tile[3]) for tile in image.tile)
+        if not colours and not _is_wide(image):
+            return None
+        _check_pixels(image, max_megapixels)
+        return np.asarray(image), colours
 
 
 def all_grey(files: Iterable[ImageFile]) -> bool:
@@ -120,7 +217,7 @@ def all_grey(files: Iterable[ImageFile]) -> bool:
 def _is_grey(file: ImageFile) -> bool | None:
     """Of one file; None where it cannot be read."""
     try:
-        with Image.open(file) as image:
+        with _open(file) as image:
             return Image.getmodebase(image.mode) == "L" or _has_grey_palette(image)
     except Exception as error:  # as in decode, which reports it
         raise_if_away(error, file)
@@ -182,7 +279,7 @@ def _suggested_size(sizes: Counter[tuple[int, int]]) -> int:
 def _header_size(file: ImageFile) -> tuple[int, int] | str:
     """Its (height, width), or what is wrong with it."""
     try:
-        with Image.open(file) as image:
+        with _open(file) as image:
             width, height = image.size
             # Asking a PNG for EXIF that it does not announce would decode all of it.
             turned = "exif" in image.info and image.getexif().get(ExifTags.Base.Orientation, 1) >= 5

@@ -11,6 +11,13 @@ import numpy as np
 from alphacl_jax.data import images as image_files
 from alphacl_jax.data import views
 from alphacl_jax.data.arrays import image_batch, shown
+from alphacl_jax.data.decoding import (
+    WHOLE_RANGE,
+    Decoding,
+    PixelRange,
+    check_pixel_range,
+    shown_range,
+)
 from alphacl_jax.data.sources import Dataset
 from alphacl_jax.errors import ArgumentError
 
@@ -22,14 +29,17 @@ class Preprocessing:
     Attributes:
       image_shape: (height, width, channels).
       mean, std: per channel, in units of [0, 1].
+      pixel_range: of image files with more than 8 bits, see `Decoding`.
 
     Raises:
-      ArgumentError: for colours of another number of channels, or a deviation that is not above 0.
+      ArgumentError: for colours of another number of channels, a deviation that is not above 0, or
+        a range without extent.
     """
 
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    pixel_range: PixelRange | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):
@@ -41,11 +51,18 @@ class Preprocessing:
                 )
         if not min(self.std) > 0:
             raise ArgumentError("std", self.std, "must be above 0")
+        if self.pixel_range is not None:
+            check_pixel_range(self.pixel_range)
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> Self:
         """That of an opened data set."""
-        return cls(dataset.image_shape, dataset.mean, dataset.std)
+        return cls(dataset.image_shape, dataset.mean, dataset.std, dataset.pixel_range)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How `folder.open_any` and `folder.open_files` decode what the encoder is applied to."""
+        return Decoding(self.pixel_range)
 
     def prepare(self, images: chex.Array, *, resize: bool = False) -> chex.Array:
         """Any number of images as uint8 [n, *image_shape].
@@ -113,6 +130,7 @@ class Preprocessing:
             "image_shape": list(self.image_shape),
             "mean": list(self.mean),
             "std": list(self.std),
+            "pixel_range": None if self.pixel_range is None else list(self.pixel_range),
         }
 
     def as_done_to_files(self) -> dict[str, Any]:
@@ -123,6 +141,8 @@ class Preprocessing:
             "channels": "converted to greyscale"
             if self.image_shape[2] == 1
             else "converted to RGB",
+            "more than 8 bits": "(value - low) / (high - low) * 255, rounded and clipped, low and "
+            f"high of pixel_range, here {shown_range(self.pixel_range or WHOLE_RANGE)}",
             "values": "(image / 255 - mean) / std, by channel",
         }
 
@@ -130,12 +150,16 @@ class Preprocessing:
         """The same in one line, without the numbers of the colours."""
         height, width, channels = self.image_shape
         kind = "greyscale" if channels == 1 else "RGB"
-        return f"{height}x{width}, {kind}; others were scaled, cropped at the centre and converted"
+        wide = "" if self.pixel_range is None else f", wide pixels {shown_range(self.pixel_range)}"
+        others = "others were scaled, cropped at the centre and converted"
+        return f"{height}x{width}, {kind}{wide}; {others}"
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """That of which `stored` is the `to_json`."""
-        return cls(*(tuple(stored[field.name]) for field in dataclasses.fields(cls)))
+        shape, mean, std = (tuple(stored[name]) for name in ("image_shape", "mean", "std"))
+        pixel_range = stored.get("pixel_range")  # runs of before have none
+        return cls(shape, mean, std, None if pixel_range is None else tuple(pixel_range))
 
 
 def _channels(count: int) -> str:

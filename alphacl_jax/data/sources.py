@@ -10,6 +10,7 @@ import os
 import numpy as np
 
 from alphacl_jax.data import folder, images, tfds_source
+from alphacl_jax.data.decoding import PLAIN, Decoding, PixelRange
 from alphacl_jax.data.reading import (
     ArraySource,
     Source,
@@ -65,6 +66,7 @@ class Dataset:
       image_shape: (height, width, channels), the channels those of the files where `load` was not
         asked for others: 1 of greyscale images, else 3.
       mean, std: per channel, in units of [0, 1].
+      pixel_range: see `Decoding`, "auto" measured; None also where no files are decoded.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Dataset:
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    pixel_range: PixelRange | None = None
 
 
 def load(
@@ -83,6 +86,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     image_size: int | None = None,
     image_shape: tuple[int, int, int | None] | None = None,
+    decoding: Decoding = PLAIN,
 ) -> Dataset:
     """Opens a data set.
 
@@ -97,6 +101,7 @@ def load(
       image_shape: (height, width, channels) to bring every image to, in place of `image_size`: the
         shape that an encoder takes which was trained on other images. Channels None are those of
         the files.
+      decoding: how image files are decoded; the range of pixels is for "folder" alone.
 
     Returns:
       The data set, its images not yet decoded.
@@ -129,10 +134,12 @@ def load(
                 None,
                 "must be given: the data set 'folder' needs data_dir, the folder of the images",
             )
-        return make_dataset(
-            name, *folder.open_folder(data_dir, size, channels), title=title_of(name, data_dir)
-        )
-    pretrain, train, test, class_names = tfds_source.open_tfds(name, data_dir, size, channels)
+        own, held_out, names = folder.open_folder(data_dir, size, channels, decoding)
+        dataset = make_dataset(name, own, held_out, names, title=title_of(name, data_dir))
+        return dataclasses.replace(dataset, pixel_range=own.decoding.numbers)
+    pretrain, train, test, class_names = tfds_source.open_tfds(
+        name, data_dir, size, channels, decoding
+    )
     return make_dataset(
         name, train, test, class_names, pretrain=pretrain, colours=_COLOURS.get(name)
     )

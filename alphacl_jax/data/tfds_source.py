@@ -13,6 +13,7 @@ import numpy as np
 from absl import logging
 
 from alphacl_jax.data import images
+from alphacl_jax.data.decoding import PLAIN, Decoding
 from alphacl_jax.data.errors import MissingDataError
 from alphacl_jax.data.outages import Patience
 from alphacl_jax.data.tfds_files import Records, own_feature_classes
@@ -30,11 +31,13 @@ class TfdsSource:
       records: with the image left encoded.
       name: what errors call it.
       image_shape: (height, width, channels) of every image returned.
+      decoding: how records are decoded.
     """
 
     records: Records
     name: str
     image_shape: tuple[int, int, int]
+    decoding: Decoding
 
     @property
     def names(self) -> None:
@@ -51,7 +54,9 @@ class TfdsSource:
         name = f"{self.name}, record {index}"
         record = self.records.read(index, name)
         return {
-            "image": images.decode(io.BytesIO(record["image"]), self.image_shape, name),
+            "image": images.decode(
+                io.BytesIO(record["image"]), self.image_shape, name, self.decoding
+            ),
             "label": int(record["label"]),
         }
 
@@ -61,6 +66,7 @@ def open_tfds(
     data_dir: str | os.PathLike[str] | None,
     size: tuple[int, int] | None = None,
     channels: int | None = None,
+    decoding: Decoding = PLAIN,
 ) -> tuple[TfdsSource, TfdsSource, TfdsSource | None, tuple[str, ...]]:
     """Opens the TFDS set `name`, preparing it first where it is not on disk.
 
@@ -72,6 +78,7 @@ def open_tfds(
       data_dir: where TFDS keeps its data sets; None for TFDS's own default.
       size: (height, width) of the images returned, or None to keep the size they have.
       channels: 1 or 3, or None for those that the set has.
+      decoding: how; its range of pixels has no effect, since only uint8 is supported.
 
     Returns:
       (all images to pretrain on: `train`, the same object, or with `unlabelled` where there is such
@@ -113,7 +120,7 @@ def open_tfds(
     shape = (*size, channels or own_channels)
 
     def source(split: str) -> TfdsSource:
-        return TfdsSource(records(split), f"{name} {split}", shape)
+        return TfdsSource(records(split), f"{name} {split}", shape, decoding)
 
     unlabelled = next((s for s in ("unlabelled", "unlabeled") if s in splits), None)
     held_out = [s for s in ("test", "validation") if s in splits]

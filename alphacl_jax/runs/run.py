@@ -84,7 +84,7 @@ def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None 
     data = settings.data
     if dataset is None:
         make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
-        dataset = sources.load(data.dataset, data.data_dir, data.image_size)
+        dataset = sources.load(data.dataset, data.data_dir, data.image_size, decoding=data.decoding)
     if settings.evaluation.supervised:
         if settings.evaluation.evaluate == "none":
             raise ArgumentError(

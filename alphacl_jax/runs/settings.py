@@ -9,6 +9,12 @@ names the field.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from alphacl_jax.data.decoding import (
+    MAX_MEGAPIXELS,
+    MOST_MEGAPIXELS,
+    Decoding,
+    parse_pixel_range,
+)
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.fields import check_settings, require_default, setting
 
@@ -46,6 +52,18 @@ class DataSettings:
     image_size: int | None = setting(
         None, "Resize and crop images to this side. Default: as they are.", lower=1, basic=True
     )
+    pixel_range: str | None = setting(
+        None,
+        "For folder: LOW:HIGH, the values of pixels of more than 8 bits that become 0 and 255, as "
+        "0:4095 of a 12-bit camera, or auto: the range of the training files. Default: 0:65535.",
+    )
+    max_megapixels: float | None = setting(
+        None,
+        "Image files of more pixels than this, in millions, are left out. "
+        f"Default: {MAX_MEGAPIXELS:g}.",
+        above=0,
+        upper=MOST_MEGAPIXELS,
+    )
     memory_limit_mb: int = setting(
         2048,
         "Data sets of up to this size live on the devices; larger ones are streamed.",
@@ -54,6 +72,18 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.pixel_range is not None:
+            parse_pixel_range(str(self.pixel_range))
+            if self.dataset != "folder":
+                require_default(self, "pixel_range", "folders of images")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How image files are decoded."""
+        return Decoding(
+            None if self.pixel_range is None else parse_pixel_range(self.pixel_range),
+            MAX_MEGAPIXELS if self.max_megapixels is None else self.max_megapixels,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from alphacl_jax.data import folder, policies, sources
+from alphacl_jax.data.decoding import Decoding
 from alphacl_jax.data.errors import MissingDataError, MixedSizesError
 from alphacl_jax.errors import ArgumentError
 
@@ -76,7 +77,11 @@ def test_other_files_are_ignored_and_classes_are_searched_deep(tmp_path, caplog)
     data = sources.load("folder", tmp_path)
     assert data.class_names == ("cat", "dog")
     assert len(data.train.source) == 5
-    assert caplog.text == ""
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "2 files are left out, since their endings are not those of images that can be read: "
+        ".h5 (1), .txt (1)"
+    )
 
 
 def test_images_without_class_are_mentioned(tmp_path, caplog):
@@ -104,6 +109,24 @@ def test_mixed_sizes_need_an_image_size(tmp_path):
     data = sources.load("folder", tmp_path, image_size=4)
     assert data.image_shape == (4, 4, 1)
     assert sources.to_arrays(data.train, LIMIT)[0].shape == (5, 4, 4, 1)
+
+
+def test_a_named_pipe_among_images_is_left_out(tmp_path, caplog):
+    _two_classes(tmp_path)
+    os.mkfifo(tmp_path / "train" / "cat" / "pipe.png")  # nobody writes: reading would wait
+    data = sources.load("folder", tmp_path)
+    assert len(sources.to_arrays(data.train, LIMIT)[0]) == 4
+    assert len(list(sources.in_order(data.train, 2, 0))) == 3
+    assert "train/cat/pipe.png (it is a named pipe, not a file). They are left" in caplog.text
+
+
+def test_images_larger_than_allowed_are_left_out(tmp_path, caplog):
+    _two_classes(tmp_path)
+    Image.new("L", (600, 500)).save(tmp_path / "train" / "cat" / "large.png")
+    decoding = Decoding(max_megapixels=0.2)
+    data = sources.load("folder", tmp_path, image_size=4, decoding=decoding)
+    assert len(sources.to_arrays(data.train, LIMIT)[0]) == 4
+    assert "600x500 are 0.3 megapixels, more than max_megapixels=0.2 allows" in caplog.text
 
 
 def test_damaged_images_are_left_out_and_reported_once(tmp_path, caplog):

@@ -1,13 +1,17 @@
 """Decoding: every pixel format, orientation, cropping, damage."""
 
 import io
+import os
 import pickle
+import socket
+import subprocess
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from alphacl_jax.data import images
+from alphacl_jax.data.decoding import Decoding
 from alphacl_jax.data.errors import MixedSizesError
 
 
@@ -226,3 +230,70 @@ def test_a_damaged_header_is_passed_over_unless_all_are():
 def test_suffixes_are_those_pillow_decodes():
     assert {".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp", ".gif"} <= images.suffixes()
     assert not {".txt", ".db", ".h5", ".pdf", ".mpg", ""} & images.suffixes()
+    assert not {".eps", ".ps", ".wmf", ".emf", ".iim", ".ico", ".icns"} & images.suffixes()
+
+
+_EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 4 4
+%%EndComments
+"""
+_EMF = b"\1\0\0\0" + b"\0" * 36 + b" EMF" + b"\0" * 60
+_WMF = b"\xd7\xcd\xc6\x9a\0\0" + b"\0\0\0\0\4\0\4\0" + b"\x48\0" + b"\0" * 40
+
+
+@pytest.mark.parametrize("content", [_EPS, _EMF, _WMF], ids=["eps", "emf", "wmf"])
+@pytest.mark.parametrize("ending", [".png", ".eps"])
+def test_no_other_program_sees_a_file_whatever_it_is_called(tmp_path, monkeypatch, content, ending):
+    path = tmp_path / f"image{ending}"
+    path.write_bytes(content)
+    started = []
+    for name in ("check_call", "Popen", "call", "run"):
+        monkeypatch.setattr(subprocess, name, lambda *a, **k: started.append(a))
+    with pytest.raises(images.UnreadableImage, match="cannot identify"):
+        images.decode(str(path), (4, 4, 3), "image")
+    assert not images.all_grey([str(path)])
+    with pytest.raises(ValueError, match="no image in here"):
+        images.common_size([str(path)], "here")
+    assert not started
+
+
+@pytest.mark.parametrize("kind", ["named pipe", "socket", "device", "folder"])
+def test_only_regular_files_are_opened(tmp_path, kind):
+    path = tmp_path / "image.png"
+    if kind == "named pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.path.relpath(path))
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(images.UnreadableImage, match=rf"x \(it is a {kind}, not a file\)"):
+        images.decode(str(path), (4, 4, 3), "x")
+    assert not images.all_grey([str(path)])
+    with pytest.raises(ValueError, match=f"it is a {kind}"):
+        images.common_size([str(path)], "here")
+
+
+def test_links_to_files_are_followed(tmp_path):
+    Image.new("L", (4, 4), 9).save(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("a.png")
+    assert images.decode(str(tmp_path / "b.png"), (4, 4, 1), "b").max() == 9
+
+
+def test_the_number_of_pixels_has_a_limit():
+    file = _file(Image.new("1", (1500, 1000)), "PNG")
+    assert images.decode(file, (2, 2, 1), "x", Decoding(max_megapixels=1.5)).shape == (2, 2, 1)
+    too_large = r"x \(1500x1000 are 1\.5 megapixels, more than max_megapixels=1\.4 allows\)"
+    with pytest.raises(images.UnreadableImage, match=too_large):
+        images.decode(file, (2, 2, 1), "x", Decoding(max_megapixels=1.4))
+    vast = io.BytesIO(b"P4 9000 9000\n")  # below what Pillow warns of
+    with pytest.raises(images.UnreadableImage, match="are 81 megapixels, more than max_megapixels"):
+        images.decode(vast, (2, 2, 1), "x")
+
+
+@pytest.mark.parametrize("limit", [0, -1, 179, float("nan")])
+def test_a_limit_that_is_none(limit):
+    with pytest.raises(ValueError, match=r"^max_megapixels=.* must be above 0 and at most 178"):
+        Decoding(max_megapixels=limit)

@@ -26,6 +26,8 @@ UNUSUAL = [
     "--dataset=folder",
     "--data_dir=/some where/with spaces, and = signs",
     "--image_size=16",
+    "--pixel_range=-1024:3071",
+    "--max_megapixels=1.5",
     "--augmentation_overrides=cutout_prob=0.5,crop_scale=0.2:1",
     "--widths=3,5,7",
     "--nostop_gradient",
@@ -74,7 +76,12 @@ def test_the_default_folder_is_named_by_what_is_computed():
     assert named() == plain
     # Where the run lies, what is looked at, and defaults that are spelled out make no other run.
     assert named("--workdir=x", "--temperature=0.5", "--log_every=3", "--evaluate=none") == plain
-    names = [named(argument) for argument in UNUSUAL]
+    data = UNUSUAL[1]  # the only kind that has a range of pixels
+    assert data == "--dataset=folder"
+    names = [
+        named(data, argument) if argument.startswith("--pixel_range") else named(argument)
+        for argument in UNUSUAL
+    ]
     assert len({plain, *names}) == len(UNUSUAL) + 1
     title = "imagenet_resized/32x32"
     assert default_workdir(make_settings(), title).parent.name == "runs"

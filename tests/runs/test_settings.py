@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.fields import kind_of, parse, setting
 from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
@@ -28,6 +29,12 @@ from tests.tiny_runs import make_settings
         (lambda: DataSettings(image_size=0), "image_size=0 is out of range; .* number >= 1"),
         (lambda: DataSettings(image_size=8.5), "image_size=8.5 must be a whole number"),
         (lambda: DataSettings(dataset=None), "dataset=None must be given"),
+        (lambda: DataSettings(dataset="folder", pixel_range="9"), "pixel_range=9 must be LOW:HIGH"),
+        (lambda: DataSettings(pixel_range="auto"), "pixel_range=auto is set, and only folders"),
+        (
+            lambda: DataSettings(max_megapixels=179),
+            "max_megapixels=179 is out of range; .* <= 178 and > 0",
+        ),
         (lambda: ModelSettings(widths=[4]), r"widths=\[4\] must be whole numbers >= 1, such as"),
         (lambda: ModelSettings(widths=(4, True)), "widths=4,True must be whole numbers"),
         (lambda: ModelSettings(encoder="resnet19"), "encoder=resnet19 is unknown. Did you mean"),
@@ -50,6 +57,13 @@ from tests.tiny_runs import make_settings
 def test_what_does_not_fit_is_named(make, message):
     with pytest.raises(ArgumentError, match=f"^{message}"):
         make()
+
+
+def test_how_files_are_decoded_follows_from_the_settings():
+    assert DataSettings().decoding == Decoding(None, MAX_MEGAPIXELS)
+    own = DataSettings(dataset="folder", pixel_range="-1024:3071", max_megapixels=2)
+    assert own.decoding == Decoding((-1024, 3071), 2)
+    assert DataSettings(dataset="folder", pixel_range="auto").decoding.pixel_range == "auto"
 
 
 def test_each_setting_has_a_text_and_its_default_fits():
