@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from absl import app, flags, logging
 
 from alphacl_jax.cli.help import Groups, help_text, own_flags
-from alphacl_jax.cli.interrupt import plain_interrupts
+from alphacl_jax.cli.interrupt import own_command, plain_interrupts
 from alphacl_jax.errors import RunError
 
 # An argument is called as its flag is, but for these.
@@ -123,7 +123,7 @@ def run_main(
             _end(f"{_as_sentence(error)} (--help lists the flags)", 2)
             raise AssertionError from error  # not reached
 
-    with plain_interrupts():
+    with plain_interrupts(own_command()):
         app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
 
 

@@ -17,7 +17,7 @@ from alphacl_jax.methods.method import Metrics
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.records import RunRecords
 from alphacl_jax.training.seeds import SeedsBatches, SeedsCheckpoints
-from alphacl_jax.training.signals import stop_requests
+from alphacl_jax.training.signals import hand_on, stop_requests
 from alphacl_jax.training.state import TrainState
 from alphacl_jax.training.vote import StopVote
 
@@ -138,7 +138,7 @@ def train(
       NonFiniteLossError: at a NaN or infinite loss, gradient or parameter. The last checkpoint
         from before it is kept, and none after it is written.
       InterruptedBySignal: after SIGTERM or SIGINT, once the state is saved. A second signal ends
-        the process.
+        the process. One that comes in the last step is handed on to whoever handled it before.
       UnusableCheckpointsError: where there are checkpoints and none can be read.
     """
     unrecorded: Mapping[str, list[Any]] = {}
@@ -190,12 +190,16 @@ class _Run:
                 if recorded:
                     self._record(number, state, metrics)
                 if save:
+                    if self.recorder is not None:
+                        self.recorder.sync()
                     position = {"data": self.batches.get_state(), "unrecorded": self.since.values()}
                     self.checkpoints.save(state, position)
                     saved_at = time.monotonic()
                     vote.saved()
                 if signalled and number < total:
                     raise InterruptedBySignal(signalled, number, total)
+        if late := stop_requested():
+            hand_on(late)
         return state
 
     def _is_recorded(self, number: int) -> bool:

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+Handler = Callable[[int, FrameType | None], None]
 
 
 @contextmanager
@@ -24,23 +25,43 @@ def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
     checkpoint is whole or not there. Only the main thread is told of signals; in another one the
     answer is always None.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
     received: list[signal.Signals] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         del frame
         received.append(signal.Signals(number))
 
+    def answer(number: signal.Signals) -> None:
+        say(f"{number.name} came: saving after this step; once more to leave at once")
+
+    with handled(STOPPING, handle, answer):
+        yield lambda: received[0] if received else None
+
+
+@contextmanager
+def handled(
+    numbers: tuple[signal.Signals, ...], handle: Handler, answer: Callable[[signal.Signals], None]
+) -> Iterator[None]:
+    """Handles signals for the time of a block; the second to come ends the process at once.
+
+    Only the main thread is told of signals: in another one nothing is done.
+
+    Args:
+      numbers: the signals.
+      handle: called in the main thread, once Python gets to it.
+      answer: called with the first signal by a thread, as soon as it comes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     reader, writer = socket.socketpair()
     writer.setblocking(False)  # what Python demands, which writes from within the C handler
-    listener = threading.Thread(target=_answer, args=(reader,), daemon=True)
+    listener = threading.Thread(target=_listen, args=(reader, numbers, answer), daemon=True)
     listener.start()
     told_before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    before = {name: signal.signal(name, handle) for name in _STOPPING}
+    before = {name: signal.signal(name, handle) for name in numbers}
     try:
-        yield lambda: received[0] if received else None
+        yield
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)
@@ -50,21 +71,31 @@ def stop_requests() -> Iterator[Callable[[], signal.Signals | None]]:
         reader.close()
 
 
-def _answer(reader: socket.socket) -> None:
-    """Says that the first signal was heard, and leaves at the second."""
+def hand_on(number: signal.Signals) -> None:
+    """Has who handles a signal outside of `stop_requests` hear of it, if anybody does."""
+    if callable(signal.getsignal(number)):  # what the system would do is for no signal of the past
+        signal.raise_signal(number)
+
+
+def _listen(
+    reader: socket.socket,
+    numbers: tuple[signal.Signals, ...],
+    answer: Callable[[signal.Signals], None],
+) -> None:
+    """Has the first signal answered, and leaves at the second."""
     heard = 0
-    while number := reader.recv(1):
-        if number[0] not in _STOPPING:
+    while byte := reader.recv(1):
+        if byte[0] not in numbers:
             continue
         heard += 1
-        name = signal.Signals(number[0]).name
-        # A terminal shows "^C", perhaps within the progress bar.
-        start = "\n" if sys.stderr.isatty() else ""
+        number = signal.Signals(byte[0])
         if heard > 1:
-            print(f"{start}{name} came again: leaving at once", file=sys.stderr, flush=True)
-            os._exit(128 + number[0])
-        print(
-            f"{start}{name} came: saving after this step; once more to leave at once",
-            file=sys.stderr,
-            flush=True,
-        )
+            say(f"{number.name} came again: leaving at once")
+            os._exit(128 + number)
+        answer(number)
+
+
+def say(text: str) -> None:
+    """Prints a line of its own; a terminal shows "^C", perhaps within the progress bar."""
+    start = "\n" if sys.stderr.isatty() else ""
+    print(f"{start}{text}", file=sys.stderr, flush=True)
