@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         from alphacl_jax.runs.encoder import load_encoder
 
         encoder = load_encoder(workdir)
-        note_unfinished(encoder)
+        note_unfinished(encoder, workdir)
         data = data_settings_of(values, encoder.settings.data)
         output = Path(values["output"].value or workdir / "features").expanduser()
         embed(encoder, parts_of(encoder, data), output, data.memory_limit_mb * 2**20)

@@ -4,8 +4,9 @@
 
 prints a table of linear probes and weighted kNN on frozen features, beside the same on the
 untrained encoder and on raw pixels, and writes evaluation.json, history.png, spectrum.png and
-map.png into the run folder. With --dataset or --data_dir the frozen encoder is evaluated on other
-data (transfer), and the figures go to evaluation-DATA.json.
+map.png into the run folder, or into --output. With --dataset or --data_dir the frozen encoder is
+evaluated on other data (transfer), and the figures go to evaluation-DATA.json. Where the run folder
+cannot be written to, the table is printed all the same.
 """
 
 import sys
@@ -23,7 +24,9 @@ from alphacl_jax.cli.data_flags import (
     workdir_of,
 )
 from alphacl_jax.cli.help import Groups
-from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.cli.start import plain_errors, show_at_once
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.files import in_words
 
 if TYPE_CHECKING:
     from alphacl_jax.runs.encoder import Encoder
@@ -45,11 +48,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "Train the same network on the labels too, and add its row to the table.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "output", None, "Folder for the figures and pictures. Default: the run folder.", values
+    )
 
 
 def groups() -> Groups:
     """The flags by heading, for --help."""
-    return {"flags": ("workdir", "evaluate", "supervised"), "other data": DATA}
+    return {"flags": ("workdir", "evaluate", "supervised", "output"), "other data": DATA}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -60,16 +66,20 @@ def main(argv: Sequence[str]) -> None:
         workdir = workdir_of(values)
         from alphacl_jax.runs.encoder import load_encoder
 
-        print(evaluate(load_encoder(workdir), workdir, values))
+        encoder = load_encoder(workdir)
+        note_unfinished(encoder, workdir)
+        evaluate(encoder, workdir, values)
 
 
-def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> str:
-    """Evaluates an encoder on the data that the flags name; returns the table."""
+def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> None:
+    """Evaluates an encoder on the data that the flags name, and shows the table."""
     from alphacl_jax.runs import evaluation as looks
     from alphacl_jax.runs.baselines import baselines_of
     from alphacl_jax.runs.exported import is_export
+    from alphacl_jax.runs.naming import as_file_name
 
     level, own = str(values["evaluate"].value), encoder.settings.data
+    output = _output_of(values, workdir)
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
     baselines = baselines_of(encoder, dataset, supervised=bool(values["supervised"].value))
@@ -82,20 +92,56 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> str
         report=looks.to_terminal,
     )
     transfer = data.dataset != own.dataset or values["data_dir"].value is not None
-    suffix = f"-{dataset.title.replace('/', '_')}" if transfer else ""
-    path = workdir / f"evaluation{suffix}.json"
-    looks.write_evaluation(found, path)
-    if not transfer and not is_export(workdir):
-        looks.draw_evaluation(
-            found, workdir, level=level, seed=encoder.settings.seed, report=looks.to_terminal
-        )
-    looks.clear_terminal()
-    note_unfinished(encoder)
-    return f"{f'figures: {path}' if transfer else f'pictures and figures: {workdir}'}\n{found}"
+
+    def draw() -> None:
+        seed, report = encoder.settings.seed, looks.to_terminal
+        if not transfer and not is_export(workdir):
+            looks.draw_evaluation(found, workdir, output, level=level, seed=seed, report=report)
+
+    path = output / f"evaluation{f'-{as_file_name(dataset.title)}' if transfer else ''}.json"
+    heading = f"figures: {path}" if transfer else f"pictures and figures: {output}"
+    try:
+        looks.publish(found, path, heading, show_at_once, draw)
+    except looks.UnwrittenError as error:
+        if values["output"].value is not None:
+            raise
+        print(f"note: {error}. --output=FOLDER writes them elsewhere", file=sys.stderr)
+    note_newer(encoder, workdir)
 
 
-def note_unfinished(encoder: "Encoder") -> None:
-    """Says where a run has not been trained to its end."""
+def _output_of(values: flags.FlagValues, workdir: Path) -> Path:
+    """The folder for what is written, which is made where it was asked for."""
+    given = values["output"].value
+    if given is None:
+        return workdir
+    output = Path(given).expanduser()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError("output", given, f"cannot be made: {in_words(error)}") from error
+    return output
+
+
+def note_unfinished(encoder: "Encoder", workdir: Path) -> None:
+    """Says of which step an encoder is, where its run has not been trained to its end."""
+    from alphacl_jax.runs.folder import is_in_use
+
     total = encoder.description.total_steps(encoder.settings)
-    if encoder.step < total:
-        print(f"note: this run is at step {encoder.step} of {total}", file=sys.stderr)
+    if encoder.step >= total:
+        return
+    state = "the newest that is saved of a run that was stopped"
+    if is_in_use(workdir):
+        state = "the newest that was saved when this began; a process is training it"
+    print(f"note: this run is at step {encoder.step} of {total}, {state}", file=sys.stderr)
+
+
+def note_newer(encoder: "Encoder", workdir: Path) -> None:
+    """Says where the run has gone on while its encoder was looked at."""
+    from alphacl_jax.runs.folder import saved_steps
+
+    steps = saved_steps(workdir)
+    if steps and steps[-1] > encoder.step:
+        print(
+            f"note: shown is step {encoder.step}; the run has saved step {steps[-1]} since then",
+            file=sys.stderr,
+        )

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import textwrap
+import warnings
 
 import chex
 import jax
@@ -16,6 +17,7 @@ from alphacl_jax.data.reading import Split
 from alphacl_jax.data.sources import Dataset
 from alphacl_jax.data.views import make_views
 from alphacl_jax.errors import ArgumentError
+from alphacl_jax.files import replaced
 
 # At most so many images are decoded in search of different classes.
 _LOOKED_AT = 200
@@ -158,7 +160,7 @@ def save_preview(
     # A figure of its own rather than pyplot's: no global state, no display.
     figure = Figure(figsize=(width, 1.5 * rows + 0.3 + 0.17 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle("\n".join(lines), fontsize=8)
+    figure.suptitle("\n".join(lines), fontsize=8, parse_math=False)
     grid = figure.subplots(rows, 1 + count, squeeze=False)
     for row, axes in enumerate(grid):
         for axis, picture in zip(axes, (images[row] / 255.0, *restored[row]), strict=True):
@@ -167,8 +169,18 @@ def save_preview(
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         if names is not None:
-            axes[0].set_ylabel(textwrap.shorten(names[row], 22, placeholder="..."), fontsize=8)
+            # A "$" in a name is no mathematics.
+            axes[0].set_ylabel(_shortened(names[row]), fontsize=8, parse_math=False)
     titles = ("original", *(f"view {view}" for view in range(1, count + 1)))
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
-    figure.savefig(pathlib.Path(path).expanduser(), format="png", dpi=100)
+    with warnings.catch_warnings(), replaced(pathlib.Path(path).expanduser()) as half:
+        # Letters that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        figure.savefig(half, format="png", dpi=100)
+
+
+def _shortened(name: str) -> str:
+    """A name of at most 22 letters, what is left out of a longer one in its middle."""
+    known = " ".join(name.encode(errors="replace").decode().split())
+    return known if len(known) <= 22 else f"{known[:10]}…{known[-11:]}"

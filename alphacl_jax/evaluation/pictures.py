@@ -19,7 +19,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 from alphacl_jax.evaluation.checks import check_features, check_labels
-from alphacl_jax.evaluation.names import set_names, shown_name
+from alphacl_jax.evaluation.names import set_names, shown_names
 from alphacl_jax.evaluation.spectrum import effective_rank
 from alphacl_jax.files import replaced
 
@@ -229,7 +229,8 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
     title = "class"
     if missing := len(class_names) - len(present):
         title += f" ({missing} without a point)"
-    names = [shown_name(str(class_names[c]), int(c)) for c in present[:_MAX_LEGEND]]
+    listed = [int(c) for c in present[:_MAX_LEGEND]]
+    names = shown_names([str(class_names[c]) for c in listed], listed)
     handles = handles[:_MAX_LEGEND]
     if left := len(present) - len(names):
         names.append(f"and {left} more, with these looks again")

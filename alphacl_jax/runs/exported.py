@@ -26,8 +26,8 @@ from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import replaced_folder, write_json_atomically
 from alphacl_jax.models.torchvision import from_torchvision, to_torchvision
+from alphacl_jax.runs.description import Description
 from alphacl_jax.runs.flag_file import as_mapping, from_mapping
-from alphacl_jax.runs.folder import Description
 from alphacl_jax.runs.networks import has_small_stem, make_encoder
 from alphacl_jax.runs.settings import PLACES, ModelSettings, RunSettings
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from alphacl_jax.data.batches import Batches
+from alphacl_jax.data.batches import Batches, OtherBatchesError
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Metrics
 from alphacl_jax.training.checkpoint import Checkpoints
@@ -109,6 +109,7 @@ def train(
     hooks: Sequence[Hook] = (),
     *,
     mesh: Mesh,
+    data_changed: bool = False,
 ) -> TrainState:
     """Trains to the last step, from the newest good checkpoint where there is one.
 
@@ -130,6 +131,7 @@ def train(
       recorder: opened and closed here; None in a process that writes no records.
       hooks: what else is done while it trains.
       mesh: the devices that the step was made for.
+      data_changed: whether checkpoints may have a position in other data; these are then begun.
 
     Returns:
       The state after the last step, which is saved.
@@ -144,7 +146,11 @@ def train(
     unrecorded: Mapping[str, list[Any]] = {}
     if (restored := checkpoints.restore(state)) is not None:
         state, position = restored
-        batches.set_state(position["data"])
+        try:
+            batches.set_state(position["data"])
+        except OtherBatchesError:
+            if not data_changed:
+                raise
         unrecorded = position["unrecorded"]
     first = int(jnp.ravel(state.step)[0])
     if first >= schedule.total_steps:
