@@ -19,8 +19,8 @@ from alphacl_jax.runs.folder import (
     how_far,
     is_in_use,
     locked,
-    saved_steps,
     read_settings,
+    saved_steps,
 )
 from alphacl_jax.runs.naming import as_file_name, default_workdir
 from alphacl_jax.runs.run import optimizer_of
