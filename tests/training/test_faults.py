@@ -88,8 +88,8 @@ def test_a_full_disk_is_told_with_the_folder_and_the_room(tmp_path, monkeypatch)
             checkpoints.save(_state(4), {})
         assert re.fullmatch(
             rf"step 4 could not be saved in {tmp_path}: No space left on device \([\d,]+\.\d MB "
-            r"are free there, \d+\.\d MB are needed\)\. No step was saved before it\. Make room, and "
-            "give the same command again",
+            r"are free there, \d+\.\d MB are needed\)\. No step was saved before it\. Make "
+            "room, and give the same command again",
             str(error.value),
         )
     checkpoints.save(_state(4), {})
