@@ -79,7 +79,7 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
     from alphacl_jax.runs.naming import as_file_name
 
     level, own = str(values["evaluate"].value), encoder.settings.data
-    output = _output_of(values, workdir)
+    output = output_of(values, workdir)
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
     baselines = baselines_of(encoder, dataset, supervised=bool(values["supervised"].value))
@@ -109,16 +109,13 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
     note_newer(encoder, workdir)
 
 
-def _output_of(values: flags.FlagValues, workdir: Path) -> Path:
-    """The folder for what is written, which is made where it was asked for."""
-    given = values["output"].value
-    if given is None:
-        return workdir
-    output = Path(given).expanduser()
+def output_of(values: flags.FlagValues, default: Path) -> Path:
+    """The folder that --output names, which is made if it is not there."""
+    output = Path(values["output"].value or default).expanduser()
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArgumentError("output", given, f"cannot be made: {in_words(error)}") from error
+        raise ArgumentError("output", output, f"cannot be made: {in_words(error)}") from error
     return output
 
 

@@ -18,7 +18,7 @@ from alphacl_jax.training.signals import STOPPING, handled, say
 
 _SECONDS_TO_END = 5.0
 
-_kept: list[Callable[[], str]] = []
+_kept: list[Callable[[], str]] = []  # at most one
 
 
 def own_command() -> list[str]:
@@ -29,14 +29,12 @@ def own_command() -> list[str]:
     return words
 
 
-@contextmanager
-def keeping(what: Callable[[], str]) -> Iterator[None]:
-    """For the time of a block, an interruption says what is kept, in a clause of `what`."""
-    _kept.append(what)
-    try:
-        yield
-    finally:
-        _kept.pop()
+def tell_kept(what: Callable[[], str]) -> None:
+    """From here on, an interruption says what is kept, as `what` does in a clause.
+
+    Until the end of the program: a thread asks it, when the block that knew may have been left.
+    """
+    _kept[:] = [what]
 
 
 @contextmanager
@@ -57,6 +55,7 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         if signal.getsignal(number) not in (None, signal.SIG_IGN)
     )
     heard: list[int] = []
+    told_before, _kept[:] = list(_kept), []
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
@@ -69,7 +68,7 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         ender.daemon = True
         ender.start()
         start = "interrupted" if number == signal.SIGINT else f"{number.name} came"
-        kept = _kept[-1]() if _kept else "What was finished is kept"
+        kept = _kept[0]() if _kept else "What was finished is kept"
         again = f": {shlex.join(command)}" if command else ""
         say(f"{start}. {kept}; give the same command again to go on{again}")
 
@@ -80,5 +79,7 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         # A library that is interrupted while it is imported may make another error of it.
         if not heard:
             raise
+    finally:
+        _kept[:] = told_before
     if heard:
         sys.exit(128 + heard[0])

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from alphacl_jax.cli.help import Groups
-from alphacl_jax.cli.interrupt import keeping, own_command
+from alphacl_jax.cli.interrupt import own_command, tell_kept
 from alphacl_jax.cli.launch import HOSTS, LAUNCH, cluster_of, define_launch_flags
 from alphacl_jax.cli.run_flags import define_run_flags, help_groups, settings_of
 from alphacl_jax.cli.start import plain_errors, show_at_once
@@ -27,6 +27,8 @@ from alphacl_jax.errors import RunError, differences
 if TYPE_CHECKING:
     from alphacl_jax.runs.folder import OtherDataError, OtherRunError
     from alphacl_jax.runs.run import Run, Training
+
+Show = Callable[[str], None]
 
 # What trains is imported where it is needed, so that --help and a flag's typing error are quick.
 
@@ -55,12 +57,9 @@ def pretrain(values: flags.FlagValues) -> str | None:
         settings = settings_of(values)
         if settings.num_seeds == 1 and values["seeds_as"].value != "auto":
             raise RunError("--seeds_as is set, and only --num_seeds=2 or more reads it")
-        from alphacl_jax.runs import pretraining, seeds
-        from alphacl_jax.runs.folder import OtherDataError, OtherRunError, how_far
-        from alphacl_jax.runs.naming import default_workdir
+        from alphacl_jax.runs.folder import OtherDataError, OtherRunError
         from alphacl_jax.runs.preview import preview_run
-        from alphacl_jax.runs.run import open_run, prepare_training
-        from alphacl_jax.runs.start import check_start
+        from alphacl_jax.runs.run import open_run
         from alphacl_jax.training import hosts
         from alphacl_jax.training.loop import NonFiniteLossError
         from alphacl_jax.training.mesh import data_mesh
@@ -70,46 +69,48 @@ def pretrain(values: flags.FlagValues) -> str | None:
             if hosts.is_writer():
                 print(preview_run(run, Path(path)))
             return None
-        check_start(run)
-        training = prepare_training(run)
-        data = pretraining.describe(run, training)
-        given = values["workdir"].value
-        workdir = (
-            Path(given).expanduser()
-            if given
-            else default_workdir(settings, run.dataset.title, data)
-        )
-        run, training = pretraining.as_begun(run, training, workdir)
-
-        def one(
-            run: Run, training: Training, folder: Path, *show: Callable[[str], None]
-        ) -> str | None:
-            trained = pretraining.train_run(run, training, folder)
-            if not hosts.is_writer():
-                return None
-            return pretraining.evaluate_run(run, *trained, folder, *show)
-
-        def kept() -> str:
-            return how_far(workdir, training.schedule.total_steps)
-
-        allowed = bool(values["allow_changed_data"].value)
         try:
-            with (
-                keeping(kept),
-                pretraining.run_folder(workdir, settings, data, allowed),
-            ):
-                if settings.num_seeds == 1:
-                    return one(run, training, workdir, show_at_once)
-                how = str(values["seeds_as"].value)
-                table = seeds.pretrain_seeds(run, training, workdir, how, one)
-                show_at_once(table)
-                return table
+            return _train_in_folder(run, values)
         except OtherRunError as error:
             raise RunError(_other_run(error)) from error
         except OtherDataError as error:
             raise RunError(_other_data(error)) from error
         except NonFiniteLossError as error:
             raise RunError(f"{error} (given: {_flags_of_advice(values)})") from error
+
+
+def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
+    """Trains and evaluates in the run folder that the flags name, or the default one."""
+    from alphacl_jax.runs import pretraining, seeds
+    from alphacl_jax.runs.folder import how_far
+    from alphacl_jax.runs.naming import default_workdir
+    from alphacl_jax.runs.run import prepare_training
+    from alphacl_jax.runs.start import check_start
+    from alphacl_jax.training import hosts
+
+    check_start(run)
+    training, settings = prepare_training(run), run.settings
+    data, given = pretraining.describe(run, training), values["workdir"].value
+    workdir = (
+        Path(given).expanduser() if given else default_workdir(settings, run.dataset.title, data)
+    )
+    run, training = pretraining.as_begun(run, training, workdir)
+    total = training.schedule.total_steps
+
+    def one(run: "Run", training: "Training", folder: Path, *show: Show) -> str | None:
+        trained = pretraining.train_run(run, training, folder)
+        if not hosts.is_writer():
+            return None
+        return pretraining.evaluate_run(run, *trained, folder, *show)
+
+    tell_kept(lambda: how_far(workdir, total))
+    allowed = bool(values["allow_changed_data"].value)
+    with pretraining.run_folder(workdir, settings, data, allowed):
+        if settings.num_seeds == 1:
+            return one(run, training, workdir, show_at_once)
+        table = seeds.pretrain_seeds(run, training, workdir, values["seeds_as"].value, one)
+        show_at_once(table)
+        return table
 
 
 def _flags_of_advice(values: flags.FlagValues) -> str:
