@@ -65,10 +65,17 @@ def main(argv: Sequence[str]) -> None:
     with plain_errors(values):
         workdir = workdir_of(values)
         from alphacl_jax.runs.encoder import load_encoder
+        from alphacl_jax.runs.folder import saved_steps
 
-        encoder = load_encoder(workdir)
+        encoder, saved = load_encoder(workdir), saved_steps(workdir)
         note_unfinished(encoder, workdir)
         evaluate(encoder, workdir, values)
+        if (later := saved_steps(workdir)) and later[-1:] > saved[-1:]:
+            print(
+                f"note: shown is step {encoder.step}; the run has saved step {later[-1]} since "
+                "then",
+                file=sys.stderr,
+            )
 
 
 def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> None:
@@ -106,7 +113,6 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
         if values["output"].value is not None:
             raise
         print(f"note: {error}. --output=FOLDER writes them elsewhere", file=sys.stderr)
-    note_newer(encoder, workdir)
 
 
 def output_of(values: flags.FlagValues, default: Path) -> Path:
@@ -121,24 +127,14 @@ def output_of(values: flags.FlagValues, default: Path) -> Path:
 
 def note_unfinished(encoder: "Encoder", workdir: Path) -> None:
     """Says of which step an encoder is, where its run has not been trained to its end."""
-    from alphacl_jax.runs.folder import is_in_use
+    from alphacl_jax.runs.folder import is_in_use, saved_steps
 
-    total = encoder.description.total_steps(encoder.settings)
+    total, saved = encoder.description.total_steps(encoder.settings), saved_steps(workdir)
     if encoder.step >= total:
         return
     state = "the newest that is saved of a run that was stopped"
     if is_in_use(workdir):
         state = "the newest that was saved when this began; a process is training it"
+    elif saved and saved[-1] > encoder.step:
+        state = f"the newest that can be read; its checkpoint of step {saved[-1]} is damaged"
     print(f"note: this run is at step {encoder.step} of {total}, {state}", file=sys.stderr)
-
-
-def note_newer(encoder: "Encoder", workdir: Path) -> None:
-    """Says where the run has gone on while its encoder was looked at."""
-    from alphacl_jax.runs.folder import saved_steps
-
-    steps = saved_steps(workdir)
-    if steps and steps[-1] > encoder.step:
-        print(
-            f"note: shown is step {encoder.step}; the run has saved step {steps[-1]} since then",
-            file=sys.stderr,
-        )

@@ -5,11 +5,13 @@ or not at all.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from absl import logging
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -252,6 +254,16 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
         frameon=False,
     )
     set_names(legend, names)
+
+
+@contextmanager
+def warned_of(picture: str) -> Iterator[None]:
+    """Makes one warning of whatever goes wrong with a picture, which may not cost a run more."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        logging.warning("%s could not be drawn: %s", picture, reason[0])
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -3,13 +3,11 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from alphacl_jax.data.sources import Dataset, Split, in_order
 from alphacl_jax.errors import RunError
@@ -230,18 +228,8 @@ def draw_evaluation(
         wanted["map.png"] = tsne
     for name, draw in wanted.items():
         report(name)
-        with warned_of(str(output / name)):
+        with pictures.warned_of(str(output / name)):
             draw(output / name)
-
-
-@contextmanager
-def warned_of(picture: str) -> Iterator[None]:
-    """Makes one warning of whatever goes wrong with a picture, which may not cost a run more."""
-    try:
-        yield
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        logging.warning("%s could not be drawn: %s", picture, reason[0])
 
 
 def to_terminal(text: str) -> None:

@@ -16,6 +16,7 @@ from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.data.reading import fingerprint_of
 from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
 from alphacl_jax.runs.description import (
@@ -264,7 +265,7 @@ def evaluate_run(
         looks.draw_evaluation(
             found, workdir, workdir, level=level, seed=seed, report=looks.to_terminal
         )
-        with looks.warned_of("what TensorBoard shows of the end"):
+        with warned_of("what TensorBoard shows of the end"):
             show_in_tensorboard(run, workdir, encoder.step, found.figures)
 
     heading = f"pictures and figures: {workdir}"

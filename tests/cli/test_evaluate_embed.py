@@ -139,23 +139,39 @@ def test_the_table_comes_before_any_picture(finished, monkeypatch, capsys):
     assert shown == [table + "\n"]
 
 
-def test_which_step_is_shown_while_a_run_trains_and_where_it_went_on(finished, capsys, tmp_path):
+def test_which_step_is_shown_of_a_run_that_is_not_at_its_end(finished, capsys, tmp_path):
     encoder = load_encoder(finished[0])
     evaluate.note_unfinished(encoder, tmp_path)
-    evaluate.note_newer(encoder, tmp_path)
     assert capsys.readouterr().err == ""  # it is at its last step
     early = dataclasses.replace(encoder, step=4)
     evaluate.note_unfinished(early, tmp_path)
     with locked(tmp_path):
         evaluate.note_unfinished(early, tmp_path)
     (tmp_path / "checkpoints" / "6").mkdir(parents=True)
-    evaluate.note_newer(early, tmp_path)
+    evaluate.note_unfinished(early, tmp_path)
     assert capsys.readouterr().err.splitlines() == [
         "note: this run is at step 4 of 6, the newest that is saved of a run that was stopped",
         "note: this run is at step 4 of 6, the newest that was saved when this began; a process is "
         "training it",
-        "note: shown is step 4; the run has saved step 6 since then",
+        "note: this run is at step 4 of 6, the newest that can be read; its checkpoint of step 6 "
+        "is damaged",
     ]
+
+
+def test_a_step_that_is_saved_while_another_is_shown_is_told(
+    finished, monkeypatch, capsys, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+
+    def saved_meanwhile(*arguments):
+        (workdir / "checkpoints" / "9").mkdir()
+
+    monkeypatch.setattr(evaluate, "evaluate", saved_meanwhile)
+    run_script(monkeypatch, evaluate, f"--workdir={workdir}")
+    assert capsys.readouterr().err == (
+        "note: shown is step 6; the run has saved step 9 since then\n"
+    )
 
 
 def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_path, capsys):

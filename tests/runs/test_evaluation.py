@@ -9,7 +9,6 @@ import pytest
 from alphacl_jax.cli import embed, evaluate
 from alphacl_jax.cli.pretrain import pretrain as pretrain_by_flags
 from alphacl_jax.evaluation import pictures
-from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs import load_encoder, pretraining
 from alphacl_jax.training.records import read_records
 from tests.cli.test_evaluate_embed import run_script
@@ -94,9 +93,9 @@ def test_what_tensorboard_is_shown_of_the_end_costs_no_table(
 
 
 def test_a_failed_picture_is_one_line(caplog):
-    with looks.warned_of("map.png"):
+    with pictures.warned_of("map.png"):
         raise MemoryError
-    with looks.warned_of("map.png"):
+    with pictures.warned_of("map.png"):
         raise ValueError("first\nsecond")
     assert [record.getMessage() for record in caplog.records] == [
         "map.png could not be drawn: MemoryError",
