@@ -200,7 +200,8 @@ def claim_workdir(
     # A process that was killed, or the power cut, while it made the folder may have left the file
     # half written or empty.
     if workdir.is_dir() and any(
-        not p.name.endswith(".partial") and p != path for p in workdir.iterdir()
+        not p.name.endswith(".partial") and p.name not in (_SETTINGS, _LOCK)
+        for p in workdir.iterdir()
     ):
         raise RunError(
             f"{workdir} is not empty and holds no run (no {_SETTINGS}). Use another run folder"

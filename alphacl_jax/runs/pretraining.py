@@ -80,9 +80,9 @@ def pretrain(
         run = open_run(settings, mesh or data_mesh(), dataset)
         check_start(run)
         training = prepare_training(run)
-        data = describe(run, training)
+        description = describe(run, training)
         run, training = as_begun(run, training, folder)
-        stack.enter_context(run_folder(folder, settings, data, allow_changed_data))
+        stack.enter_context(run_folder(folder, settings, description, allow_changed_data))
         return train_run(run, training, folder)[0]
 
 

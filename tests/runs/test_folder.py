@@ -184,7 +184,8 @@ def test_a_folder_that_lost_its_settings_says_what_to_restore(tmp_path):
 
 def test_a_folder_whose_settings_a_power_cut_emptied_is_taken(tmp_path):
     claim_workdir(tmp_path, make_settings())
-    (tmp_path / "flags.txt").write_text("")
+    with locked(tmp_path):
+        (tmp_path / "flags.txt").write_text("")
     with pytest.raises(RunError, match=r"holds no run: .*flags.txt is empty"):
         read_settings(tmp_path)
     claim_workdir(tmp_path, make_settings("--seed=5"))
