@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from alphacl_jax.training.signals import STOPPING, handled, say
+from alphacl_jax.signals import STOPPING, handled, say
 
 _SECONDS_TO_END = 5.0
 

@@ -16,11 +16,11 @@ from alphacl_jax.runs.methods import make_method, views_of
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
 from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.signals import hand_on
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import InterruptedBySignal, Schedule, train
 from alphacl_jax.training.mesh import data_mesh
-from alphacl_jax.training.signals import hand_on
 from alphacl_jax.training.step import make_init, make_train_step
 
 

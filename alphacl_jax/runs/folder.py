@@ -133,7 +133,7 @@ def _lost_settings(workdir: Path) -> str | None:
         f"{workdir} holds checkpoints, the last of step {max(steps)}, and its {_SETTINGS} is "
         f"{'empty' if there else 'missing'}, without which nobody knows whose they are. Restore "
         f"{path} from a copy of the folder; or write the settings that the run was made with "
-        "into it, one --name=value a line, as another run's has them"
+        "into it, as another run's has them"
     )
 
 

@@ -14,10 +14,11 @@ from jax.sharding import Mesh
 from alphacl_jax.data.batches import Batches, OtherBatchesError
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Metrics
+from alphacl_jax.signals import hand_on
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.records import RunRecords
 from alphacl_jax.training.seeds import SeedsBatches, SeedsCheckpoints
-from alphacl_jax.training.signals import hand_on, stop_requests
+from alphacl_jax.training.signals import stop_requests
 from alphacl_jax.training.state import TrainState
 from alphacl_jax.training.vote import StopVote
 
