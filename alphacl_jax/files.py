@@ -1,7 +1,9 @@
 """Files that appear whole or not at all, also where the machine stops in the middle of writing."""
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
+
+# What C++ libraries write into their messages.
+_ERROR_CODE = re.compile(r"os_error_code='(\d+)'")
 
 
 @contextmanager
@@ -30,12 +35,68 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         _sync(partial)
         partial.replace(target)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink()
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(target)  # writing to an open file tells no name
         raise
-    with suppress(OSError):  # some file systems cannot: the file is whole, if perhaps the old one
-        _sync(target.parent)
+    _sync_entries(target.parent)
+
+
+def system_error(error: BaseException, path: str | os.PathLike[str]) -> OSError | None:
+    """What the system said where a library wraps it into an error of its own; else None.
+
+    Args:
+      error: the library's.
+      path: where it was writing, for an error that does not say.
+    """
+    if isinstance(error, OSError):
+        return error
+    found = _ERROR_CODE.search(str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1])), str(path)) if found else None
+
+
+def in_words(error: OSError, needed: int | None = None) -> str:
+    """Such as "/runs/a: No space left on device (0.2 MB are free there, 12.0 MB are needed)".
+
+    Args:
+      error: of the system.
+      needed: the bytes that were to be written, where that is known.
+    """
+    if error.filename is None or not error.strerror:
+        return str(error)
+    text = f"{error.filename}: {error.strerror}"
+    if not is_full(error):
+        return text
+    wanted = "" if needed is None else f", {needed / 1e6:,.1f} MB are needed"
+    return f"{text} ({_free(Path(error.filename)) / 1e6:,.1f} MB are free there{wanted})"
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or what somebody may take of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _free(path: Path) -> int:
+    """The free bytes of the file system that a path, perhaps of no file yet, lies on."""
+    there = next(place for place in (path, *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(there).free
+
+
+def sync_folder(folder: Path) -> None:
+    """Has the system write to the disk what it holds of all files in and below a folder."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(place) / name)
+        _sync_entries(Path(place))
+    _sync_entries(folder.parent)
+
+
+def _sync_entries(folder: Path) -> None:
+    """Which files a folder has; some file systems cannot, and then keep the old ones, whole."""
+    with suppress(OSError):
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:
@@ -89,8 +150,7 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
-        for file in partial.iterdir():
-            _sync(file)
+        sync_folder(partial)
         # A folder that is not empty cannot be renamed over: it is set aside for a moment.
         if target.exists():
             target.rename(aside)
@@ -100,4 +160,5 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         if aside.exists():
             aside.rename(target)
         raise
+    _sync_entries(target.parent)
     shutil.rmtree(aside, ignore_errors=True)

@@ -32,7 +32,7 @@ KERNELS = (
     "measures",
 )
 # What is no kernel and serves the parts above them.
-SHARED = ("extras", "files", "lazy", "tables")
+SHARED = ("extras", "files", "lazy", "signals", "tables")
 STANDARD = {"collections", "dataclasses", "functools", "math", "numbers", "typing"}
 HEAVY = ("flax", "optax", "grain", "orbax", "sklearn", "matplotlib", "tensorflow")
 

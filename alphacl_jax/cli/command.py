@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from alphacl_jax.cli.interrupt import plain_interrupts
+from alphacl_jax.cli.interrupt import own_command, plain_interrupts
 from alphacl_jax.extras import missing_from_train
 
 COMMANDS = {
@@ -33,18 +33,18 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
       argv: its command line, the program's name first; by default this process's.
     """
     _require_extra()
-    with plain_interrupts():
+    with plain_interrupts(own_command()):
         from alphacl_jax.cli.start import run_main
 
         command = importlib.import_module(f"alphacl_jax.cli.{name}")
-    command.define_flags(flags.FLAGS)
-    run_main(
-        command.main,
-        command.__doc__,
-        positional=name in ("compare", "export", "neighbors"),
-        groups=command.groups(),
-        argv=argv,
-    )
+        command.define_flags(flags.FLAGS)
+        run_main(
+            command.main,
+            command.__doc__,
+            positional=name in ("compare", "export", "neighbors"),
+            groups=command.groups(),
+            argv=argv,
+        )
 
 
 def main() -> None:

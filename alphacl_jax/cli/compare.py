@@ -34,7 +34,11 @@ def _train(name: str, seed: int, folder: Path, arguments: Sequence[str]) -> dict
     started = time.monotonic()
     # Not `subprocess.run`, which at Ctrl-C would kill a run that is saving its state.
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        status = process.wait()
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()  # the signal may have come to this process alone
+            raise
     if status:
         raise RunError(f"the run of {name}, seed {seed}, ended with status {status}")
     print(f"{name}, seed {seed}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)

@@ -27,7 +27,6 @@ from alphacl_jax.cli.data_flags import (
 )
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.start import plain_errors
-from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.settings import DataSettings
 
 if TYPE_CHECKING:
@@ -58,13 +57,13 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FLAGS
     with plain_errors(values):
         workdir = workdir_of(values)
-        from alphacl_jax.cli.evaluate import note_unfinished
+        from alphacl_jax.cli.evaluate import note_unfinished, output_of
         from alphacl_jax.runs.encoder import load_encoder
 
         encoder = load_encoder(workdir)
-        note_unfinished(encoder)
+        note_unfinished(encoder, workdir)
         data = data_settings_of(values, encoder.settings.data)
-        output = Path(values["output"].value or workdir / "features").expanduser()
+        output = output_of(values, workdir / "features")
         embed(encoder, parts_of(encoder, data), output, data.memory_limit_mb * 2**20)
 
 
@@ -97,9 +96,6 @@ def embed(encoder: "Encoder", parts: "Parts", output: Path, memory_limit_bytes: 
     """Writes a file for each part of the data, and says what is in it."""
     from alphacl_jax.files import write_npz_atomically
 
-    if output.exists() and not output.is_dir():
-        raise ArgumentError("output", output, "is a file. Give a folder for the .npz files")
-    output.mkdir(parents=True, exist_ok=True)
     print(f"images: {encoder.preprocessing.in_words()}")
     for name, (split, class_names) in parts.items():
         arrays = _arrays(encoder, split, class_names, memory_limit_bytes)

@@ -4,8 +4,9 @@
 
 prints a table of linear probes and weighted kNN on frozen features, beside the same on the
 untrained encoder and on raw pixels, and writes evaluation.json, history.png, spectrum.png and
-map.png into the run folder. With --dataset or --data_dir the frozen encoder is evaluated on other
-data (transfer), and the figures go to evaluation-DATA.json.
+map.png into the run folder, or into --output. With --dataset or --data_dir the frozen encoder is
+evaluated on other data (transfer), and the figures go to evaluation-DATA.json. Where the run folder
+cannot be written to, the table is printed all the same.
 """
 
 import sys
@@ -23,7 +24,9 @@ from alphacl_jax.cli.data_flags import (
     workdir_of,
 )
 from alphacl_jax.cli.help import Groups
-from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.cli.start import plain_errors, show_at_once
+from alphacl_jax.errors import ArgumentError
+from alphacl_jax.files import in_words
 
 if TYPE_CHECKING:
     from alphacl_jax.runs.encoder import Encoder
@@ -45,11 +48,14 @@ def define_flags(values: flags.FlagValues) -> None:
         "Train the same network on the labels too, and add its row to the table.",
         flag_values=values,
     )
+    flags.DEFINE_string(
+        "output", None, "Folder for the figures and pictures. Default: the run folder.", values
+    )
 
 
 def groups() -> Groups:
     """The flags by heading, for --help."""
-    return {"flags": ("workdir", "evaluate", "supervised"), "other data": DATA}
+    return {"flags": ("workdir", "evaluate", "supervised", "output"), "other data": DATA}
 
 
 def main(argv: Sequence[str]) -> None:
@@ -59,18 +65,29 @@ def main(argv: Sequence[str]) -> None:
     with plain_errors(values):
         workdir = workdir_of(values)
         from alphacl_jax.runs.encoder import load_encoder
+        from alphacl_jax.runs.folder import saved_steps
 
-        print(evaluate(load_encoder(workdir), workdir, values))
+        encoder, saved = load_encoder(workdir), saved_steps(workdir)
+        note_unfinished(encoder, workdir)
+        evaluate(encoder, workdir, values)
+        if (later := saved_steps(workdir)) and later[-1:] > saved[-1:]:
+            print(
+                f"note: shown is step {encoder.step}; the run has saved step {later[-1]} since "
+                "then",
+                file=sys.stderr,
+            )
 
 
-def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> str:
-    """Evaluates an encoder on the data that the flags name; returns the table."""
+def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> None:
+    """Evaluates an encoder on the data that the flags name, and shows the table."""
     from alphacl_jax.runs import evaluation as looks
     from alphacl_jax.runs.baselines import baselines_of
     from alphacl_jax.runs.exported import is_export
+    from alphacl_jax.runs.naming import as_file_name
     from alphacl_jax.training.mesh import data_mesh
 
     level, own = str(values["evaluate"].value), encoder.settings.data
+    output = output_of(values, workdir)
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
     baselines = baselines_of(encoder, dataset, data_mesh() if values["supervised"].value else None)
@@ -83,20 +100,42 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> str
         report=looks.to_terminal,
     )
     transfer = data.dataset != own.dataset or values["data_dir"].value is not None
-    suffix = f"-{dataset.title.replace('/', '_')}" if transfer else ""
-    path = workdir / f"evaluation{suffix}.json"
-    looks.write_evaluation(found, path)
-    if not transfer and not is_export(workdir):
-        looks.draw_evaluation(
-            found, workdir, level=level, seed=encoder.settings.seed, report=looks.to_terminal
-        )
-    looks.clear_terminal()
-    note_unfinished(encoder)
-    return f"{f'figures: {path}' if transfer else f'pictures and figures: {workdir}'}\n{found}"
+
+    def draw() -> None:
+        seed, report = encoder.settings.seed, looks.to_terminal
+        if not transfer and not is_export(workdir):
+            looks.draw_evaluation(found, workdir, output, level=level, seed=seed, report=report)
+
+    path = output / f"evaluation{f'-{as_file_name(dataset.title)}' if transfer else ''}.json"
+    heading = f"figures: {path}" if transfer else f"pictures and figures: {output}"
+    try:
+        looks.publish(found, path, heading, show_at_once, draw)
+    except looks.UnwrittenError as error:
+        if values["output"].value is not None:
+            raise
+        print(f"note: {error}. --output=FOLDER writes them elsewhere", file=sys.stderr)
 
 
-def note_unfinished(encoder: "Encoder") -> None:
-    """Says where a run has not been trained to its end."""
-    total = encoder.description.total_steps(encoder.settings)
-    if encoder.step < total:
-        print(f"note: this run is at step {encoder.step} of {total}", file=sys.stderr)
+def output_of(values: flags.FlagValues, default: Path) -> Path:
+    """The folder that --output names, which is made if it is not there."""
+    output = Path(values["output"].value or default).expanduser()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError("output", output, f"cannot be made: {in_words(error)}") from error
+    return output
+
+
+def note_unfinished(encoder: "Encoder", workdir: Path) -> None:
+    """Says of which step an encoder is, where its run has not been trained to its end."""
+    from alphacl_jax.runs.folder import is_in_use, saved_steps
+
+    total, saved = encoder.description.total_steps(encoder.settings), saved_steps(workdir)
+    if encoder.step >= total:
+        return
+    state = "the newest that is saved of a run that was stopped"
+    if is_in_use(workdir):
+        state = "the newest that was saved when this began; a process is training it"
+    elif saved and saved[-1] > encoder.step:
+        state = f"the newest that can be read; its checkpoint of step {saved[-1]} is damaged"
+    print(f"note: this run is at step {encoder.step} of {total}, {state}", file=sys.stderr)

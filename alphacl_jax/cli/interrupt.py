@@ -1,55 +1,85 @@
-"""Ctrl-C where no training loop answers it: while a program starts, compiles or evaluates."""
+"""Ctrl-C and SIGTERM where no training loop answers: while a program starts, compiles, evaluates.
+
+The signal is answered at once, with what is kept and the command that goes on, also where Python
+is waiting for a library.
+"""
 
 import os
+import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
-_STATUS = 128 + signal.SIGINT
+from alphacl_jax.signals import STOPPING, handled, say
+
 _SECONDS_TO_END = 5.0
+
+_kept: list[Callable[[], str]] = []  # at most one
+
+
+def own_command() -> list[str]:
+    """The words of this process's command line, as they were typed."""
+    words = list(sys.orig_argv)
+    if len(words) > 1 and Path(words[1]).name == "alphacl":  # the console script, run by Python
+        return ["alphacl", *words[2:]]
+    return words
+
+
+def tell_kept(what: Callable[[], str]) -> None:
+    """From here on, an interruption says what is kept, as `what` does in a clause.
+
+    Until the end of the program: a thread asks it, when the block that knew may have been left.
+    """
+    _kept[:] = [what]
 
 
 @contextmanager
-def plain_interrupts() -> Iterator[None]:
-    """Ends the program with a sentence and status 130 where Ctrl-C breaks off what runs inside.
+def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
+    """Ends the program with a sentence where Ctrl-C or SIGTERM breaks off what runs inside.
 
-    What is being written is cleaned away, for which there are some seconds; a second Ctrl-C does
-    not wait for it. Files are whole or not there, so that nothing is lost but the work in hand. Of
-    several processes that train together all stop, with status 1.
+    Its status is 130 or 143. What is being written is cleaned away, for which there are some
+    seconds; a second signal does not wait for it. Files are whole or not there, so that nothing is
+    lost but the work in hand. Of several processes that train together all stop, with status 1.
+
+    Args:
+      command: the words of the one that goes on, for the sentence.
     """
+    numbers = tuple(
+        number
+        for number in STOPPING
+        # Who started this in the background keeps Ctrl-C from it.
+        if signal.getsignal(number) not in (None, signal.SIG_IGN)
+    )
     heard: list[int] = []
+    told_before, _kept[:] = list(_kept), []
 
     def stop(number: int, frame: FrameType | None) -> None:
         del frame
-        if heard:
-            os._exit(_STATUS)
         heard.append(number)
-        start = "\n" if sys.stderr.isatty() else ""  # a terminal shows "^C"
-        print(
-            f"{start}interrupted. What was finished is kept; give the same command again to go on",
-            file=sys.stderr,
-            flush=True,
-        )
-        # A library that is in the middle of a callback drops the exception.
-        ender = threading.Timer(_SECONDS_TO_END, os._exit, [_STATUS])
-        ender.daemon = True
-        ender.start()
         raise KeyboardInterrupt
 
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or signal.getsignal(signal.SIGINT) in (None, signal.SIG_IGN):
-        yield  # who started this in the background keeps Ctrl-C from it
-        return
-    before = signal.signal(signal.SIGINT, stop)
+    def answer(number: signal.Signals) -> None:
+        # The main thread may be in a library for long, which may drop the exception besides.
+        ender = threading.Timer(_SECONDS_TO_END, os._exit, [128 + number])
+        ender.daemon = True
+        ender.start()
+        start = "interrupted" if number == signal.SIGINT else f"{number.name} came"
+        kept = _kept[0]() if _kept else "What was finished is kept"
+        again = f": {shlex.join(command)}" if command else ""
+        say(f"{start}. {kept}; give the same command again to go on{again}")
+
     try:
-        yield
+        with handled(numbers, stop, answer):
+            yield
     except BaseException:
         # A library that is interrupted while it is imported may make another error of it.
-        if heard:
-            sys.exit(_STATUS)
-        raise
+        if not heard:
+            raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        _kept[:] = told_before
+    if heard:
+        sys.exit(128 + heard[0])

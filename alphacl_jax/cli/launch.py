@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 _WHO = ("coordinator_address", "num_processes", "process_id")
 HOSTS = ("distributed", *_WHO, "join_timeout", "heartbeat_timeout")
-LAUNCH = ("workdir", "preview", "seeds_as")
+LAUNCH = ("workdir", "allow_changed_data", "preview", "seeds_as")
 
 
 def define_launch_flags(values: flags.FlagValues) -> None:
@@ -27,7 +27,13 @@ def define_launch_flags(values: flags.FlagValues) -> None:
     string(
         "workdir",
         "The run folder. Default: runs/DATA-LOSS-HASH, the hash of all settings but those of the "
-        "evaluation.",
+        "evaluation and where the data lies.",
+    )
+    flags.DEFINE_bool(
+        "allow_changed_data",
+        False,
+        "Go on with the run in the folder although its images are others than those it began with.",
+        flag_values=values,
     )
     string("preview", "Write a grid of augmented pairs to this PNG file, and stop.")
     flags.DEFINE_enum(

@@ -11,20 +11,24 @@ Presets: --flagfile=experiments/presets/NAME.flags
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from alphacl_jax.cli.help import Groups
+from alphacl_jax.cli.interrupt import own_command, tell_kept
 from alphacl_jax.cli.launch import HOSTS, LAUNCH, cluster_of, define_launch_flags
 from alphacl_jax.cli.run_flags import define_run_flags, help_groups, settings_of
-from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.cli.start import plain_errors, show_at_once
 from alphacl_jax.errors import RunError, differences
 
 if TYPE_CHECKING:
-    from alphacl_jax.runs.folder import OtherRunError
+    from alphacl_jax.runs.folder import OtherDataError, OtherRunError
+    from alphacl_jax.runs.run import Run, Training
+
+Show = Callable[[str], None]
 
 # What trains is imported where it is needed, so that --help and a flag's typing error are quick.
 
@@ -41,7 +45,7 @@ def groups() -> Groups:
 
 
 def pretrain(values: flags.FlagValues) -> str | None:
-    """Trains and evaluates the run or runs that the flags describe; returns their table.
+    """Trains and evaluates the run or runs that the flags describe; shows and returns their table.
 
     Where several processes train, the first one evaluates, alone; the others return None.
 
@@ -53,10 +57,9 @@ def pretrain(values: flags.FlagValues) -> str | None:
         settings = settings_of(values)
         if settings.num_seeds == 1 and values["seeds_as"].value != "auto":
             raise RunError("--seeds_as is set, and only --num_seeds=2 or more reads it")
-        from alphacl_jax.runs import pretraining, seeds
-        from alphacl_jax.runs.folder import OtherRunError, default_workdir
+        from alphacl_jax.runs.folder import OtherDataError, OtherRunError
         from alphacl_jax.runs.preview import preview_run
-        from alphacl_jax.runs.run import open_run, prepare_training
+        from alphacl_jax.runs.run import open_run
         from alphacl_jax.training import hosts
         from alphacl_jax.training.agreement import DisagreementError
         from alphacl_jax.training.loop import NonFiniteLossError
@@ -67,45 +70,81 @@ def pretrain(values: flags.FlagValues) -> str | None:
             if hosts.is_writer():
                 print(preview_run(run, Path(path)))
             return None
-        pretraining.check_start(run)
-        training = prepare_training(run)
         try:
-            pretraining.check_hosts(run, training)
+            return _train_in_folder(run, values)
         except DisagreementError as error:
             raise RunError(
                 error.of(lambda name: f"--{name}" if name in values else name)
             ) from error
-        given = values["workdir"].value
-        workdir = (
-            Path(given).expanduser() if given else default_workdir(settings, run.dataset.title)
-        )
-
-        def one(run: pretraining.Run, training: pretraining.Training, folder: Path) -> str | None:
-            trained = pretraining.train_run(run, training, folder)
-            return pretraining.evaluate_run(run, *trained, folder) if hosts.is_writer() else None
-
-        try:
-            with pretraining.run_folder(workdir, settings, pretraining.describe(run, training)):
-                if settings.num_seeds > 1:
-                    how = str(values["seeds_as"].value)
-                    return seeds.pretrain_seeds(run, training, workdir, how, one)
-                return one(run, training, workdir)
         except OtherRunError as error:
             raise RunError(_other_run(error)) from error
+        except OtherDataError as error:
+            raise RunError(_other_data(error)) from error
         except NonFiniteLossError as error:
-            rate = settings.optimizer.learning_rate
-            raise RunError(
-                f"{error} (--learning_rate={rate}, --temperature, --clip_norm)"
-            ) from error
+            raise RunError(f"{error} (given: {_flags_of_advice(values)})") from error
+
+
+def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
+    """Trains and evaluates in the run folder that the flags name, or the default one."""
+    from alphacl_jax.runs import pretraining, seeds
+    from alphacl_jax.runs.folder import how_far
+    from alphacl_jax.runs.naming import default_workdir
+    from alphacl_jax.runs.run import prepare_training
+    from alphacl_jax.runs.start import check_start
+    from alphacl_jax.training import hosts
+
+    check_start(run)
+    training, settings = prepare_training(run), run.settings
+    pretraining.check_hosts(run, training)
+    data, given = pretraining.describe(run, training), values["workdir"].value
+    workdir = (
+        Path(given).expanduser() if given else default_workdir(settings, run.dataset.title, data)
+    )
+    run, training = pretraining.as_begun(run, training, workdir)
+    total = training.schedule.total_steps
+
+    def one(run: "Run", training: "Training", folder: Path, *show: Show) -> str | None:
+        trained = pretraining.train_run(run, training, folder)
+        if not hosts.is_writer():
+            return None
+        return pretraining.evaluate_run(run, *trained, folder, *show)
+
+    tell_kept(lambda: how_far(workdir, total))
+    allowed = bool(values["allow_changed_data"].value)
+    with pretraining.run_folder(workdir, settings, data, allowed):
+        if settings.num_seeds == 1:
+            return one(run, training, workdir, show_at_once)
+        table = seeds.pretrain_seeds(run, training, workdir, values["seeds_as"].value, one)
+        show_at_once(table)
+        return table
+
+
+def _flags_of_advice(values: flags.FlagValues) -> str:
+    """The flags that may be changed where training diverges, with their values."""
+    names = ("learning_rate", "temperature", "clip_norm")
+    return ", ".join(
+        f"no --{name}" if values[name].value is None else f"--{name}={values[name].value}"
+        for name in names
+    )
 
 
 def _other_run(error: "OtherRunError") -> str:
+    from alphacl_jax.runs.folder import of_seeds, saved_steps
+
     listed = differences({f"--{name}": values for name, values in error.differing.items()})
     path = error.workdir
-    return (
-        f"{path} holds a run with other flags: {listed}. Use another --workdir, or go on with that "
-        f"run by --flagfile={path / 'flags.txt'} --workdir={path}"
-    )
+    go_on = shlex.join([f"--flagfile={path / 'flags.txt'}", f"--workdir={path}"])
+    if any(saved_steps(folder) for folder in of_seeds(path)):
+        ways = f"Use another --workdir, or go on with that run by {go_on}"
+    else:
+        ways = f"It has saved nothing: delete {path}, use another --workdir, or go on by {go_on}"
+    return f"{path} holds a run with other flags: {listed}. {ways}"
+
+
+def _other_data(error: "OtherDataError") -> str:
+    if error.impossible:
+        return str(error)
+    return f"{error}. To go on with these: {shlex.join([*own_command(), '--allow_changed_data'])}"
 
 
 def _with_a_command_that_works(error: RunError) -> RunError:
@@ -115,11 +154,8 @@ def _with_a_command_that_works(error: RunError) -> RunError:
     cause = error.__cause__
     if not isinstance(cause, MixedSizesError):
         return error
-    given = [argument for argument in sys.argv[1:] if not argument.startswith("--image_size")]
-    program = ["python", "-m", "experiments.pretrain"]
-    if Path(sys.argv[0]).name.startswith("alphacl"):
-        program = ["alphacl"]
-    command = shlex.join([*program, *given, f"--image_size={cause.suggested}"])
+    given = [word for word in own_command() if not word.startswith("--image_size")]
+    command = shlex.join([*given, f"--image_size={cause.suggested}"])
     return RunError(f"{error}. For example: {command}")
 
 
@@ -135,11 +171,9 @@ def main(argv: Sequence[str]) -> None:
 
         try:
             with hosts.joined(cluster):
-                table = pretrain(values)
+                pretrain(values)
         except RunError as error:
             raise _with_a_command_that_works(error) from error
         except InterruptedBySignal as error:
             print(error, file=sys.stderr)
             sys.exit(128 + error.number)
-    if table is not None:
-        print(table)

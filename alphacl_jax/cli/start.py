@@ -1,6 +1,7 @@
 """How every command starts and ends: quiet libraries, plain errors, exit codes."""
 
 import difflib
+import io
 import logging as std_logging
 import os
 import sys
@@ -11,8 +12,9 @@ from contextlib import contextmanager
 from absl import app, flags, logging
 
 from alphacl_jax.cli.help import Groups, help_text, own_flags
-from alphacl_jax.cli.interrupt import plain_interrupts
+from alphacl_jax.cli.interrupt import own_command, plain_interrupts
 from alphacl_jax.errors import RunError
+from alphacl_jax.files import in_words
 
 # An argument is called as its flag is, but for these.
 _FLAGS_OF_ARGUMENTS = {"c": "sigmoid_c"}
@@ -63,17 +65,16 @@ def _plain(error: Exception, known: flags.FlagValues) -> str | None:
     # Here, since --help is to wait for none of these.
     import jax
 
-    from alphacl_jax.training.checkpoint import UnusableCheckpointsError
+    from alphacl_jax.training.checkpoint import UnsavedError, UnusableCheckpointsError
     from alphacl_jax.training.hosts import HostsError
     from alphacl_jax.training.loop import NonFiniteLossError
 
+    if isinstance(error, OSError):
+        return in_words(error)
     if isinstance(error, HostsError):
         who = "--coordinator_address, --num_processes and --process_id"
         return f"--distributed: {error}. Give {who}"
-    ours = (ValueError, OSError, NonFiniteLossError, UnusableCheckpointsError)
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ours):
+    if isinstance(error, ValueError | NonFiniteLossError | UnusableCheckpointsError | UnsavedError):
         return str(error)
     if isinstance(error, jax.errors.JaxRuntimeError):
         text = str(error)
@@ -105,6 +106,8 @@ def run_main(
     def guarded(argv: Sequence[str]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # orbax tells of each file at INFO
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names may be in any encoding
         logging.get_absl_handler().setFormatter(_PlainFormatter())
         if len(argv) > 1 and not positional:
             _end(f"unexpected argument {argv[1]!r}; flags are --name=value", 2)
@@ -126,7 +129,7 @@ def run_main(
 
     # Of Pillow, where a file is larger than it deems safe: our own limit says so in its place.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
-    with plain_interrupts():
+    with plain_interrupts(own_command()):
         app.run(guarded, argv=None if argv is None else list(argv), flags_parser=parse)
 
 
@@ -140,6 +143,11 @@ class _PlainFormatter(std_logging.Formatter):
 def _end(problem: str, status: int) -> None:
     print(f"error: {problem}", file=sys.stderr)
     sys.exit(status)
+
+
+def show_at_once(table: str) -> None:
+    """Prints a table so that nothing that comes after it can cost it."""
+    print(table, flush=True)
 
 
 def _asks_for_help(argv: Sequence[str]) -> bool:

@@ -26,6 +26,10 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 State = dict[str, Any]
 
 
+class OtherBatchesError(ValueError):
+    """A position is one in other data, or in another order of them."""
+
+
 class Batches(Protocol):
     """An endless iterator over {"images": uint8 [batch, h, w, c], "labels": int32 [batch]}.
 
@@ -169,7 +173,9 @@ def _require_same(expected: State, state: State) -> None:
         key: (state.get(key), value) for key, value in expected.items() if state.get(key) != value
     }
     if differing:
-        raise ValueError(f"this data position belongs to other batches: {differences(differing)}")
+        raise OtherBatchesError(
+            f"this data position belongs to other batches: {differences(differing)}"
+        )
 
 
 class _Resident:

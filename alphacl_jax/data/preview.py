@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import textwrap
+import warnings
 
 import chex
 import jax
@@ -161,7 +162,7 @@ def save_preview(
     # A figure of its own rather than pyplot's: no global state, no display.
     figure = Figure(figsize=(width, 1.5 * rows + 0.3 + 0.17 * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle("\n".join(lines), fontsize=8)
+    figure.suptitle("\n".join(lines), fontsize=8, parse_math=False)
     grid = figure.subplots(rows, 1 + count, squeeze=False)
     for row, axes in enumerate(grid):
         for axis, picture in zip(axes, (images[row] / 255.0, *restored[row]), strict=True):
@@ -170,8 +171,18 @@ def save_preview(
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         if names is not None:
-            axes[0].set_ylabel(textwrap.shorten(names[row], 22, placeholder="..."), fontsize=8)
+            # A "$" in a name is no mathematics.
+            axes[0].set_ylabel(_shortened(names[row]), fontsize=8, parse_math=False)
     titles = ("original", *(f"view {view}" for view in range(1, count + 1)))
     for axis, title in zip(grid[0], titles, strict=True):
         axis.set_title(title, fontsize=10)
-    write_png_atomically(pathlib.Path(path).expanduser(), figure, dpi=100)
+    with warnings.catch_warnings():
+        # Letters that the font lacks are drawn as boxes.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from font")
+        write_png_atomically(pathlib.Path(path).expanduser(), figure, dpi=100)
+
+
+def _shortened(name: str) -> str:
+    """A name of at most 22 letters, what is left out of a longer one in its middle."""
+    known = " ".join(name.encode(errors="replace").decode().split())
+    return known if len(known) <= 22 else f"{known[:10]}…{known[-11:]}"

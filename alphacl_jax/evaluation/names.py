@@ -1,6 +1,7 @@
 """Names as a picture can show them: anybody's class names, in a legend."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
@@ -17,7 +18,7 @@ _WIDE_FONTS = (
 
 
 def shown_name(name: str, number: int, longest: int = _LONGEST) -> str:
-    """A name on one line, of `longest` characters at most, that no other class's looks like.
+    """A name on one line, of `longest` characters at most.
 
     What is cut out is marked by an ellipsis in the middle, as names often differ at their ends.
     Characters that no font here can draw become "?", and the class's number goes before them.
@@ -31,6 +32,16 @@ def shown_name(name: str, number: int, longest: int = _LONGEST) -> str:
         half = (longest - 1) // 2
         drawn = f"{drawn[: longest - 1 - half]}…{drawn[-half:]}"
     return drawn
+
+
+def shown_names(names: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """`shown_name` of several classes; those that would look alike have their numbers, too."""
+    shown = [shown_name(name, number) for name, number in zip(names, numbers, strict=True)]
+    counts = Counter(shown)
+    return [
+        short if counts[short] == 1 else shown_name(f"{number}: {name}", number)
+        for short, name, number in zip(shown, names, numbers, strict=True)
+    ]
 
 
 def set_names(legend: Legend, names: Sequence[str]) -> None:

@@ -5,10 +5,12 @@ or not at all.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from absl import logging
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -18,7 +20,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # scikit-learn brings it
 
 from alphacl_jax.evaluation.checks import check_features, check_labels
-from alphacl_jax.evaluation.names import set_names, shown_name
+from alphacl_jax.evaluation.names import set_names, shown_names
 from alphacl_jax.evaluation.spectrum import effective_rank
 from alphacl_jax.files import write_png_atomically
 
@@ -228,7 +230,8 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
     title = "class"
     if missing := len(class_names) - len(present):
         title += f" ({missing} without a point)"
-    names = [shown_name(str(class_names[c]), int(c)) for c in present[:_MAX_LEGEND]]
+    listed = [int(c) for c in present[:_MAX_LEGEND]]
+    names = shown_names([str(class_names[c]) for c in listed], listed)
     handles = handles[:_MAX_LEGEND]
     if left := len(present) - len(names):
         names.append(f"and {left} more, with these looks again")
@@ -250,3 +253,13 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
         frameon=False,
     )
     set_names(legend, names)
+
+
+@contextmanager
+def warned_of(picture: str) -> Iterator[None]:
+    """Makes one warning of whatever goes wrong with a picture, which may not cost a run more."""
+    try:
+        yield
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        logging.warning("%s could not be drawn: %s", picture, reason[0])

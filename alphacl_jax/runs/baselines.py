@@ -17,9 +17,10 @@ from alphacl_jax.runs.methods import make_batch_of, make_method
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
 from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.signals import hand_on
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
-from alphacl_jax.training.loop import Schedule, train
+from alphacl_jax.training.loop import InterruptedBySignal, Schedule, train
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.step import make_init, make_train_step
 
@@ -110,6 +111,10 @@ def train_supervised(run: Run, start: Encoder) -> Encoder:
                 checkpoints,
                 mesh=run.mesh,
             )
+        except InterruptedBySignal as error:
+            # Of this network nothing is kept, and whoever handles signals outside is to say so.
+            hand_on(error.number)
+            raise
         finally:
             checkpoints.close()
     own_state = hosts.own_copy(state)

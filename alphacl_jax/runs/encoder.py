@@ -17,13 +17,9 @@ from alphacl_jax.data.batches import raw_shapes
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError
 from alphacl_jax.methods.method import Method
+from alphacl_jax.runs.description import Description, read_description
 from alphacl_jax.runs.exported import is_export, read_export
-from alphacl_jax.runs.folder import (
-    Description,
-    checkpoints_of,
-    read_description,
-    read_settings,
-)
+from alphacl_jax.runs.folder import checkpoints_of, read_settings
 from alphacl_jax.runs.methods import label_of, make_batch_of, make_method
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import optimizer_of

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from alphacl_jax.data.sources import Dataset, Split, in_order
+from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation import pictures
 from alphacl_jax.evaluation.probes import evaluate_sets
 from alphacl_jax.evaluation.report import format_table, over_seeds, verdicts
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
-from alphacl_jax.files import write_json_atomically
+from alphacl_jax.files import in_words, write_json_atomically
 from alphacl_jax.runs.encoder import Encoder
 from alphacl_jax.runs.folder import records_of
 from alphacl_jax.runs.methods import label_of
@@ -50,7 +50,9 @@ class Evaluation:
     def __str__(self) -> str:
         """The table as people read it."""
         ranks = self.figures["effective_rank"]
-        lines = ["effective rank: " + ", ".join(f"{k} {v:.1f}" for k, v in ranks.items())]
+        step = f"step {self.figures['step']:,} of {self.figures['total_steps']:,}"
+        shown = ", ".join(f"{name} {rank:.1f}" for name, rank in ranks.items())
+        lines = [f"{step}; effective rank: {shown}"]
         if "accuracy" in self.figures:
             lines += [format_table(self.figures["accuracy"]), *self.figures["verdicts"]]
         else:
@@ -123,6 +125,7 @@ def evaluate_encoder(
     spectra = {"embedding z": singular_values(embeddings), "features h": singular_values(features)}
     figures: dict[str, Any] = {
         "step": encoder.step,
+        "total_steps": encoder.description.total_steps(encoder.settings),
         "effective_rank": {name: effective_rank(values) for name, values in spectra.items()},
     }
     if dataset.train is None or dataset.test is None:
@@ -158,18 +161,55 @@ def evaluate_encoder(
     return Evaluation(figures, features, labels, spectra, names)
 
 
-def write_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Writes the figures as JSON."""
-    write_json_atomically(path, evaluation.figures)
+class UnwrittenError(RunError):
+    """The figures of an evaluation were shown, and could not be written."""
+
+
+def publish(
+    evaluation: Evaluation, path: Path, heading: str, show: Report, draw: Callable[[], None]
+) -> str:
+    """Writes the figures, shows the table, and then has the pictures drawn.
+
+    Args:
+      evaluation: what was found.
+      path: of the figures, as JSON.
+      heading: above the table, where the figures are written.
+      show: given heading and table, before any picture is begun.
+      draw: what draws the pictures.
+
+    Returns:
+      What was shown.
+
+    Raises:
+      UnwrittenError: where the figures could not be written; the table was shown, and no picture
+        is drawn, which would lie beside them.
+    """
+    try:
+        write_json_atomically(path, evaluation.figures)
+    except OSError as error:
+        clear_terminal()
+        show(str(evaluation))
+        raise UnwrittenError(f"the figures could not be written: {in_words(error)}") from error
+    clear_terminal()
+    shown = f"{heading}\n{evaluation}"
+    show(shown)
+    draw()
+    clear_terminal()
+    return shown
 
 
 def draw_evaluation(
-    evaluation: Evaluation, workdir: Path, *, level: str, seed: int, report: Report
-) -> list[Path]:
+    evaluation: Evaluation, workdir: Path, output: Path, *, level: str, seed: int, report: Report
+) -> None:
     """Draws history.png, spectrum.png and, at level "full", map.png; one that fails is a warning.
 
-    Returns:
-      The pictures that were drawn.
+    Args:
+      evaluation: what was found.
+      workdir: the run folder, with its records.
+      output: the folder of the pictures.
+      level: of the evaluation.
+      seed: of the map.
+      report: told what is being worked on.
     """
 
     def history(path: Path) -> None:
@@ -186,16 +226,10 @@ def draw_evaluation(
     wanted: dict[str, Callable[[Path], None]] = {"history.png": history, "spectrum.png": spectrum}
     if level == "full" and len(evaluation.features) >= _FEWEST_IN_A_MAP:
         wanted["map.png"] = tsne
-    drawn = []
     for name, draw in wanted.items():
         report(name)
-        try:
-            draw(workdir / name)
-        except Exception as error:  # a picture may not cost the run its table
-            logging.warning("%s could not be drawn: %s", workdir / name, error)
-        else:
-            drawn.append(workdir / name)
-    return drawn
+        with pictures.warned_of(str(output / name)):
+            draw(output / name)
 
 
 def to_terminal(text: str) -> None:

@@ -24,10 +24,10 @@ import safetensors.numpy
 from flax.traverse_util import empty_node, flatten_dict, unflatten_dict
 
 from alphacl_jax.errors import RunError
-from alphacl_jax.files import replaced_folder, write_json_atomically
+from alphacl_jax.files import in_words, replaced_folder, write_json_atomically
 from alphacl_jax.models.torchvision import from_torchvision, to_torchvision
+from alphacl_jax.runs.description import Description
 from alphacl_jax.runs.flag_file import as_mapping, from_mapping
-from alphacl_jax.runs.folder import Description
 from alphacl_jax.runs.networks import has_small_stem, make_encoder
 from alphacl_jax.runs.settings import PLACES, ModelSettings, RunSettings
 
@@ -112,7 +112,7 @@ def write_folder(
                 (folder / name).write_bytes(content)
             write_json_atomically(folder / _JSON, described)
     except OSError as error:
-        raise RunError(f"the export {output} cannot be written: {error}") from error
+        raise RunError(f"the export {output} cannot be written: {in_words(error)}") from error
 
 
 def read_export(folder: Path) -> tuple[RunSettings, Description, Any, Any, int]:

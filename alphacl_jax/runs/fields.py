@@ -150,6 +150,10 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+# What is computed with them is float32, in which the rest are infinite or, below, 0.
+_LARGEST, _SMALLEST = 3.4e38, 1.2e-38
+
+
 def _check_range(field: dataclasses.Field[Any], value: float) -> None:
     lower, upper, above, below = (
         field.metadata[name] for name in ("lower", "upper", "above", "below")
@@ -162,6 +166,12 @@ def _check_range(field: dataclasses.Field[Any], value: float) -> None:
         wanted = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
         problem = f"is out of range; it must be a finite number {wanted}".rstrip()
         raise ArgumentError(field.name, f"{value:g}", problem)
+    if not (value == 0 or _SMALLEST < abs(value) < _LARGEST):
+        raise ArgumentError(
+            field.name,
+            f"{value:g}",
+            f"is no number of float32, which holds those from {_SMALLEST:g} to {_LARGEST:g}",
+        )
 
 
 def _not_among(name: str, value: str, choices: tuple[str, ...]) -> str:

@@ -71,13 +71,19 @@ def from_mapping(values: Mapping[str, Any]) -> RunSettings:
 
 
 def to_text(settings: RunSettings) -> str:
-    """The settings as a flag file; what is None is left out."""
+    """The settings as a flag file; what is None is left out.
+
+    Raises:
+      ArgumentError: for a value of several lines, which a flag file cannot hold.
+    """
     lines = []
     for name, value in sorted(as_mapping(settings).items()):
         if isinstance(value, bool):
             lines.append(f"--{name}" if value else f"--no{name}")
         elif value is not None:
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            if len(str(shown).splitlines()) > 1:
+                raise ArgumentError(name, repr(value), "must be one line")
             lines.append(f"--{name}={shown}")
     return "\n".join(lines) + "\n"
 

@@ -8,29 +8,47 @@ metrics.jsonl, tensorboard/, evaluation.json, *.png
 
 import dataclasses
 import fcntl
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alphacl_jax.data import policies
-from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError, differences
-from alphacl_jax.files import write_json_atomically, write_text_atomically
+from alphacl_jax.files import in_words, write_text_atomically
+from alphacl_jax.runs.description import (
+    Description,
+    is_described,
+    read_description,
+    write_description,
+)
 from alphacl_jax.runs.flag_file import as_mapping, from_text, to_text
-from alphacl_jax.runs.methods import label_of
 from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
 
-_SETTINGS, _DESCRIPTION = "flags.txt", "preprocessing.json"
+_SETTINGS, _LOCK = "flags.txt", "lock"
 # These change nothing that is computed, and may differ when a run goes on. Of the data it is not
 # where they lie that counts, but what they are.
 _FREE = ("data_dir", *(field.name for field in dataclasses.fields(EvaluationSettings)))
 
 
 class OtherDataError(RunError):
-    """The run in the folder was trained on other images than it is asked to go on with."""
+    """The run in the folder was trained on other images than it is asked to go on with.
+
+    Attributes:
+      impossible: whether it could not go on with these even where that were allowed.
+    """
+
+    def __init__(self, folder: Path, changes: str, impossible: bool):
+        self.impossible = impossible
+        ways = "Give it the images that it began with, or train in another run folder"
+        if not impossible:
+            ways = (
+                "Give it the images that it began with, train in another run folder, or allow "
+                "changed data to go on with these"
+            )
+        super().__init__(
+            f"the run in {folder} was trained on other images: {changes}. {ways}; to evaluate what "
+            "was trained, or to use it, its images are not needed"
+        )
 
 
 class OtherRunError(RunError):
@@ -56,16 +74,32 @@ def records_of(workdir: Path) -> Path:
     return workdir / "metrics.jsonl"
 
 
-def default_workdir(settings: RunSettings, title: str) -> Path:
-    """`runs/` plus data set, loss and a hash of all settings but those of the evaluation.
+def saved_steps(workdir: Path) -> list[int]:
+    """The steps of which the run in a folder has a checkpoint, whole or damaged, in rising order.
 
-    Args:
-      settings: of the run.
-      title: of the data set.
+    Quick, and changes nothing: for what people are told.
     """
-    kept = dataclasses.replace(settings, evaluation=EvaluationSettings())
-    digest = hashlib.sha256(to_text(kept).encode()).hexdigest()[:8]
-    return Path("runs") / f"{title.replace('/', '_')}-{label_of(settings)}-{digest}"
+    folder = checkpoints_of(workdir)
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def how_far(workdir: Path, total_steps: int) -> str:
+    """What is saved of the run in a folder, or of those of several seeds, as a sentence."""
+    saved = {folder: saved_steps(folder) for folder in of_seeds(workdir)}
+    found = [
+        f"step {steps[-1]:,} of {total_steps:,} of the run in {folder}"
+        for folder, steps in saved.items()
+        if steps
+    ]
+    if not found:
+        return f"The run in {workdir} has saved no step yet"
+    return f"Saved {'is' if len(found) == 1 else 'are'} {', '.join(found)}"
+
+
+def of_seeds(workdir: Path) -> list[Path]:
+    """The folder of a run, and below it those of the runs of several seeds."""
+    return [workdir, *sorted(workdir.glob("seed-*"))]
 
 
 def read_settings(workdir: Path) -> RunSettings:
@@ -75,99 +109,32 @@ def read_settings(workdir: Path) -> RunSettings:
       RunError: where there is no run, or its settings cannot be read.
     """
     path = workdir / _SETTINGS
-    if not path.is_file():
-        raise RunError(f"{workdir} holds no run: {path} is missing. Check the run folder")
+    if lost := _lost_settings(workdir):
+        raise RunError(lost)
+    if not path.is_file() or not path.stat().st_size:
+        state = "empty" if path.is_file() else "missing"
+        raise RunError(f"{workdir} holds no run: {path} is {state}. Check the run folder")
     try:
         return from_text(path.read_text())
     except (ValueError, OSError) as error:
         raise RunError(f"{path} cannot be read as flags: {error}") from error
 
 
-@dataclasses.dataclass(frozen=True)
-class Description:
-    """What an encoder needs beside its weights, measured when the run began.
-
-    Attributes:
-      preprocessing: of images.
-      policy: the augmentation that it was trained with.
-      class_names: one per label; empty where there were no labels.
-      data: the title of the data set.
-      num_images: how many it was trained on.
-      fingerprint: of those images, see `reading.Source`; None of a run that kept none.
-    """
-
-    preprocessing: Preprocessing
-    policy: policies.Policy
-    class_names: tuple[str, ...]
-    data: str
-    num_images: int
-    fingerprint: str | None
-
-    def total_steps(self, settings: RunSettings) -> int:
-        """The number of steps of the whole run."""
-        own = settings.optimizer
-        return own.epochs * (self.num_images // own.batch_size)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            **self.preprocessing.to_json(),
-            "policy": policies.as_dict(self.policy),
-            "class_names": list(self.class_names),
-            "data": self.data,
-            "num_images": self.num_images,
-            "fingerprint": self.fingerprint,
-        }
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any]) -> "Description":
-        return cls(
-            Preprocessing.from_json(found),
-            policies.from_dict(found["policy"]),
-            tuple(found["class_names"]),
-            found["data"],
-            found["num_images"],
-            found.get("fingerprint"),
-        )
-
-    def changes(self, other: "Description") -> list[str]:
-        """What differs between the data of this description and of another one, in words."""
-        pairs = {
-            "images": (self.num_images, other.num_images),
-            "image shape": (self.preprocessing.image_shape, other.preprocessing.image_shape),
-        }
-        found = [
-            f"{name} {there} then, {here} now"
-            for name, (there, here) in pairs.items()
-            if there != here
-        ]
-        known = None not in (self.fingerprint, other.fingerprint)
-        if not found and known and self.fingerprint != other.fingerprint:
-            found = ["as many images, but not the same ones"]
-        return found
-
-
-def write_description(workdir: Path, description: Description) -> None:
-    """Stores what the run's encoder needs, once: a run that goes on keeps what it began with."""
-    if not (workdir / _DESCRIPTION).exists():
-        write_json_atomically(workdir / _DESCRIPTION, description.to_json())
-
-
-def read_description(workdir: Path) -> Description:
-    """What `write_description` stored.
-
-    Raises:
-      RunError: where it is not there, or cannot be read.
-    """
-    path = workdir / _DESCRIPTION
-    if not path.is_file():
-        raise RunError(
-            f"{path} is missing: the run in {workdir} did not begin to train, or was made by an "
-            "earlier version, whose encoders cannot be loaded. Train it again"
-        )
-    try:
-        return Description.from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise RunError(f"{path} cannot be read: {error!r}. Train the run again") from error
+def _lost_settings(workdir: Path) -> str | None:
+    """What to say of a folder that has a run's states and no settings; None of any other folder."""
+    path = workdir / _SETTINGS
+    there = path.exists()
+    if there and path.stat().st_size:  # an empty one is what a power cut may leave
+        return None
+    steps = [step for folder in of_seeds(workdir) for step in saved_steps(folder)]
+    if not steps:
+        return None
+    return (
+        f"{workdir} holds checkpoints, the last of step {max(steps)}, and its {_SETTINGS} is "
+        f"{'empty' if there else 'missing'}, without which nobody knows whose they are. Restore "
+        f"{path} from a copy of the folder; or write the settings that the run was made with "
+        "into it, as another run's has them"
+    )
 
 
 @contextmanager
@@ -177,7 +144,7 @@ def locked(workdir: Path) -> Iterator[None]:
     Raises:
       RunError: where another process holds it.
     """
-    with (workdir / "lock").open("w") as file:
+    with (workdir / _LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -187,7 +154,25 @@ def locked(workdir: Path) -> Iterator[None]:
         yield
 
 
-def claim_workdir(workdir: Path, settings: RunSettings, data: Description | None = None) -> str:
+def is_in_use(workdir: Path) -> bool:
+    """Whether a process is training in a run folder, as far as this machine can know."""
+    try:
+        with (workdir / _LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # there is no lock, or no right to see it
+        return False
+    return False
+
+
+def claim_workdir(
+    workdir: Path,
+    settings: RunSettings,
+    data: Description | None = None,
+    *,
+    allow_changed_data: bool = False,
+) -> str:
     """Makes the run folder, or checks that the run in it has the same settings and data.
 
     What changes nothing that is computed may differ, and the epochs may be raised.
@@ -196,19 +181,28 @@ def claim_workdir(workdir: Path, settings: RunSettings, data: Description | None
       workdir: the folder.
       settings: of the run.
       data: what the run is to be trained on; None does not look at it.
+      allow_changed_data: whether a run that was trained on other images goes on with these. It
+        keeps the shape and the colours of those that it began with.
 
     Returns:
-      What is new about the run in the folder, as a sentence; "" where nothing is.
+      What is new about the run in the folder, in sentences; "" where nothing is.
 
     Raises:
       OtherRunError: where it holds a run with other settings.
       OtherDataError: where it holds a run that was trained on other images.
       RunError: where it cannot be made, or holds something else.
     """
-    if (workdir / _SETTINGS).exists():
-        return _continue(workdir, settings, data)
-    # A process that was killed while it made the folder may have left the file half written.
-    if workdir.is_dir() and any(not p.name.endswith(".partial") for p in workdir.iterdir()):
+    path = workdir / _SETTINGS
+    if lost := _lost_settings(workdir):
+        raise RunError(lost)
+    if path.exists() and path.stat().st_size:
+        return _continue(workdir, settings, data, allow_changed_data)
+    # A process that was killed, or the power cut, while it made the folder may have left the file
+    # half written or empty.
+    if workdir.is_dir() and any(
+        not p.name.endswith(".partial") and p.name not in (_SETTINGS, _LOCK)
+        for p in workdir.iterdir()
+    ):
         raise RunError(
             f"{workdir} is not empty and holds no run (no {_SETTINGS}). Use another run folder"
         )
@@ -216,24 +210,33 @@ def claim_workdir(workdir: Path, settings: RunSettings, data: Description | None
         workdir.mkdir(parents=True, exist_ok=True)
         write_text_atomically(workdir / _SETTINGS, to_text(settings))
     except OSError as error:
-        raise RunError(f"the run folder {workdir} cannot be made: {error}") from error
+        raise RunError(f"the run folder {workdir} cannot be made: {in_words(error)}") from error
     return ""
 
 
-def _require_same_data(workdir: Path, here: Description) -> None:
-    """Of the run in a folder, or the runs of several seeds in it."""
-    for folder in (workdir, *sorted(workdir.glob("seed-*"))):
-        if not (folder / _DESCRIPTION).exists():
-            continue  # it has not begun to train
-        if changes := read_description(folder).changes(here):
-            raise OtherDataError(
-                f"the run in {folder} was trained on other images: {'; '.join(changes)}. Give it "
-                "the images that it began with, or train in another run folder; to evaluate what "
-                "was trained, or to use it, its images are not needed"
-            )
+def _changed_data(
+    workdir: Path, here: Description, allowed: bool
+) -> dict[Path, tuple[Description, str]]:
+    """The runs in a folder whose images were others → what they were, and the difference in words.
+
+    Raises:
+      OtherDataError: for the first of them, where that is not allowed or cannot be.
+    """
+    changed = {}
+    for folder in of_seeds(workdir):
+        there = read_description(folder) if is_described(folder) else here
+        if not (changes := there.changes(here)):
+            continue
+        how = "; ".join(changes)
+        if not allowed or there.preprocessing.image_shape != here.preprocessing.image_shape:
+            raise OtherDataError(folder, how, impossible=allowed)
+        changed[folder] = there, how
+    return changed
 
 
-def _continue(workdir: Path, settings: RunSettings, data: Description | None) -> str:
+def _continue(
+    workdir: Path, settings: RunSettings, data: Description | None, allow_changed_data: bool
+) -> str:
     there, here = as_mapping(read_settings(workdir)), as_mapping(settings)
     differing = {
         name: (there.get(name), here.get(name))
@@ -248,13 +251,20 @@ def _continue(workdir: Path, settings: RunSettings, data: Description | None) ->
     }
     if refused:
         raise OtherRunError(workdir, refused)
-    if data is not None:
-        _require_same_data(workdir, data)
+    changed = {} if data is None else _changed_data(workdir, data, allow_changed_data)
+    news = []
+    for folder, (before, how) in changed.items():
+        assert data is not None
+        write_description(folder, before.with_data_of(data))
+        news.append(
+            f"the run in {folder} goes on with other images ({how}), from the first of them "
+            "on, and with the colours of those that it began with"
+        )
     if differing:
         write_text_atomically(workdir / _SETTINGS, to_text(settings))
-    if not longer:
-        return ""
-    return (
-        f"the run in {workdir} is raised from {there['epochs']} to {here['epochs']} epochs: from "
-        "its last checkpoint on it follows the learning rate of the new length"
-    )
+    if longer:
+        news.append(
+            f"the run in {workdir} is raised from {there['epochs']} to {here['epochs']} epochs: "
+            "from its last checkpoint on it follows the learning rate of the new length"
+        )
+    return "\n".join(news)

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,32 @@ from numpy.typing import ArrayLike
 
 from alphacl_jax.data import policies
 from alphacl_jax.data.arrays import dataset_from_arrays
+from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.data.reading import fingerprint_of
 from alphacl_jax.data.sources import ARRAYS
-from alphacl_jax.errors import ArgumentError, RunError, differences
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.agreement import to_compare
 from alphacl_jax.runs.baselines import train_supervised, untrained_name
-from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
-from alphacl_jax.runs.folder import (
+from alphacl_jax.runs.description import (
     Description,
-    checkpoints_of,
-    claim_workdir,
-    locked,
+    is_described,
+    read_description,
     write_description,
 )
+from alphacl_jax.runs.encoder import Encoder, encoder_of
+from alphacl_jax.runs.flag_file import as_mapping
+from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, of_seeds
 from alphacl_jax.runs.methods import label_of
-from alphacl_jax.runs.networks import has_small_stem
 from alphacl_jax.runs.probes import probe_hook
 from alphacl_jax.runs.records import open_records, show_in_tensorboard
 from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
-from alphacl_jax.runs.settings import DataSettings, ModelSettings, RunSettings
+from alphacl_jax.runs.settings import DataSettings, RunSettings
+from alphacl_jax.runs.start import check_start, encoder_to_start_from, start_state
 from alphacl_jax.training import hosts
 from alphacl_jax.training.agreement import from_first, require_agreement
-from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
+from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, train
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.state import TrainState
@@ -50,6 +53,7 @@ def pretrain(
     labels: ArrayLike | None = None,
     workdir: str | Path | None = None,
     mesh: Mesh | None = None,
+    allow_changed_data: bool = False,
 ) -> Encoder:
     """Trains an encoder on images in memory.
 
@@ -59,6 +63,7 @@ def pretrain(
       labels: int `[n]`, which nothing here reads but probes while training.
       workdir: a run folder, from which the run can be resumed and loaded; None keeps nothing.
       mesh: the devices, with an axis "data"; by default all of them.
+      allow_changed_data: whether the run in `workdir` goes on where it began on other images.
 
     Returns:
       The trained encoder.
@@ -66,21 +71,23 @@ def pretrain(
     Raises:
       ArgumentError: for images, labels or settings that cannot be used; the message says why.
       RunError: for a run folder of another run, or of a run on other images.
-      NonFiniteLossError: where training diverges.
+      NonFiniteLossError: where training diverges; a note says which settings were given.
     """
     dataset, data = dataset_from_arrays(images, labels), _of_arrays(settings.data)
     if settings.num_seeds != 1:
         raise ArgumentError("num_seeds", settings.num_seeds, "must be 1 here: call once per seed")
     settings = dataclasses.replace(settings, data=data)
-    run = open_run(settings, mesh or data_mesh(), dataset)
-    check_start(run)
-    training = prepare_training(run)
-    check_hosts(run, training)
     with ExitStack() as stack:
         if workdir is None:
             workdir = stack.enter_context(tempfile.TemporaryDirectory())
         folder = Path(workdir).expanduser()
-        stack.enter_context(run_folder(folder, settings, describe(run, training)))
+        run = open_run(settings, mesh or data_mesh(), dataset)
+        check_start(run)
+        training = prepare_training(run)
+        check_hosts(run, training)
+        description = describe(run, training)
+        run, training = as_begun(run, training, folder)
+        stack.enter_context(run_folder(folder, settings, description, allow_changed_data))
         return train_run(run, training, folder)[0]
 
 
@@ -94,16 +101,30 @@ def _of_arrays(settings: DataSettings) -> DataSettings:
     return dataclasses.replace(settings, dataset=ARRAYS)
 
 
+def changeable(settings: RunSettings) -> str:
+    """The settings that the advice of a NonFiniteLossError is about, with their values."""
+    values = as_mapping(settings)
+    names = ("learning_rate", "temperature", "clip_norm")
+    return ", ".join(f"{name}={values[name]}" for name in names if name in values)
+
+
 @contextmanager
-def run_folder(workdir: Path, settings: RunSettings, data: Description) -> Iterator[None]:
+def run_folder(
+    workdir: Path, settings: RunSettings, data: Description, allow_changed_data: bool = False
+) -> Iterator[None]:
     """Makes and locks the run folder, which all processes share.
+
+    Args:
+      workdir, settings, data, allow_changed_data: see `claim_workdir`.
 
     Raises:
       RunError: where it cannot be made, is in use, or belongs to another run or to other images.
     """
     with ExitStack() as stack:
         if hosts.is_writer():
-            if news := claim_workdir(workdir, settings, data):
+            if news := claim_workdir(
+                workdir, settings, data, allow_changed_data=allow_changed_data
+            ):
                 print(news, file=sys.stderr)
             stack.enter_context(locked(workdir))
         if jax.process_count() > 1:
@@ -129,10 +150,10 @@ def _require_same_folder(workdir: Path) -> None:
 
 
 def describe(run: Run, training: Training) -> Description:
-    """What the run's encoder needs beside its weights."""
+    """What the run's encoder needs beside its weights, of the images as they are today."""
     data = run.dataset
     return Description(
-        run.preprocessing,
+        Preprocessing.from_dataset(data),
         run.policy,
         data.class_names,
         data.title,
@@ -156,14 +177,32 @@ def check_hosts(run: Run, training: Training) -> None:
     require_agreement(own)
 
 
-def check_start(run: Run) -> None:
-    """Refuses what the run cannot start from, before there is a folder for it.
+def as_begun(run: Run, training: Training, workdir: Path) -> tuple[Run, Training]:
+    """The same with the colours that the run in the folder began with, where there is one.
 
-    Raises:
-      ArgumentError: see `encoder_to_start_from`.
+    Those measured today may differ in their last digits, or more where the images changed.
     """
-    if run.settings.model.init_from is not None:
-        encoder_to_start_from(run)
+    begun = next((folder for folder in of_seeds(workdir) if is_described(folder)), None)
+    if begun is None:
+        return run, training
+    kept = read_description(begun).preprocessing
+    if kept.image_shape != run.preprocessing.image_shape:
+        return run, training  # which the folder refuses
+    colours = dataclasses.replace(run.preprocessing, mean=kept.mean, std=kept.std)
+    if colours == run.preprocessing:
+        return run, training
+    run = dataclasses.replace(run, preprocessing=colours)
+    return run, prepare_training(run, training.batches)
+
+
+def described(run: Run, training: Training, workdir: Path) -> Description:
+    """The description in a run's folder, where it is written if it is not there yet."""
+    if is_described(workdir):
+        return read_description(workdir)
+    description = describe(run, training)
+    if hosts.is_writer():
+        write_description(workdir, description)
+    return description
 
 
 def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> None:
@@ -184,61 +223,6 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
     )
 
 
-def start_state(run: Run, training: Training) -> TrainState:
-    """The state before the first step, with the encoder of another run where settings name one."""
-    state = training.init(run.settings.seed)
-    if run.settings.model.init_from is None:
-        return state
-    found = {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
-    other = encoder_to_start_from(run)
-    placed = jax.tree.map(
-        lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables
-    )
-    return state._replace(
-        params={**state.params, "encoder": placed["params"]},
-        method_state={**state.method_state, "encoder": placed["batch_stats"]},
-    )
-
-
-def encoder_to_start_from(run: Run) -> Encoder:
-    """The encoder of the other run that the settings name.
-
-    Raises:
-      ArgumentError: where it cannot be loaded, or is not of the same architecture.
-    """
-    path = run.settings.model.init_from
-    assert path is not None
-    try:
-        other = load_encoder(path)
-    except (RunError, UnusableCheckpointsError) as error:
-        raise ArgumentError("init_from", path, f"cannot be loaded: {error}") from error
-    there, here = (
-        _architecture(settings.model, shape)
-        for settings, shape in (
-            (other.settings, other.preprocessing.image_shape),
-            (run.settings, run.dataset.image_shape),
-        )
-    )
-    if there != here:
-        listed = differences(
-            {name: (there[name], here[name]) for name in there if there[name] != here[name]}
-        )
-        raise ArgumentError(
-            "init_from", path, f"holds another encoder: {listed}. Give this run the same"
-        )
-    return other
-
-
-def _architecture(model: ModelSettings, image_shape: tuple[int, int, int]) -> dict[str, object]:
-    """What two encoders must share for one to have the other's weights."""
-    return {
-        "encoder": model.encoder,
-        "widths": model.widths if model.encoder == "small" else None,
-        "stem": "small" if has_small_stem(model, image_shape) else "large",
-        "channels": image_shape[2],
-    }
-
-
 def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Encoder]:
     """Trains one run in a folder that it has for itself, to its end.
 
@@ -248,11 +232,9 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
     Raises:
       NonFiniteLossError, InterruptedBySignal, UnusableCheckpointsError: see `train`.
     """
-    description = describe(run, training)
     state = start_state(run, training)
     announce(run, training, state, workdir)
-    if hosts.is_writer():
-        write_description(workdir, description)
+    description = described(run, training, workdir)
     # Copied, because the memory of the first state is given up to those after it.
     untrained = encoder_of(run.settings, description, hosts.own_copy(state._replace(opt_state=())))
     checkpoints = Checkpoints(checkpoints_of(workdir))
@@ -269,8 +251,11 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
             recorder,
             [] if hook is None else [hook],
             mesh=run.mesh,
+            data_changed=bool(description.data_changes),
         )
-    except (InterruptedBySignal, NonFiniteLossError):
+    except (InterruptedBySignal, NonFiniteLossError) as error:
+        if isinstance(error, NonFiniteLossError):
+            error.add_note(f"Given were {changeable(run.settings)}.")
         hosts.leave()  # these come to all processes alike
         raise
     finally:
@@ -282,11 +267,30 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
     return encoder_of(run.settings, description, last), untrained
 
 
-def evaluate_run(run: Run, encoder: Encoder, untrained: Encoder, workdir: Path) -> str:
-    """Evaluates a trained run as its settings say, writes what is found, and returns the table."""
-    level = run.settings.evaluation.evaluate
+def evaluate_run(
+    run: Run,
+    encoder: Encoder,
+    untrained: Encoder,
+    workdir: Path,
+    show: Callable[[str], None] = lambda table: None,
+) -> str:
+    """Evaluates a trained run as its settings say, and keeps what is found in its folder.
+
+    Args:
+      run, encoder, untrained, workdir: of `train_run`.
+      show: given the table, once its figures are written and before any picture is drawn.
+
+    Returns:
+      The table.
+
+    Raises:
+      UnwrittenError: see `publish`.
+    """
+    level, seed = run.settings.evaluation.evaluate, run.settings.seed
     if level == "none":
-        return f"not evaluated; the run is in {workdir}"
+        table = f"not evaluated; the run is in {workdir}"
+        show(table)
+        return table
     baselines = {untrained_name(run.settings): untrained}
     if run.settings.evaluation.supervised:
         looks.to_terminal("training a supervised encoder")
@@ -299,10 +303,13 @@ def evaluate_run(run: Run, encoder: Encoder, untrained: Encoder, workdir: Path) 
         memory_limit_bytes=run.memory_limit_bytes,
         report=looks.to_terminal,
     )
-    looks.write_evaluation(found, workdir / "evaluation.json")
-    looks.draw_evaluation(
-        found, workdir, level=level, seed=run.settings.seed, report=looks.to_terminal
-    )
-    looks.clear_terminal()
-    show_in_tensorboard(run, workdir, encoder.step, found.figures)
-    return f"pictures and figures: {workdir}\n{found}"
+
+    def draw() -> None:
+        looks.draw_evaluation(
+            found, workdir, workdir, level=level, seed=seed, report=looks.to_terminal
+        )
+        with warned_of("what TensorBoard shows of the end"):
+            show_in_tensorboard(run, workdir, encoder.step, found.figures)
+
+    heading = f"pictures and figures: {workdir}"
+    return looks.publish(found, workdir / "evaluation.json", heading, show, draw)

@@ -122,16 +122,25 @@ def require_labels(dataset: sources.Dataset) -> None:
         )
 
 
-def prepare_training(run: Run) -> Training:
+def prepare_training(run: Run, batches: Batches | None = None) -> Training:
     """The parts that train a run.
+
+    Args:
+      run: of the settings and the data.
+      batches: of the data, where they are open already.
 
     Raises:
       ValueError: where the settings do not fit each other or the data.
     """
     own, looks = run.settings.optimizer, run.settings.evaluation
-    batches = open_batches(
-        run.dataset.pretrain, own.batch_size, run.mesh, run.settings.seed, run.memory_limit_bytes
-    )
+    if batches is None:
+        batches = open_batches(
+            run.dataset.pretrain,
+            own.batch_size,
+            run.mesh,
+            run.settings.seed,
+            run.memory_limit_bytes,
+        )
     optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch)
     minutes = looks.save_minutes
     return Training(

@@ -6,16 +6,18 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from alphacl_jax.evaluation.report import format_table, verdicts
 from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.encoder import encoder_of
 from alphacl_jax.runs.evaluation import figures_over
-from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, write_description
-from alphacl_jax.runs.pretraining import describe, start_state
+from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked
+from alphacl_jax.runs.pretraining import describe, described
 from alphacl_jax.runs.probes import hook_of_seeds, probe_hook
 from alphacl_jax.runs.records import open_records
 from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.runs.start import start_state
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Hook, NonFiniteLossError, train
@@ -99,8 +101,7 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
     )
     seeds = list(folders)
     run = members[seeds[0]]
-    for folder in folders.values():
-        write_description(folder, describe(run, training))
+    descriptions = [described(run, training, folder) for folder in folders.values()]
     checkpoints = SeedsCheckpoints([checkpoints_of(folder) for folder in folders.values()])
     step = make_seeds_step(
         run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
@@ -119,6 +120,7 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
             open_records(run, training, list(folders.values())),
             hooks,
             mesh=run.mesh,
+            data_changed=any(description.data_changes for description in descriptions),
         )
     except NonFiniteLossError as error:
         _name(error, seeds[error.member or 0])
@@ -151,17 +153,23 @@ def _trained(folder: Path, total_steps: int) -> bool:
 
 
 def _evaluated(folder: Path, total_steps: int) -> bool:
-    path = folder / "evaluation.json"
-    return path.exists() and json.loads(path.read_text())["step"] == total_steps
+    figures = _figures(folder)
+    return figures is not None and figures["step"] == total_steps
+
+
+def _figures(folder: Path) -> dict[str, Any] | None:
+    """What the evaluation of a run found; None where there is none, or it cannot be read."""
+    try:
+        figures = json.loads((folder / "evaluation.json").read_text())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return figures if isinstance(figures, dict) and "step" in figures else None
 
 
 def _summary(workdir: Path, folders: dict[int, Path]) -> str:
     """Writes seeds.json, and returns its table."""
-    runs = {
-        seed: json.loads((f / "evaluation.json").read_text())
-        for seed, f in folders.items()
-        if (f / "evaluation.json").exists()
-    }
+    found = {seed: _figures(folder) for seed, folder in folders.items()}
+    runs = {seed: figures for seed, figures in found.items() if figures is not None}
     if not runs:
         return f"not evaluated; the runs are in {workdir}/seed-K"
     figures = figures_over(list(runs.values()))

@@ -1,5 +1,6 @@
 """Checkpoints that survive being killed: written whole, verified when read, the last few kept."""
 
+import errno
 import json
 import shutil
 import zlib
@@ -11,12 +12,24 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from alphacl_jax.files import in_words, is_full, sync_folder, system_error
 from alphacl_jax.training.hosts import all_agree, is_writer
+from alphacl_jax.training.place import Place
 from alphacl_jax.training.state import TrainState
+
+# What the system says of files that may be whole, and are not to be set aside.
+_NO_DAMAGE = (
+    *(errno.EACCES, errno.EPERM, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+    *(errno.ESTALE, errno.ETIMEDOUT),
+)
 
 
 class UnusableCheckpointsError(RuntimeError):
     """There are checkpoints, and none of them can be read."""
+
+
+class UnsavedError(RuntimeError):
+    """A checkpoint could not be written; those before it are as they were."""
 
 
 class Checkpoints:
@@ -47,6 +60,7 @@ class Checkpoints:
             enable_async_checkpointing=False,
         )
         self._manager = self._reader = ocp.CheckpointManager(self._directory, options=options)
+        self._place = None if read_only else Place(self._directory)
         if jax.process_count() > 1:
             # Reads without the others: one that finds damage must not leave them waiting for it.
             alone = ocp.options.MultiprocessingOptions(
@@ -67,17 +81,43 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, position: dict[str, Any]) -> None:
-        """Saves a state and the loop's position (a JSON-able dict), unless the step is there."""
+        """Saves a state and the loop's position (a JSON-able dict), unless the step is there.
+
+        Raises:
+          LostFolderError: where the folder was deleted or replaced since it was opened.
+          UnsavedError: where there is no room, or no right to write.
+        """
+        assert self._place is not None, "opened to be read only"
+        self._place.require()
         step = int(state.step)
         if step in self.steps():
             return
         tree = state._asdict()
         extra = {"position": position, "checksums": _checksums(tree, position)}
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(tree), extra=ocp.args.JsonSave(extra)
-            ),
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(tree), extra=ocp.args.JsonSave(extra)
+                ),
+            )
+            # Orbax has given the files their names; the disk need not have them yet.
+            sync_folder(self._directory / str(step))
+        except Exception as error:  # tensorstore's are ValueErrors
+            if (cause := system_error(error, self._directory)) is None:
+                raise
+            raise UnsavedError(self._unsaved(step, tree, cause)) from error
+
+    def _unsaved(self, step: int, tree: Any, cause: OSError) -> str:
+        kept = [saved for saved in self.steps() if saved != step]
+        # Of the folder that people know, and not of some file deep in it.
+        cause = OSError(cause.errno, cause.strerror, str(self._directory))
+        return (
+            f"step {step} could not be saved in "
+            f"{in_words(cause, sum(leaf.nbytes for leaf in jax.tree.leaves(tree)))}. "
+            + (f"Step {kept[-1]} is kept there" if kept else "No step was saved before it")
+            + f". {'Make room' if is_full(cause) else 'Put that right'}, and give the same command "
+            + ("again to go on from there" if kept else "again")
         )
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
@@ -122,6 +162,9 @@ class Checkpoints:
         except Exception as error:  # what orbax raises depends on which byte is wrong
             if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
                 raise  # the memory is short, not the checkpoint damaged
+            cause = system_error(error, self._directory / str(step))
+            if cause is not None and cause.errno in _NO_DAMAGE:
+                raise cause from error
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             problem = f"{type(error).__name__}: {reason:.80}"
         if all_agree(found is not None):
@@ -174,6 +217,9 @@ class Checkpoints:
         """Releases what the manager holds."""
         for manager in {self._manager, self._reader}:
             manager.close()
+        if self._place is not None:
+            self._place.close()
+            self._place = None
 
 
 def _checksums(tree: Any, position: dict[str, Any]) -> dict[str, int]:

@@ -12,9 +12,10 @@ import numpy as np
 from absl import logging
 from jax.sharding import Mesh
 
-from alphacl_jax.data.batches import Batches
+from alphacl_jax.data.batches import Batches, OtherBatchesError
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Metrics
+from alphacl_jax.signals import hand_on
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.records import RunRecords
 from alphacl_jax.training.seeds import SeedsBatches, SeedsCheckpoints
@@ -110,6 +111,7 @@ def train(
     hooks: Sequence[Hook] = (),
     *,
     mesh: Mesh,
+    data_changed: bool = False,
 ) -> TrainState:
     """Trains to the last step, from the newest good checkpoint where there is one.
 
@@ -131,6 +133,7 @@ def train(
       recorder: opened and closed here; None in a process that writes no records.
       hooks: what else is done while it trains.
       mesh: the devices that the step was made for.
+      data_changed: whether checkpoints may have a position in other data; these are then begun.
 
     Returns:
       The state after the last step, which is saved.
@@ -139,13 +142,17 @@ def train(
       NonFiniteLossError: at a NaN or infinite loss, gradient or parameter. The last checkpoint
         from before it is kept, and none after it is written.
       InterruptedBySignal: after SIGTERM or SIGINT, once the state is saved. A second signal ends
-        the process.
+        the process. One that comes in the last step is handed on to whoever handled it before.
       UnusableCheckpointsError: where there are checkpoints and none can be read.
     """
     unrecorded: Mapping[str, list[Any]] = {}
     if (restored := checkpoints.restore(state)) is not None:
         state, position = restored
-        batches.set_state(position["data"])
+        try:
+            batches.set_state(position["data"])
+        except OtherBatchesError:
+            if not data_changed:
+                raise
         unrecorded = position["unrecorded"]
     first = int(jnp.ravel(state.step)[0])
     if first >= schedule.total_steps:
@@ -191,12 +198,16 @@ class _Run:
                 if recorded:
                     self._record(number, state, metrics)
                 if save:
+                    if self.recorder is not None:
+                        self.recorder.sync()
                     position = {"data": self.batches.get_state(), "unrecorded": self.since.values()}
                     self.checkpoints.save(state, position)
                     saved_at = time.monotonic()
                     vote.saved()
                 if signalled and number < total:
                     raise InterruptedBySignal(signalled, number, total)
+        if late := stop_requested():
+            hand_on(late)
         return state
 
     def _is_recorded(self, number: int) -> bool:

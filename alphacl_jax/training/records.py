@@ -1,14 +1,20 @@
 """What a run writes while it trains: JSON lines, TensorBoard events, and progress on the screen."""
 
+import itertools
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
+from absl import logging
 from tensorboardX import summary
 
-from alphacl_jax.files import write_text_atomically
+from alphacl_jax.files import replaced, write_text_atomically
+from alphacl_jax.training.place import Place
 from alphacl_jax.training.progress import Progress
 from alphacl_jax.training.tensorboard import EventFiles
 
@@ -24,16 +30,43 @@ _GROUPS = {
 
 
 def read_records(path: Path) -> list[Record]:
-    """The records of a metrics.jsonl file; a last line that was cut off is left out."""
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    """The records of a metrics.jsonl file; lines that are none, whyever, are left out."""
+    return _good_and_damaged(path)[0]
+
+
+def _good_and_damaged(path: Path) -> tuple[list[Record], list[int]]:
+    """The records of a file, and the numbers of its lines that are none, from 1.
+
+    A last line that has no end is no damage: a process that is killed may leave one.
+    """
+    lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+    found = [_record(line) for line in lines]
+    damaged = [
+        number
+        for number, (line, record) in enumerate(zip(lines[:-1], found, strict=False), 1)
+        if record is None and line.strip()
+    ]
+    return [record for record in found if record is not None], damaged
+
+
+def _record(line: bytes) -> Record | None:
+    """The record that a line holds, if it holds one: what a run writes, and nothing else."""
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):  # no UTF-8 and no JSON are ValueErrors
+        return None
+    if not isinstance(record, dict) or type(record.get("step")) is not int:
+        return None
+    return record if all(isinstance(value, int | float) for value in record.values()) else None
+
+
+def _set_aside(path: Path) -> Path:
+    """Keeps a copy of a file under a name that is free."""
+    names = (path.with_name(f"{path.name}.damaged-{number}") for number in itertools.count(1))
+    free = next(name for name in names if not name.exists())
+    with replaced(free) as copy:
+        shutil.copyfile(path, copy)
+    return free
 
 
 def tensorboard_name(name: str) -> str:
@@ -55,6 +88,7 @@ class Recorder:
     def __init__(self, workdir: Path):
         self._workdir = workdir
         self._file: TextIO | None = None
+        self._place: Place | None = None
         self._events = EventFiles(workdir / "tensorboard")
 
     def begin(self, step: int) -> None:
@@ -64,16 +98,35 @@ class Recorder:
         that a resumed run's records are those of one run.
         """
         path = self._workdir / "metrics.jsonl"
-        kept = [json.dumps(r) + "\n" for r in read_records(path) if r["step"] <= step]
+        self._place = Place(self._workdir)
+        records, damaged = _good_and_damaged(path)
+        if damaged:
+            logging.warning(
+                "%s: %d lines are no records, the first is line %d. The others are kept, and the "
+                "file as it was is %s",
+                path,
+                len(damaged),
+                damaged[0],
+                _set_aside(path),
+            )
+        kept = [json.dumps(r) + "\n" for r in records if r["step"] <= step]
         write_text_atomically(path, "".join(kept))
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         self._events.begin(step + 1)
 
     def write(self, record: Record) -> None:
-        """Appends one record, of numbers; it needs a "step"."""
+        """Appends one record, of numbers; it needs a "step".
+
+        Raises:
+          LostFolderError: where the run folder was deleted or replaced since `begin`.
+          OSError: where there is no room.
+        """
         assert self._file is not None, "begin comes first"
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        assert self._place is not None
+        self._place.require()
+        with _named(self._file.name):
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
         for name, value in record.items():
             if name != "step":
                 self._events.add(summary.scalar(tensorboard_name(name), value), record["step"])
@@ -106,10 +159,20 @@ class Recorder:
             self._events.add(summary.scalar(name, value), 0)
         self._shown()
 
-    def close(self) -> None:
-        """Flushes and closes the files; images and hyperparameters may still come."""
+    def sync(self) -> None:
+        """Has what was written reach the disk: a state that is saved next comes after it."""
         if self._file is not None:
-            self._file.close()
+            with _named(self._file.name):
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Closes the files; images and hyperparameters may still come."""
+        if self._file is not None:
+            with suppress(OSError):  # of a record that could not be written, which `write` told
+                self._file.close()
+        if self._place is not None:
+            self._place.close()
+            self._place = None
         self._events.close()
         self._file = None
 
@@ -121,6 +184,16 @@ class Recorder:
             self._events.flush()
 
 
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    """Has errors of an open file say which it is."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
+
+
 class RecordWriter(Protocol):
     """What records are written to: the files of one run, or of several that train as one."""
 
@@ -130,6 +203,8 @@ class RecordWriter(Protocol):
     def begin(self, step: int) -> None: ...
 
     def write(self, record: Record) -> None: ...
+
+    def sync(self) -> None: ...
 
     def close(self) -> None: ...
 
@@ -159,6 +234,10 @@ class RunRecords:
         self._progress.update(record["step"], record, aside)
         speed = self._progress.per_second / self._recorder.members
         self._recorder.write({**record, f"{self._progress.unit}_per_second": speed})
+
+    def sync(self) -> None:
+        """Has the records reach the disk."""
+        self._recorder.sync()
 
     def close(self) -> None:
         """Closes both."""

@@ -212,7 +212,12 @@ class SeedsRecorder:
         for i, run in enumerate(self.runs):
             run.write({k: v[i] if isinstance(v, list) else v for k, v in record.items()})
 
+    def sync(self) -> None:
+        """Has the records of all members reach the disk."""
+        for run in self.runs:
+            run.sync()
+
     def close(self) -> None:
-        """Flushes and closes all files."""
+        """Closes all files."""
         for run in self.runs:
             run.close()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.errors import RunError
+from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.files import write_json_atomically, write_png_atomically
 from alphacl_jax.runs.settings import LARGEST_SEED
 from experiments.benchmarks import benchmarking
@@ -60,9 +61,10 @@ class Lab:
         self._open = bool(text) and not text.endswith("\n")
 
     def picture(self, name: str, figure: Figure) -> None:
-        """Writes a figure to the folder; `finish` says where."""
-        write_png_atomically(self.workdir / name, figure)
-        self._pictures.append(self.workdir / name)
+        """Writes a figure to the folder; `finish` says where. One that fails costs no results."""
+        with warned_of(str(self.workdir / name)):
+            write_png_atomically(self.workdir / name, figure)
+            self._pictures.append(self.workdir / name)
 
     def finish(
         self,

@@ -1,5 +1,7 @@
 """A finished run: its table, the same once more, its features on disk, and what is missing."""
 
+import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -13,7 +15,9 @@ from absl import flags
 from alphacl_jax.cli import embed, evaluate
 from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.errors import RunError
-from alphacl_jax.runs.folder import claim_workdir
+from alphacl_jax.runs import evaluation as looks
+from alphacl_jax.runs import load_encoder
+from alphacl_jax.runs.folder import claim_workdir, locked
 from tests.tiny_runs import assert_picture, start, tiny_settings, tiny_values
 
 FEATURES, DIM = 4, 4
@@ -48,6 +52,7 @@ def test_the_table_and_the_figures(finished):
         "untrained encoder",
         "raw pixels",
     ]
+    assert lines[1].startswith("step 6 of 6; effective rank: embedding z ")
     assert re.search(r"effective rank: embedding z \d\.\d, features h \d\.\d\n", table)
     assert str(workdir) in table
     evaluation = json.loads((workdir / "evaluation.json").read_text())
@@ -76,6 +81,97 @@ def test_evaluating_again_says_the_same_and_changes_nothing_else(finished, monke
     assert (workdir / "evaluation.json").read_text() == before
     assert (workdir / "metrics.jsonl").read_text() == records
     assert_picture(workdir / "map.png")
+
+
+def test_figures_and_pictures_go_elsewhere_on_request(finished, monkeypatch, tmp_path, capsys):
+    workdir, table = finished
+    before = {path.name: path.stat().st_mtime_ns for path in workdir.iterdir()}
+    output = tmp_path / "a" / "b"
+    run_script(monkeypatch, evaluate, f"--workdir={workdir}", f"--output={output}")
+    assert capsys.readouterr().out == table.replace(str(workdir), str(output)) + "\n"
+    assert sorted(path.name for path in output.iterdir()) == [
+        "evaluation.json", "history.png", "map.png", "spectrum.png",
+    ]  # fmt: skip
+    assert {path.name: path.stat().st_mtime_ns for path in workdir.iterdir()} == before
+
+
+@pytest.fixture
+def no_writing(monkeypatch):
+    """As on a file system that may be read only; not even root is stopped by rights."""
+
+    def refused(path, value):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(looks, "write_json_atomically", refused)
+
+
+def test_a_folder_that_cannot_be_written_costs_no_table(
+    finished, no_writing, monkeypatch, tmp_path, capsys
+):
+    workdir, table = finished
+    quick = [f"--workdir={workdir}", "--evaluate=quick"]
+    rows = table.splitlines()[1:]
+    run_script(monkeypatch, evaluate, *quick)
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == rows[0]
+    assert "raw pixels" in out
+    assert err == (
+        f"note: the figures could not be written: {workdir}/evaluation.json: Read-only file "
+        "system. --output=FOLDER writes them elsewhere\n"
+    )
+    with pytest.raises(RunError, match=f"could not be written: {tmp_path}/x/evaluation.json: Read"):
+        run_script(monkeypatch, evaluate, *quick, f"--output={tmp_path}/x")
+    assert "raw pixels" in capsys.readouterr().out
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+def test_the_table_comes_before_any_picture(finished, monkeypatch, capsys):
+    workdir, table = finished
+    shown = []
+
+    def crash(*arguments, **options):
+        shown.append(capsys.readouterr().out)
+        raise MemoryError
+
+    monkeypatch.setattr(looks, "draw_evaluation", crash)
+    with pytest.raises(MemoryError):
+        run_script(monkeypatch, evaluate, f"--workdir={workdir}")
+    assert shown == [table + "\n"]
+
+
+def test_which_step_is_shown_of_a_run_that_is_not_at_its_end(finished, capsys, tmp_path):
+    encoder = load_encoder(finished[0])
+    evaluate.note_unfinished(encoder, tmp_path)
+    assert capsys.readouterr().err == ""  # it is at its last step
+    early = dataclasses.replace(encoder, step=4)
+    evaluate.note_unfinished(early, tmp_path)
+    with locked(tmp_path):
+        evaluate.note_unfinished(early, tmp_path)
+    (tmp_path / "checkpoints" / "6").mkdir(parents=True)
+    evaluate.note_unfinished(early, tmp_path)
+    assert capsys.readouterr().err.splitlines() == [
+        "note: this run is at step 4 of 6, the newest that is saved of a run that was stopped",
+        "note: this run is at step 4 of 6, the newest that was saved when this began; a process is "
+        "training it",
+        "note: this run is at step 4 of 6, the newest that can be read; its checkpoint of step 6 "
+        "is damaged",
+    ]
+
+
+def test_a_step_that_is_saved_while_another_is_shown_is_told(
+    finished, monkeypatch, capsys, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+
+    def saved_meanwhile(*arguments):
+        (workdir / "checkpoints" / "9").mkdir()
+
+    monkeypatch.setattr(evaluate, "evaluate", saved_meanwhile)
+    run_script(monkeypatch, evaluate, f"--workdir={workdir}")
+    assert capsys.readouterr().err == (
+        "note: shown is step 6; the run has saved step 9 since then\n"
+    )
 
 
 def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_path, capsys):

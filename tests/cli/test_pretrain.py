@@ -2,6 +2,8 @@
 
 import json
 import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from PIL import Image
 from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import ArgumentError, RunError
-from alphacl_jax.runs import pretraining
+from alphacl_jax.runs import load_encoder, pretraining
 from alphacl_jax.training import mesh
 from tests.tiny_runs import TINY, TRAIN_IMAGES, assert_picture, make_values, tiny_values
 
@@ -58,6 +60,7 @@ def no_training(monkeypatch):
         ("--weight_decay=-1", "--weight_decay=-1 is out of range; it must be a finite number >= 0"),
         ("--optimizer=sgd --momentum=1", "--momentum=1 is out of range; it must be .* < 1"),
         ("--momentum=0.5", "--momentum=0.5 is set, and only the optimizers sgd and lars read it"),
+        ("--learning_rate=1e39", "--learning_rate=1e\\+39 is no number of float32, which holds"),
         ("--clip_norm=0", "--clip_norm=0 is out of range; it must be a finite number > 0"),
         ("--augmentation=foo", "--augmentation=foo is no augmentation policy: choose from simclr"),
         ("--augmentation_overrides=cutout_prob=x", "cutout_prob=x: one number is needed"),
@@ -88,6 +91,17 @@ def test_a_folder_of_another_run_is_refused(no_training, tmp_path):
         pretrain(tiny_values(workdir))
     with pytest.raises(RunError, match="holds a run with other flags: --seed is 0 there and 1 her"):
         pretrain(tiny_values(workdir, "--seed=1"))
+    odd = tmp_path / "it's mine"
+    shutil.move(tmp_path / "run", odd)
+    with pytest.raises(RunError, match="It has saved nothing: delete ") as error:
+        pretrain(tiny_values(f"--workdir={odd}", "--seed=1"))
+    assert shlex.split(str(error.value).partition("go on by ")[2]) == [
+        f"--flagfile={odd}/flags.txt",
+        f"--workdir={odd}",
+    ]
+    (odd / "checkpoints" / "3").mkdir(parents=True)
+    with pytest.raises(RunError, match="Use another --workdir, or go on with that run by '--flag"):
+        pretrain(tiny_values(f"--workdir={odd}", "--seed=1"))
 
 
 def test_without_a_workdir_the_run_names_its_own(no_training, tmp_path, monkeypatch):
@@ -186,10 +200,39 @@ def test_too_many_damaged_images_end_a_streamed_run_in_plain_words(flat_folder, 
         pretrain(tiny_values(*arguments, f"--workdir={tmp_path}/run"))
 
 
+def test_changed_data_is_refused_and_gone_on_with_on_request(flat_folder, tmp_path, capsys):
+    """Four images are added, so that an epoch is longer; streamed, whose position is of the old."""
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(flat_folder, data)
+    arguments = [*_folder(data), "--memory_limit_mb=0", "--evaluate=none", f"--workdir={workdir}"]
+    pretrain(tiny_values(*arguments))
+    kept = json.loads((workdir / "preprocessing.json").read_text())
+    for i in range(8):
+        shutil.copy(data / f"{i:02}.png", data / f"new-{i}.png")
+    changes = "images 24 then, 32 now"
+    with pytest.raises(
+        RunError, match=rf"{changes}\. .* To go on with these: .* --allow_changed_da"
+    ):
+        pretrain(tiny_values(*arguments))
+    capsys.readouterr()
+    for again in (["--allow_changed_data"], []):
+        pretrain(tiny_values(*arguments, *again))
+        err = capsys.readouterr().err
+        assert (f"goes on with other images ({changes})" in err) == bool(again)
+    assert load_encoder(workdir).step == 8
+    after = json.loads((workdir / "preprocessing.json").read_text())
+    assert after["data_changes"] == [changes]
+    assert {name: after[name] for name in ("mean", "std")} == {
+        name: kept[name] for name in ("mean", "std")
+    }
+
+
 def test_a_loss_that_is_not_finite_ends_the_run_in_plain_words(flat_folder, tmp_path):
     wild = ["--optimizer=sgd", "--learning_rate=1e30", "--save_every=1", "--epochs=4"]
     with pytest.raises(
-        RunError, match=r"is (nan|inf) at step \d+; training stopped, .*--clip_norm"
+        RunError,
+        match=r"is (nan|inf) at step \d+; training stopped, .*\(given: --learning_rate=1e\+30, "
+        r"--temperature=0\.5, no --clip_norm\)$",
     ):
         pretrain(tiny_values(*_folder(flat_folder), *wild, f"--workdir={tmp_path}/run"))
 

@@ -1,80 +1,15 @@
-"""How commands start and end: interruptions, warnings, errors of flags and files."""
+"""How commands start and end: warnings, errors of flags and files."""
 
 import logging
-import signal
-import subprocess
-import sys
-import threading
-from types import SimpleNamespace
 
 import pytest
 from absl import flags
 
 from alphacl_jax.cli.data_flags import data_settings_of, define_data_flags
-from alphacl_jax.cli.interrupt import plain_interrupts
 from alphacl_jax.cli.start import _as_sentence, _PlainFormatter, plain_errors
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import DataSettings
 from tests.tiny_runs import make_settings
-
-
-@pytest.fixture
-def ctrl_c():
-    """As in a terminal: what is started in the background has it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_who_starts_a_program_in_the_background_keeps_ctrl_c_from_it(ctrl_c):
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with plain_interrupts():
-        signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.parametrize("swallowed", [False, True], ids=["plain", "as an ImportError"])
-def test_ctrl_c_ends_in_a_sentence(capsys, swallowed, monkeypatch, ctrl_c):
-    monkeypatch.setattr(threading, "Timer", lambda *_: SimpleNamespace(start=lambda: None))
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupted() -> None:
-        try:
-            signal.raise_signal(signal.SIGINT)
-        except KeyboardInterrupt as error:
-            if swallowed:
-                raise ImportError("cannot import name x") from error
-            raise
-
-    with pytest.raises(SystemExit) as end, plain_interrupts():
-        interrupted()
-    assert end.value.code == 130
-    assert capsys.readouterr().err.strip() == (
-        "interrupted. What was finished is kept; give the same command again to go on"
-    )
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_ctrl_c_that_a_library_drops_ends_the_program_all_the_same():
-    program = (
-        "import signal, time\n"
-        "from alphacl_jax.cli import interrupt\n"
-        "interrupt._SECONDS_TO_END = 0.2\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "with interrupt.plain_interrupts():\n"
-        "    try:\n"
-        "        signal.raise_signal(signal.SIGINT)\n"
-        "    except KeyboardInterrupt:\n"
-        "        time.sleep(60)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 130
-    assert done.stderr.startswith("interrupted. ")
-    assert "Traceback" not in done.stderr
-
-
-def test_other_errors_pass():
-    with pytest.raises(ImportError, match="other"), plain_interrupts():
-        raise ImportError("other")
 
 
 def test_a_warning_is_a_sentence():

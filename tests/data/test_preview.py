@@ -29,6 +29,15 @@ def test_preview_draws_the_originals_and_the_restored_views(tmp_path, channels, 
         np.testing.assert_allclose(shown, np.resize(colours[column], 3), atol=0.01)
 
 
+def test_names_of_any_kind_are_drawn(tmp_path):
+    names = ["$10_to_$20", r"\frac{a}{", "犬と猫", "x" * 200]
+    images, views = np.zeros((4, 4, 4, 1), np.uint8), np.zeros((4, 1, 4, 4, 1))
+    path = tmp_path / "x.png"
+    save_preview(path, images, views, np.zeros(1), np.ones(1), caption="$a_ $", names=names)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+    assert preview._shortened("x" * 100 + "end") == "xxxxxxxxxx…xxxxxxxxend"
+
+
 def test_preview_refuses_views_of_other_images(tmp_path):
     with pytest.raises(AssertionError, match="shape"):
         save_preview(

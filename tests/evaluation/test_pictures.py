@@ -138,6 +138,16 @@ def test_legend_of_hostile_names(tmp_path, figures):
     assert not any(t.get_parse_math() for t in figures[0].axes[0].get_legend().get_texts())
 
 
+def test_names_that_would_look_alike_have_their_numbers(tmp_path, figures):
+    names = ["a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30, "c"]
+    plot_map(tmp_path / "map.png", np.eye(6), np.arange(6) % 3, names)
+    shown = [t.get_text() for t in figures[0].axes[0].get_legend().get_texts()]
+    assert shown[0].startswith("0: aaa")
+    assert shown[1].startswith("1: aaa")
+    assert shown[2] == "c"
+    assert max(map(len, shown)) == 28
+
+
 def test_no_class_is_hidden_in_silence(tmp_path, figures):
     y = np.arange(210) % 105
     x = np.random.default_rng(0).normal(size=(210, 4))

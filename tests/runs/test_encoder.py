@@ -24,6 +24,7 @@ from alphacl_jax.runs.settings import (
     RunSettings,
 )
 from alphacl_jax.training import mesh
+from alphacl_jax.training.loop import NonFiniteLossError
 from tests.tiny_runs import TEST_IMAGES, TRAIN_IMAGES, tiny_values
 
 TINY = RunSettings(
@@ -184,6 +185,24 @@ def test_a_supervised_row_needs_labels_before_anything_is_trained(tmp_path):
     unread = EvaluationSettings(evaluate="none", supervised=True)
     with pytest.raises(ArgumentError, match=r"supervised=True is set, and evaluate=none makes no"):
         pretrain(TRAIN_IMAGES, dataclasses.replace(TINY, evaluation=unread))
+
+
+def test_a_learning_rate_that_is_too_large_is_named():
+    wild = dataclasses.replace(TINY.optimizer, optimizer="sgd", learning_rate=1e30)
+    with pytest.raises(NonFiniteLossError, match="none was saved yet") as error:
+        pretrain(TRAIN_IMAGES, dataclasses.replace(TINY, optimizer=wild))
+    assert error.value.__notes__ == [
+        "Given were learning_rate=1e+30, temperature=0.5, clip_norm=None."
+    ]
+
+
+def test_other_arrays_are_gone_on_with_on_request(tmp_path, capsys):
+    pretrain(TRAIN_IMAGES, TINY, workdir=tmp_path / "run")
+    longer = dataclasses.replace(TINY, optimizer=dataclasses.replace(TINY.optimizer, epochs=4))
+    went_on = pretrain(TRAIN_IMAGES[:16], longer, workdir=tmp_path / "run", allow_changed_data=True)
+    assert "goes on with other images (images 24 then, 16 now)" in capsys.readouterr().err
+    assert went_on.step == 8
+    assert went_on.description.data_changes == ("images 24 then, 16 now",)
 
 
 def test_epochs_may_be_raised(tmp_path, capsys):

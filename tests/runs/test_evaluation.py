@@ -9,7 +9,7 @@ import pytest
 from alphacl_jax.cli import embed, evaluate
 from alphacl_jax.cli.pretrain import pretrain as pretrain_by_flags
 from alphacl_jax.evaluation import pictures
-from alphacl_jax.runs import load_encoder
+from alphacl_jax.runs import load_encoder, pretraining
 from alphacl_jax.training.records import read_records
 from tests.cli.test_evaluate_embed import run_script
 from tests.tiny_runs import TRAIN_IMAGES, assert_same_end, tiny_values
@@ -76,6 +76,31 @@ def test_a_picture_that_fails_costs_no_table(class_folder, tmp_path, monkeypatch
     assert "accuracy" in json.loads((workdir / "evaluation.json").read_text())
     assert (workdir / "history.png").exists()
     assert "spectrum.png could not be drawn: no ink" in caplog.text
+
+
+def test_what_tensorboard_is_shown_of_the_end_costs_no_table(
+    flat_folder, tmp_path, monkeypatch, caplog, capsys
+):
+    def fails(*arguments):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr(pretraining, "show_in_tensorboard", fails)
+    workdir = tmp_path / "run"
+    arguments = [*folder_flags(flat_folder), "--evaluate=quick", f"--workdir={workdir}"]
+    table = pretrain_by_flags(tiny_values(*arguments))
+    assert capsys.readouterr().out == f"{table}\n"
+    assert "what TensorBoard shows of the end could not be drawn: no ink" in caplog.text
+
+
+def test_a_failed_picture_is_one_line(caplog):
+    with pictures.warned_of("map.png"):
+        raise MemoryError
+    with pictures.warned_of("map.png"):
+        raise ValueError("first\nsecond")
+    assert [record.getMessage() for record in caplog.records] == [
+        "map.png could not be drawn: MemoryError",
+        "map.png could not be drawn: first",
+    ]
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError
 from alphacl_jax.models.torchvision import from_torchvision, to_torchvision
 from alphacl_jax.runs import exported
+from alphacl_jax.runs.description import Description
 from alphacl_jax.runs.encoder import Encoder, load_encoder
 from alphacl_jax.runs.exported import is_export, write_export
-from alphacl_jax.runs.folder import Description
 from alphacl_jax.runs.methods import make_method
 from alphacl_jax.runs.settings import DataSettings, ModelSettings, RunSettings
 from alphacl_jax.runs.stablehlo import write_stablehlo

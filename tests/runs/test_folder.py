@@ -7,15 +7,22 @@ import pytest
 
 from alphacl_jax.cli.launch import HOSTS
 from alphacl_jax.cli.run_flags import settings_of
-from alphacl_jax.errors import RunError
+from alphacl_jax.data.policies import Policy
+from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs.description import Description, read_description, write_description
 from alphacl_jax.runs.flag_file import as_mapping, from_text, to_text
 from alphacl_jax.runs.folder import (
+    OtherDataError,
     OtherRunError,
     claim_workdir,
-    default_workdir,
+    how_far,
+    is_in_use,
     locked,
     read_settings,
+    saved_steps,
 )
+from alphacl_jax.runs.naming import as_file_name, default_workdir
 from alphacl_jax.runs.run import optimizer_of
 from alphacl_jax.runs.settings import OptimizerSettings
 from tests.tiny_runs import make_settings, make_values
@@ -78,13 +85,143 @@ def test_the_default_folder_is_named_by_what_is_computed():
     assert named("--workdir=x", "--temperature=0.5", "--log_every=3", "--evaluate=none") == plain
     data = UNUSUAL[1]  # the only kind that has a range of pixels
     assert data == "--dataset=folder"
+    computed = [argument for argument in UNUSUAL if not argument.startswith("--data_dir")]
     names = [
         named(data, argument) if argument.startswith("--pixel_range") else named(argument)
-        for argument in UNUSUAL
+        for argument in computed
     ]
-    assert len({plain, *names}) == len(UNUSUAL) + 1
+    assert len({plain, *names}) == len(computed) + 1
+    assert named("--dataset=folder", "--data_dir=/a") == named("--dataset=folder", "--data_dir=/b")
     title = "imagenet_resized/32x32"
     assert default_workdir(make_settings(), title).parent.name == "runs"
+
+
+def _described(num_images=24, fingerprint="a", classes=("cat", "dog"), mean=0.5, shape=(8, 8, 1)):
+    colours = Preprocessing(shape, (mean,) * shape[2], (0.25,) * shape[2])
+    return Description(colours, Policy(), classes, "data", num_images, fingerprint)
+
+
+def _begun(workdir, data, *arguments):
+    claim_workdir(workdir, make_settings(*arguments), data)
+    write_description(workdir, data)
+
+
+def test_images_that_were_moved_find_their_run_and_others_do_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here, there = ["--dataset=folder", "--data_dir=/a"], ["--dataset=folder", "--data_dir=/b"]
+    data, other = _described(), _described(fingerprint="b")
+    plain = default_workdir(make_settings(*here), "data", data)
+    _begun(plain, data, *here)
+    assert default_workdir(make_settings(*there), "data", data) == plain
+    # What changed where it lies is to be refused, not to begin another run in silence.
+    assert default_workdir(make_settings(*here), "data", other) == plain
+    # Other images of another place that has the same name are another run's, and stay it.
+    placed = default_workdir(make_settings(*there), "data", other)
+    assert placed != plain
+    _begun(placed, other, *there)
+    assert default_workdir(make_settings(*there), "data", data) == placed
+
+
+def test_long_titles_and_those_of_other_encodings_name_folders():
+    assert as_file_name("imagenet_resized/32x32") == "imagenet_resized_32x32"
+    for title in ("x" * 255, "犬" * 85, "\udcff" * 200):
+        name = default_workdir(make_settings("--loss=alpha_from_n_plus_one_tuplet"), title).name
+        assert len(name.encode()) < 200
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (_described(num_images=20), "images 24 then, 20 now"),
+        (_described(classes=("cat", "fox")), "classes that are gone: dog; new classes: fox"),
+        (_described(fingerprint="b"), "as many images, but not the same ones by their names and"),
+        (_described(mean=0.75), "mean of the colours 0.500 then, 0.750 now"),
+    ],
+)
+def test_changed_data_is_described_and_allowed_on_request(tmp_path, now, said):
+    workdir = tmp_path / "run"
+    _begun(workdir, _described())
+    with pytest.raises(OtherDataError, match=f"trained on other images: {said}") as error:
+        claim_workdir(workdir, make_settings(), now)
+    assert "or allow changed data to go on with these" in str(error.value)
+    news = claim_workdir(workdir, make_settings(), now, allow_changed_data=True)
+    assert f"the run in {workdir} goes on with other images ({said}" in news
+    kept = read_description(workdir)
+    assert (kept.num_images, kept.fingerprint, kept.class_names) == (
+        now.num_images,
+        now.fingerprint,
+        now.class_names,
+    )
+    # The encoder is given what it was given from the start.
+    assert kept.preprocessing == _described().preprocessing
+    assert len(kept.data_changes) == 1
+    if now.preprocessing == kept.preprocessing:
+        assert claim_workdir(workdir, make_settings(), now) == ""
+
+
+def test_small_differences_of_colours_are_none():
+    assert _described().changes(_described(mean=0.5005)) == []
+
+
+def test_images_of_another_shape_are_never_gone_on_with(tmp_path):
+    _begun(tmp_path, _described())
+    with pytest.raises(OtherDataError, match=r"image shape \(8, 8, 1\) then, \(9, 8, 1\) now") as e:
+        claim_workdir(
+            tmp_path, make_settings(), _described(shape=(9, 8, 1)), allow_changed_data=True
+        )
+    assert e.value.impossible
+    assert "allow" not in str(e.value)
+
+
+def test_a_folder_that_lost_its_settings_says_what_to_restore(tmp_path):
+    claim_workdir(tmp_path, make_settings())
+    (tmp_path / "checkpoints" / "30").mkdir(parents=True)
+    for state in ("empty", "missing"):
+        (tmp_path / "flags.txt").write_text("")
+        if state == "missing":
+            (tmp_path / "flags.txt").unlink()
+        for read in (read_settings, lambda workdir: claim_workdir(workdir, make_settings())):
+            with pytest.raises(RunError) as error:
+                read(tmp_path)
+            assert str(error.value).startswith(
+                f"{tmp_path} holds checkpoints, the last of step 30, and its flags.txt is {state}"
+            )
+            assert f"Restore {tmp_path / 'flags.txt'} from a copy" in str(error.value)
+
+
+def test_a_folder_whose_settings_a_power_cut_emptied_is_taken(tmp_path):
+    claim_workdir(tmp_path, make_settings())
+    with locked(tmp_path):
+        (tmp_path / "flags.txt").write_text("")
+    with pytest.raises(RunError, match=r"holds no run: .*flags.txt is empty"):
+        read_settings(tmp_path)
+    claim_workdir(tmp_path, make_settings("--seed=5"))
+    assert read_settings(tmp_path).seed == 5
+
+
+def test_how_far_a_run_is(tmp_path):
+    assert how_far(tmp_path, 40) == f"The run in {tmp_path} has saved no step yet"
+    for name in ("8", "30", "40.orbax-checkpoint-tmp", "damaged"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+    assert saved_steps(tmp_path) == [8, 30]
+    assert how_far(tmp_path, 40) == f"Saved is step 30 of 40 of the run in {tmp_path}"
+    (tmp_path / "seed-1" / "checkpoints" / "40").mkdir(parents=True)
+    assert how_far(tmp_path, 40) == (
+        f"Saved are step 30 of 40 of the run in {tmp_path}, "
+        f"step 40 of 40 of the run in {tmp_path}/seed-1"
+    )
+
+
+def test_who_trains_in_a_folder_is_seen(tmp_path):
+    assert not is_in_use(tmp_path)
+    with locked(tmp_path):
+        assert is_in_use(tmp_path)
+    assert not is_in_use(tmp_path)
+
+
+def test_a_value_of_several_lines_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match=r"data_dir='/a\\nb' must be one line"):
+        claim_workdir(tmp_path / "run", make_settings("--data_dir=/a\nb"))
 
 
 def test_a_folder_with_other_settings_is_refused(tmp_path):

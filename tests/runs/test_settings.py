@@ -44,6 +44,8 @@ from tests.tiny_runs import make_settings
         (lambda: ContrastiveSettings(temperature=float("nan")), "temperature=nan is out of range"),
         (lambda: ContrastiveSettings(stop_gradient=1), "stop_gradient=1 must be True or False"),
         (lambda: ContrastiveSettings(block_size=0), "block_size=0 must be a whole number >= 1"),
+        (lambda: OptimizerSettings(learning_rate=1e300), "learning_rate=1e.300 is no number of fl"),
+        (lambda: ContrastiveSettings(temperature=1e-50), "temperature=1e-50 is no number of float"),
         (lambda: OptimizerSettings(learning_rate="1"), "learning_rate=1 must be a number"),
         (lambda: OptimizerSettings(batch_size=True), "batch_size=True must be a whole number"),
         (lambda: EvaluationSettings(evaluate="some"), "evaluate=some is unknown"),

@@ -1,0 +1,138 @@
+"""What a run's encoder needs beside its weights, as it was when the run began to train."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from alphacl_jax.data import policies
+from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.errors import RunError
+from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.settings import RunSettings
+
+_DESCRIPTION = "preprocessing.json"
+_NAMED = 10  # classes that a message lists
+# Of means and deviations in [0, 1]: readers of images may round in different ways.
+_COLOUR_TOLERANCE = 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What an encoder needs beside its weights, measured when the run began.
+
+    Attributes:
+      preprocessing: of images.
+      policy: the augmentation that it was trained with.
+      class_names: one per label; empty where there were no labels.
+      data: the title of the data set.
+      num_images: how many it was trained on.
+      fingerprint: of those images, see `reading.Source`; None of a run that kept none.
+      data_changes: how the images differed from those before them where the run went on with
+        other ones, in words.
+    """
+
+    preprocessing: Preprocessing
+    policy: policies.Policy
+    class_names: tuple[str, ...]
+    data: str
+    num_images: int
+    fingerprint: str | None
+    data_changes: tuple[str, ...] = ()
+
+    def total_steps(self, settings: RunSettings) -> int:
+        """The number of steps of the whole run."""
+        own = settings.optimizer
+        return own.epochs * (self.num_images // own.batch_size)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **self.preprocessing.to_json(),
+            "policy": policies.as_dict(self.policy),
+            "class_names": list(self.class_names),
+            "data": self.data,
+            "num_images": self.num_images,
+            "fingerprint": self.fingerprint,
+            "data_changes": list(self.data_changes),
+        }
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> "Description":
+        return cls(
+            Preprocessing.from_json(found),
+            policies.from_dict(found["policy"]),
+            tuple(found["class_names"]),
+            found["data"],
+            found["num_images"],
+            found.get("fingerprint"),
+            tuple(found.get("data_changes", ())),
+        )
+
+    def changes(self, other: "Description") -> list[str]:
+        """What differs between the data of this description and of another one, in words."""
+        then, now = self.preprocessing, other.preprocessing
+        pairs = {
+            "images": (self.num_images, other.num_images),
+            "image shape": (then.image_shape, now.image_shape),
+        }
+        found = [f"{name} {a} then, {b} now" for name, (a, b) in pairs.items() if a != b]
+        for what, names in (
+            ("classes that are gone", set(self.class_names) - set(other.class_names)),
+            ("new classes", set(other.class_names) - set(self.class_names)),
+        ):
+            if names:
+                more = ", ..." if len(names) > _NAMED else ""
+                found.append(f"{what}: {', '.join(sorted(names)[:_NAMED])}{more}")
+        if found:
+            return found
+        known = None not in (self.fingerprint, other.fingerprint)
+        if known and self.fingerprint != other.fingerprint:
+            return ["as many images, but not the same ones by their names and sizes"]
+        return [
+            f"{name} of the colours {_listed(a)} then, {_listed(b)} now"
+            for name, a, b in (("mean", then.mean, now.mean), ("deviation", then.std, now.std))
+            if max(abs(x - y) for x, y in zip(a, b, strict=True)) > _COLOUR_TOLERANCE
+        ]
+
+    def with_data_of(self, other: "Description") -> "Description":
+        """This description, of a run that goes on with the data of another one."""
+        return dataclasses.replace(
+            self,
+            class_names=other.class_names,
+            data=other.data,
+            num_images=other.num_images,
+            fingerprint=other.fingerprint,
+            data_changes=(*self.data_changes, "; ".join(self.changes(other))),
+        )
+
+
+def _listed(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:.3f}" for number in numbers)
+
+
+def is_described(workdir: Path) -> bool:
+    """Whether the run in a folder has begun to train."""
+    return (workdir / _DESCRIPTION).exists()
+
+
+def write_description(workdir: Path, description: Description) -> None:
+    """Stores what the run's encoder needs, in place of what was stored before."""
+    write_json_atomically(workdir / _DESCRIPTION, description.to_json())
+
+
+def read_description(workdir: Path) -> Description:
+    """What `write_description` stored.
+
+    Raises:
+      RunError: where it is not there, or cannot be read.
+    """
+    path = workdir / _DESCRIPTION
+    if not path.is_file():
+        raise RunError(
+            f"{path} is missing: the run in {workdir} did not begin to train, or was made by an "
+            "earlier version, whose encoders cannot be loaded. Train it again"
+        )
+    try:
+        return Description.from_json(json.loads(path.read_text()))
+    except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {error!r}. Train the run again") from error

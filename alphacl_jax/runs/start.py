@@ -1,0 +1,76 @@
+"""The state that a run starts from: drawn by its seed, or with another run's encoder in it."""
+
+import jax
+
+from alphacl_jax.errors import ArgumentError, RunError, differences
+from alphacl_jax.runs.encoder import Encoder, load_encoder
+from alphacl_jax.runs.networks import has_small_stem
+from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.runs.settings import ModelSettings
+from alphacl_jax.training.checkpoint import UnusableCheckpointsError
+from alphacl_jax.training.state import TrainState
+
+
+def check_start(run: Run) -> None:
+    """Refuses what the run cannot start from, before there is a folder for it.
+
+    Raises:
+      ArgumentError: see `encoder_to_start_from`.
+    """
+    if run.settings.model.init_from is not None:
+        encoder_to_start_from(run)
+
+
+def start_state(run: Run, training: Training) -> TrainState:
+    """The state before the first step, with the encoder of another run where settings name one."""
+    state = training.init(run.settings.seed)
+    if run.settings.model.init_from is None:
+        return state
+    found = {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
+    other = encoder_to_start_from(run)
+    placed = jax.tree.map(
+        lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables
+    )
+    return state._replace(
+        params={**state.params, "encoder": placed["params"]},
+        method_state={**state.method_state, "encoder": placed["batch_stats"]},
+    )
+
+
+def encoder_to_start_from(run: Run) -> Encoder:
+    """The encoder of the other run that the settings name.
+
+    Raises:
+      ArgumentError: where it cannot be loaded, or is not of the same architecture.
+    """
+    path = run.settings.model.init_from
+    assert path is not None
+    try:
+        other = load_encoder(path)
+    except (RunError, UnusableCheckpointsError) as error:
+        raise ArgumentError("init_from", path, f"cannot be loaded: {error}") from error
+    there, here = (
+        _architecture(settings.model, shape)
+        for settings, shape in (
+            (other.settings, other.preprocessing.image_shape),
+            (run.settings, run.dataset.image_shape),
+        )
+    )
+    if there != here:
+        listed = differences(
+            {name: (there[name], here[name]) for name in there if there[name] != here[name]}
+        )
+        raise ArgumentError(
+            "init_from", path, f"holds another encoder: {listed}. Give this run the same"
+        )
+    return other
+
+
+def _architecture(model: ModelSettings, image_shape: tuple[int, int, int]) -> dict[str, object]:
+    """What two encoders must share for one to have the other's weights."""
+    return {
+        "encoder": model.encoder,
+        "widths": model.widths if model.encoder == "small" else None,
+        "stem": "small" if has_small_stem(model, image_shape) else "large",
+        "channels": image_shape[2],
+    }
