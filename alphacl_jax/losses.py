@@ -124,7 +124,7 @@ def alpha_cl_loss(
         leaves of its pytree, may be traced, but are learned only with `stop_gradient=False`, where
         the gradient by them is the derivative through α. By default α is held, and `jax.grad` by
         a temperature of the rule is 0, as it is by a constant. One that leaves its range while it
-        is traced makes value and gradients NaN.
+        is traced makes the loss NaN.
       negatives: as in `contrastive_loss`.
       stop_gradient: whether α is held fixed in the gradient (the max player's step). False lets
         the gradient flow through α as well ("backprop α(θ)").
