@@ -136,6 +136,37 @@ def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_after_training_says_what_is_saved(flat_folder, tmp_path, number, status):
+    folder = ["--dataset=folder", f"--data_dir={flat_folder}"]
+    workdir = tmp_path / "run"
+    process = start("pretrain", *TINY, *folder, f"--workdir={workdir}")
+    _wait_for(lambda: _newest(workdir) == 6, process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (status, ""), err
+    said = err.splitlines()[-1]
+    assert said.split(". ")[1].startswith(f"Saved is step 6 of 6 of the run in {workdir}; give")
+    assert said.endswith(
+        f" -m experiments.pretrain {' '.join([*TINY, *folder])} --workdir={workdir}"
+    )
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 2.0, 4.0])
+def test_a_signal_while_a_program_starts_is_not_lost(flat_folder, tmp_path, seconds):
+    folder = ["--dataset=folder", f"--data_dir={flat_folder}"]
+    process = start("pretrain", *TINY, *folder, "--epochs=9999", f"--workdir={tmp_path}/run")
+    time.sleep(seconds)
+    process.terminate()
+    _, err = process.communicate(timeout=240)
+    # Before Python has loaded our first line, the system ends it.
+    assert process.returncode in ((-15, 143) if seconds < 1 else (143,)), err
+    assert "Traceback" not in err
+
+
+@pytest.mark.slow
 def test_a_terminal_is_shown_a_bar(flat_folder, tmp_path):
     terminal, other_end = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))

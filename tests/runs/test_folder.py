@@ -63,7 +63,8 @@ def test_a_run_is_repeated_by_its_flag_file(tmp_path, arguments):
 def test_settings_hold_every_flag_but_where_the_run_lies_and_what_it_shows():
     values = make_values()
     held = as_mapping(settings_of(values))
-    assert set(values) - set(held) == {"workdir", "preview", "seeds_as", *HOSTS}
+    launch = {"workdir", "allow_changed_data", "preview", "seeds_as"}
+    assert set(values) - set(held) == {*launch, *HOSTS}
     changed = as_mapping(make_settings(*UNUSUAL))
     same = [name for name, value in held.items() if changed[name] == value]
     assert len(same) == len(held) - len(UNUSUAL)
