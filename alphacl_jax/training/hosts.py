@@ -173,7 +173,7 @@ def _words_while_together() -> Words:
         aborted="process 0, which coordinates the others, was lost",
         killed=killed,
         resume=RESUME,
-        coordinator=host_and_port(distributed.global_state.coordinator_address),
+        coordinator=host_and_port(str(distributed.global_state.coordinator_address)),
         silent="process 0, which coordinates the others, does not answer"
         + ("" if count == 2 else ", or lost another one"),
     )
