@@ -188,8 +188,6 @@ def test_the_base_install_computes_a_loss_and_says_what_is_missing(wheel, tmp_pa
         refused = run(programs / "python", "-c", line, cwd=tmp_path, status=1).stderr
         assert refused.splitlines()[-1].startswith("ModuleNotFoundError: alphacl_jax.")
         assert "pip install 'alphacl_jax[train]'" in refused
-    settings = "from alphacl_jax.runs import RunSettings; RunSettings()"
-    run(programs / "python", "-c", settings, cwd=tmp_path)
 
 
 @pytest.mark.slow
