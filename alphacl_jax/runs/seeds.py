@@ -10,6 +10,7 @@ from typing import Any
 
 from alphacl_jax.evaluation.report import format_table, verdicts
 from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.description import Description
 from alphacl_jax.runs.encoder import encoder_of
 from alphacl_jax.runs.evaluation import figures_over
 from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked
@@ -101,14 +102,14 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
     )
     seeds = list(folders)
     run = members[seeds[0]]
-    descriptions = [described(run, training, folder) for folder in folders.values()]
+    descriptions = {seed: described(run, training, f) for seed, f in folders.items()}
     checkpoints = SeedsCheckpoints([checkpoints_of(folder) for folder in folders.values()])
     step = make_seeds_step(
         run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
     )
-    states = [start_state(members[seed], training) for seed in seeds]
-    hooks = _probes(members, training, dict(zip(seeds, states, strict=True)))
-    stacked = stack_states(states)
+    states = {seed: start_state(members[seed], training) for seed in seeds}
+    hooks = _probes(members, training, descriptions, states)
+    stacked = stack_states(list(states.values()))
     del states  # or their memory would be held to the end
     try:
         train(
@@ -120,7 +121,7 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
             open_records(run, training, list(folders.values())),
             hooks,
             mesh=run.mesh,
-            data_changed=any(description.data_changes for description in descriptions),
+            data_changed=any(own.data_changes for own in descriptions.values()),
         )
     except NonFiniteLossError as error:
         _name(error, seeds[error.member or 0])
@@ -130,13 +131,16 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
 
 
 def _probes(
-    members: dict[int, Run], training: Training, states: Mapping[int, TrainState]
+    members: Mapping[int, Run],
+    training: Training,
+    descriptions: Mapping[int, Description],
+    states: Mapping[int, TrainState],
 ) -> list[Hook]:
     """What looks at the features of all members at once, where the settings ask for it."""
     hooks = []
     for seed, state in states.items():
         run, start = members[seed], hosts.own_copy(state._replace(opt_state=()))
-        untrained = encoder_of(run.settings, describe(run, training), start)
+        untrained = encoder_of(run.settings, descriptions[seed], start)
         hooks.append(probe_hook(run, training, untrained, f"seed {seed}: "))
     asked = [hook for hook in hooks if hook is not None]
     return [hook_of_seeds(asked)] if asked else []
