@@ -129,7 +129,8 @@ def write_npz_atomically(path: str | os.PathLike[str], arrays: Mapping[str, "Arr
 
 
 def write_png_atomically(path: str | os.PathLike[str], figure: "Figure", *, dpi: int = 150) -> None:
-    """Writes a Matplotlib figure as PNG, whole or not at all."""
+    """Writes a Matplotlib figure as PNG, whole or not at all; the folders above it are made."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with replaced(path) as partial:
         figure.savefig(partial, format="png", dpi=dpi)
 

@@ -24,7 +24,7 @@ from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.spectrum import effective_rank
 from experiments.theory import collapse_pictures as pictures
 from experiments.theory.checks import Check, agreement, format_checks
-from experiments.theory.collapse_checks import (
+from experiments.theory.collapse_claims import (
     ALIGNED,
     ORTHONORMAL,
     closed_form_check,

@@ -25,7 +25,7 @@ BAD[0, 0], BAD[1] = np.inf, np.nan
         ({"train_y": Y + 1}, ValueError, r"train_y must lie in \[0, 2\].*from 1 to 3"),
         ({"test_y": Y - 1}, ValueError, r"test_y must lie in \[0, 2\].*from -1 to 1"),
         ({"test_y": Y / 2}, ValueError, "test_y must be integers; got dtype float64"),
-        ({"num_classes": 1}, ValueError, "num_classes must be at least 2; got 1"),
+        ({"num_classes": 1}, ValueError, "num_classes=1 must be at least 2"),
     ],
 )
 def test_bad_arrays(changes, error, message):

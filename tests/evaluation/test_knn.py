@@ -70,8 +70,8 @@ def test_default_k(monkeypatch, n, k):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"k": 0}, "between 1 and the 6 training samples; got 0"),
-        ({"k": 7}, "between 1 and the 6 training samples; got 7"),
+        ({"k": 0}, "k=0 must lie between 1 and the 6 training samples"),
+        ({"k": 7}, "k=7 must lie between 1 and the 6 training samples"),
         ({"temperature": 0.0}, "temperature=0.0 must be above 0"),
     ],
 )

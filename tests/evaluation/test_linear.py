@@ -233,8 +233,8 @@ X, Y = np.zeros((6, 2)), np.array([0, 1, 2, 0, 1, 2])
         ({"l2": 0.0}, "l2=0.0 must be above 0"),
         ({"l2": float("nan")}, "l2=nan must be above 0"),
         ({"steps": 0}, "steps=0 must be at least 1"),
-        ({"labels_per_class": 0}, "got labels_per_class=0, draws=20"),
-        ({"draws": 0}, "got labels_per_class=1, draws=0"),
+        ({"labels_per_class": 0}, "labels_per_class=0 must be at least 1"),
+        ({"draws": 0}, "draws=0 must be at least 1"),
         (
             {"labels_per_class": 3},
             r"labels_per_class=3 is more than class 0 has, 2 training .* \(3 of 3 classes are sho",

@@ -80,10 +80,10 @@ def test_bfloat16_keeps_parameters_and_output_in_float32():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"depth": -1}, "depth must be 0.*got -1"),
-        ({"hidden": 0}, "got hidden=0, dim=128"),
-        ({"dim": 0}, "got hidden=8, dim=0"),
-        ({"batch_norm": "yes"}, "one of none, affine, no_affine; got 'yes'"),
+        ({"depth": -1}, "depth=-1 must be 0"),
+        ({"hidden": 0}, "hidden=0 must be at least 1"),
+        ({"dim": 0}, "dim=0 must be at least 1"),
+        ({"batch_norm": "yes"}, "batch_norm='yes' must be one of none, affine, no_affine"),
     ],
 )
 def test_bad_arguments(arguments, message):
