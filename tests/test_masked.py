@@ -12,8 +12,6 @@ from jax.sharding import PartitionSpec as P
 import alphacl_jax as acl
 from tests.cases import family, objectives, rule, views
 
-AS_USERS_COMPILE = True
-
 N, DIM, PADDING = 4, 3, 2
 FILLERS = (np.nan, np.inf, -np.inf, 3e38)
 LOSSES = {k: v for k, v in objectives().items() if not k.startswith("alpha_")}

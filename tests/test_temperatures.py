@@ -15,8 +15,6 @@ from jax.sharding import PartitionSpec as P
 import alphacl_jax as acl
 from tests.cases import views
 
-AS_USERS_COMPILE = True
-
 N, DIM = 4, 3
 Z, Z_POS = views(0, N, DIM, np.float32, unit=True)
 f, r = acl.families, acl.rules
