@@ -149,7 +149,7 @@ def test_what_is_done_is_not_repeated(flat_folder, tmp_path, quick_evaluation, m
     assert "trained and evaluated already: seed 0, 2\n" in capsys.readouterr().err
     (tmp_path / "run" / "seed-2" / "evaluation.json").write_text("{")  # damaged: made again
     quick_evaluation.seeds.clear()
-    pretrain(values)
+    pretrain(tiny_values(*arguments))
     assert quick_evaluation.seeds == [2]
     # With nothing left to do, nothing is done; how the seeds are trained is not part of the run.
     monkeypatch.setattr(pretraining, "train", None)
