@@ -55,6 +55,20 @@ def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_p
     assert len(written["runs"]["raw pixels"]) == 2
 
 
+def test_a_signal_is_handed_on_to_the_run(monkeypatch, tmp_path):
+    ended = []
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    run = SimpleNamespace(wait=interrupted, terminate=lambda: ended.append(True))
+    monkeypatch.setattr(compare.subprocess, "Popen", lambda command, **options: nullcontext(run))
+    _flags(monkeypatch, tmp_path, "mine", "0")
+    with pytest.raises(KeyboardInterrupt):
+        compare.main(["compare"])
+    assert ended == [True]
+
+
 @pytest.mark.parametrize(
     ("losses", "seeds", "message"),
     [
