@@ -217,12 +217,12 @@ def test_decoding_of_all_and_looking_at_some_wait_too():
 
 def test_damage_is_told_with_the_record_that_comes_after_it(caplog):
     iterator = _stream(Numbered(damaged=(3, 4, 20)))
-    order_of(iterator, IMAGES // BATCH)
-    told = iterator.damage_since(4)
-    assert told.startswith("step 4: 3 of 37 images are damaged, the first found at 20")
+    order_of(iterator, 3 * (IMAGES // BATCH))
+    told = iterator.damage_since(12)
+    assert told.startswith("step 12: 3 of 37 images are damaged, the first found at 20")
     for i in (3, 4, 20):
         assert f"image {i} (broken)" in told
-    assert iterator.damage_since(8) == ""
+    assert iterator.damage_since(16) == ""
 
 
 def test_a_sample_shows_which_images_differ():
