@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import shlex
 from typing import Any
 
 import numpy as np
@@ -226,7 +227,7 @@ def _channels_and_size(name: str, features: Any) -> tuple[int, tuple[int, int] |
 
 def _prepare(name: str, builder: Any, data_dir: str | os.PathLike[str] | None) -> None:
     folder = builder.data_path
-    option = "" if data_dir is None else f"--data_dir={data_dir} "
+    option = "" if data_dir is None else f"--data_dir={shlex.quote(str(data_dir))} "
     if not _has_tensorflow():
         raise MissingDataError(
             "dataset",
