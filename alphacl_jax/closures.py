@@ -27,7 +27,10 @@ def opened(
       that it can be differentiated by before the others, as two lists.
     """
     closed = jax.make_jaxpr(function)(*examples)
-    smooth = [jnp.issubdtype(jnp.result_type(c), jnp.inexact) for c in closed.consts]
+    smooth = [
+        isinstance(c, jax.core.Tracer) and jnp.issubdtype(jnp.result_type(c), jnp.inexact)
+        for c in closed.consts
+    ]
     order = sorted(range(len(smooth)), key=lambda i: not smooth[i])
 
     def converted(*arguments: Array) -> list[Array]:

@@ -94,7 +94,8 @@ def pretrain(
 def _of_arrays(settings: DataSettings) -> DataSettings:
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
-        if value != field.default and field.name != "memory_limit_mb" and value != ARRAYS:
+        free = field.name == "memory_limit_mb" or (field.name, value) == ("dataset", ARRAYS)
+        if value != field.default and not free:
             raise ArgumentError(
                 field.name, value, "is set, and images in memory are used as they are given"
             )
