@@ -26,8 +26,9 @@ def wild(d_neg, d_pos, mask):
     return jnp.where(mask, jnp.exp(-d_neg / 0.5), jnp.nan)
 
 
-@pytest.mark.parametrize("negatives", ["both_views", "same_view"])
-@pytest.mark.parametrize("function", [closeness, wild])
+@pytest.mark.parametrize(
+    ("function", "negatives"), [(closeness, "both_views"), (wild, "same_view")]
+)
 def test_a_rule_that_forgets_its_mask_is_masked(function, negatives):
     """The loss is that of the rule's own energy, in blocks and over devices as well."""
     chosen = acl.Rule(function)
