@@ -190,7 +190,8 @@ def register(cls: type[T]) -> type[T]:
         call, names = structure
         values = dict(zip(names, children, strict=True))
         if call is not None:
-            return _built(*call, values)
+            build, ranges = call
+            return _built(build, ranges, values)
         # Without the checks of a call: JAX also fills in what is no function.
         new = object.__new__(cls)
         for name, value in {**values, "made_by": None}.items():

@@ -168,7 +168,13 @@ def check_decreasing(r_prime_inverse: Callable[[Array], Array], low: float, high
     """
     finfo = jnp.finfo(jnp.float32)
     reach = 0.9 * math.log(float(finfo.max))
-    with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
+    with (
+        jax.ensure_compile_time_eval(),
+        # Within a shard_map, JAX can compute nothing at once under that map's mesh.
+        jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())),
+        jax.debug_nans(False),
+        jax.debug_infs(False),
+    ):
         places = _into_domain(jnp.linspace(-reach, reach, 65), low, high)
         found = elementwise("r_prime_inverse", r_prime_inverse, places)
         if isinstance(found, jax.core.Tracer):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import alphacl_jax as acl
 from tests import oracle
@@ -135,9 +136,29 @@ def test_a_regulariser_that_does_not_fall_is_refused(name):
     message = r"r_prime_inverse=.* does not fall over its domain \(.*\), as.*; check its sign"
     with pytest.raises(ValueError, match=message):
         acl.rules.regularized(function, domain=domain)
-    # Where constants are traced as well.
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda: acl.rules.regularized(function, domain=domain) and 0.0)
+
+
+@pytest.mark.parametrize("kind", ["jit", "vmap", "pmap", "auto", "explicit"])
+def test_a_regulariser_that_does_not_fall_is_refused_within_a_trace(kind):
+    def loss(z):
+        return acl.alpha_cl_loss(z, z, acl.rules.regularized(jnp.exp, domain=LINE))
+
+    def mapped(axis_type):
+        mesh = jax.make_mesh((4, 2), ("data", "model"), (axis_type,) * 2)
+        with jax.set_mesh(mesh):
+            z = jax.device_put(Z, jax.NamedSharding(mesh, P("data")))
+            local = lambda z: loss(jnp.concatenate([z, z]))  # noqa: E731
+            return jax.jit(jax.shard_map(local, in_specs=P("data"), out_specs=P()))(z)
+
+    calls = {
+        "jit": lambda: jax.jit(loss)(Z),
+        "vmap": lambda: jax.vmap(loss)(Z[None]),
+        "pmap": lambda: jax.pmap(loss)(Z[None]),
+        "auto": lambda: mapped(jax.sharding.AxisType.Auto),
+        "explicit": lambda: mapped(jax.sharding.AxisType.Explicit),
+    }
+    with pytest.raises(ValueError, match="r_prime_inverse=exp does not fall"):
+        calls[kind]()
 
 
 RIGHT = {
