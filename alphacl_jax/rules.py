@@ -237,7 +237,8 @@ def regularized(r_prime_inverse: Callable[[Array], Array], *, domain: tuple[floa
 
     Raises:
       ValueError: for an empty domain, and for a function that does not fall over its domain, which
-        is looked at in a few places unless the function depends on traced values.
+        is looked at in a few places, unless the function depends on traced values or the rule is
+        made within a mesh (`jax.set_mesh`, `jax.shard_map`).
       TypeError: for a function that cannot be called.
     """
     if not callable(r_prime_inverse):

@@ -162,13 +162,17 @@ def regularized_importance(
 
 
 def check_decreasing(r_prime_inverse: Callable[[Array], Array], low: float, high: float) -> None:
-    """Raises ValueError for an (r')⁻¹ that does not fall over its domain, where it is not traced.
+    """Raises ValueError for an (r')⁻¹ that does not fall over its domain, where that can be seen.
 
     It is looked at in places all over the domain, but for those where it is not finite. Only values
-    up to 1 count, which is the budget of a row, and only rises that are more than rounding.
+    up to 1 count, which is the budget of a row, and only rises that are more than rounding. Nothing
+    is seen of a function that depends on traced values, and none within a mesh (`jax.set_mesh`,
+    `jax.shard_map`).
     """
     finfo = jnp.finfo(jnp.float32)
     reach = 0.9 * math.log(float(finfo.max))
+    if jax.sharding.get_abstract_mesh().axis_names:
+        return  # JAX cannot compute at once what belongs to no mesh
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
         places = _into_domain(jnp.linspace(-reach, reach, 65), low, high)
         found = elementwise("r_prime_inverse", r_prime_inverse, places)

@@ -164,14 +164,14 @@ def test_padding_gives_searches_for_nan_nothing_to_find():
     assert error.get() is None
 
 
-def test_a_rule_of_ones_own_has_no_infinite_slope_at_what_is_no_negative():
-    """Each anchor's distance to itself is 0."""
-    hardest = acl.Rule(lambda d_neg, d_pos, mask: jnp.where(mask, 1 / jnp.sqrt(d_neg), 0.0))
+def test_a_rule_of_ones_own_does_not_meet_what_is_no_negative():
+    """An anchor's other view lies 1e-3 from it, where e^{1/d²} and its slope overflow."""
+    steep = acl.Rule(lambda d_neg, d_pos, mask: jnp.where(mask, jnp.exp(1 / d_neg), 0.0))
 
     @jax.jit
     @jax.value_and_grad
     def loss(z):
-        return acl.alpha_cl_loss(z, z[::-1], hardest, negatives="same_view", stop_gradient=False)
+        return acl.alpha_cl_loss(z, z + 1e-3, steep, stop_gradient=False)
 
     value, gradient = loss(views(4, N, DIM, np.float32)[0])
     assert np.isfinite(value)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import alphacl_jax as acl
 from tests import oracle
@@ -26,8 +27,9 @@ def wild(d_neg, d_pos, mask):
     return jnp.where(mask, jnp.exp(-d_neg / 0.5), jnp.nan)
 
 
-@pytest.mark.parametrize("negatives", ["both_views", "same_view"])
-@pytest.mark.parametrize("function", [closeness, wild])
+@pytest.mark.parametrize(
+    ("function", "negatives"), [(closeness, "both_views"), (wild, "same_view")]
+)
 def test_a_rule_that_forgets_its_mask_is_masked(function, negatives):
     """The loss is that of the rule's own energy, in blocks and over devices as well."""
     chosen = acl.Rule(function)
@@ -134,9 +136,27 @@ def test_a_regulariser_that_does_not_fall_is_refused(name):
     message = r"r_prime_inverse=.* does not fall over its domain \(.*\), as.*; check its sign"
     with pytest.raises(ValueError, match=message):
         acl.rules.regularized(function, domain=domain)
-    # Where constants are traced as well.
-    with pytest.raises(ValueError, match=message):
-        jax.eval_shape(lambda: acl.rules.regularized(function, domain=domain) and 0.0)
+
+
+@pytest.mark.parametrize("kind", ["jit", "vmap", "grad", "mesh"])
+def test_a_regulariser_that_does_not_fall_within_a_trace(kind):
+    """Refused there too, but for a mesh, within which it is NaN."""
+
+    def loss(z):
+        return acl.alpha_cl_loss(z, Z_POS, acl.rules.regularized(jnp.exp, domain=LINE))
+
+    if kind == "mesh":
+        mesh = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Auto,))
+        mapped = jax.shard_map(loss, mesh=mesh, in_specs=P(), out_specs=P())
+        assert np.isnan(jax.jit(mapped)(Z))
+        return
+    calls = {
+        "jit": lambda: jax.jit(loss)(Z),
+        "vmap": lambda: jax.vmap(loss)(Z[None]),
+        "grad": lambda: jax.grad(loss)(Z),
+    }
+    with pytest.raises(ValueError, match="r_prime_inverse=exp does not fall"):
+        calls[kind]()
 
 
 RIGHT = {
