@@ -108,7 +108,8 @@ def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
     with pretraining.run_folder(workdir, settings, data, allowed):
         if settings.num_seeds == 1:
             return one(run, training, workdir, show_at_once)
-        table = seeds.pretrain_seeds(run, training, workdir, values["seeds_as"].value, one)
+        how = str(values["seeds_as"].value)
+        table = seeds.pretrain_seeds(run, training, workdir, how, one)
         show_at_once(table)
         return table
 
