@@ -88,6 +88,8 @@ class Description:
         known = None not in (self.fingerprint, other.fingerprint)
         if known and self.fingerprint != other.fingerprint:
             return ["as many images, but not the same ones by their names and sizes"]
+        if self.data_changes:
+            return []  # the colours are those of images before
         return [
             f"{name} of the colours {_listed(a)} then, {_listed(b)} now"
             for name, a, b in (("mean", then.mean, now.mean), ("deviation", then.std, now.std))

@@ -15,7 +15,7 @@ from absl import logging
 from tensorboardX import SummaryWriter
 from tensorboardX.summary import hparams
 
-from alphacl_jax.files import replaced, write_text_atomically
+from alphacl_jax.files import name_file, replaced, write_text_atomically
 from alphacl_jax.training.place import Place
 from alphacl_jax.training.progress import Progress
 
@@ -207,7 +207,7 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = path
+        name_file(error, path)
         raise
 
 

@@ -37,7 +37,7 @@ def quick_evaluation(monkeypatch):
     """Writes evaluations that are quick to make; returns their seeds."""
     seen = SimpleNamespace(seeds=[])
 
-    def evaluate(run, encoder, untrained, workdir):
+    def evaluate(run, encoder, untrained, workdir, *show):
         seed = run.settings.seed
         seen.seeds.append(seed)
         accuracy = {"alpha_direct": {"knn": 0.5 + 0.1 * seed, "few": 0.3, "few_std": 0.2}}
