@@ -5,8 +5,6 @@ import importlib.util
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
 from alphacl_jax.cli.interrupt import own_command, plain_interrupts
 
 COMMANDS = {
@@ -36,6 +34,9 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
     """
     _require_extra()
     with plain_interrupts(own_command()):
+        # Here, as a signal may come while they are loaded.
+        from absl import flags
+
         from alphacl_jax.cli.start import run_main
 
         command = importlib.import_module(f"alphacl_jax.cli.{name}")
