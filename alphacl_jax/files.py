@@ -38,10 +38,16 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             partial.unlink()
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(target)  # writing to an open file tells no name
+        if isinstance(error, OSError):
+            name_file(error, target)
         raise
     _sync_entries(target.parent)
+
+
+def name_file(error: OSError, path: str | os.PathLike[str]) -> None:
+    """Has an error of the system name the file, which one of an open file does not."""
+    if error.filename is None and error.errno is not None:
+        error.filename = str(path)
 
 
 def system_error(error: BaseException, path: str | os.PathLike[str]) -> OSError | None:

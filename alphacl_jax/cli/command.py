@@ -4,8 +4,6 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from absl import flags
-
 from alphacl_jax.cli.interrupt import own_command, plain_interrupts
 from alphacl_jax.extras import missing_from_train
 
@@ -34,6 +32,9 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
     """
     _require_extra()
     with plain_interrupts(own_command()):
+        # Here, as a signal may come while they are loaded.
+        from absl import flags
+
         from alphacl_jax.cli.start import run_main
 
         command = importlib.import_module(f"alphacl_jax.cli.{name}")

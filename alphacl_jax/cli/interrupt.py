@@ -55,11 +55,16 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         if signal.getsignal(number) not in (None, signal.SIG_IGN)
     )
     heard: list[int] = []
+    answered = threading.Event()
     told_before, _kept[:] = list(_kept), []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        del frame
         heard.append(number)
+        if _is_importing(frame):
+            # C++ libraries abort where an exception comes while they are loaded, and nothing is
+            # being written that would have to be cleaned away.
+            answered.wait(_SECONDS_TO_END)
+            os._exit(128 + number)
         raise KeyboardInterrupt
 
     def answer(number: signal.Signals) -> None:
@@ -71,6 +76,7 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         kept = _kept[0]() if _kept else "What was finished is kept"
         again = f": {shlex.join(command)}" if command else ""
         say(f"{start}. {kept}; give the same command again to go on{again}")
+        answered.set()
 
     try:
         with handled(numbers, stop, answer):
@@ -83,3 +89,12 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         _kept[:] = told_before
     if heard:
         sys.exit(128 + heard[0])
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being loaded where a signal came."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False

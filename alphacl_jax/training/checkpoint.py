@@ -4,6 +4,9 @@ import errno
 import json
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import LogRecord
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +97,10 @@ class Checkpoints:
             return
         tree = state._asdict()
         extra = {"position": position, "checksums": _checksums(tree, position)}
+        args = ocp.args.Composite(state=ocp.args.StandardSave(tree), extra=ocp.args.JsonSave(extra))
         try:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(tree), extra=ocp.args.JsonSave(extra)
-                ),
-            )
+            with _threads_unheard():
+                self._manager.save(step, args=args)
             # Orbax has given the files their names; the disk need not have them yet.
             sync_folder(self._directory / str(step))
         except Exception as error:  # tensorstore's are ValueErrors
@@ -220,6 +220,21 @@ class Checkpoints:
         if self._place is not None:
             self._place.close()
             self._place = None
+
+
+@contextmanager
+def _threads_unheard() -> Iterator[None]:
+    """Keeps the tracebacks that orbax's threads log to themselves: their errors are raised, too."""
+
+    def is_heard(record: LogRecord) -> bool:
+        return "orbax" not in Path(record.pathname).parts
+
+    logger = logging.get_absl_logger()
+    logger.addFilter(is_heard)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_heard)
 
 
 def _checksums(tree: Any, position: dict[str, Any]) -> dict[str, int]:

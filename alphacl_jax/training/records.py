@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 from tensorboardX import summary
 
-from alphacl_jax.files import replaced, write_text_atomically
+from alphacl_jax.files import name_file, replaced, write_text_atomically
 from alphacl_jax.training.place import Place
 from alphacl_jax.training.progress import Progress
 from alphacl_jax.training.tensorboard import EventFiles
@@ -190,7 +190,7 @@ def _named(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = path
+        name_file(error, path)
         raise
 
 

@@ -103,12 +103,12 @@ def test_a_signal_that_everybody_drops_has_its_status_all_the_same(monkeypatch, 
 
 
 _IN_C = """
-import signal, sys, time, ctypes
+import ctypes, signal, threading
 from alphacl_jax.cli import interrupt
 interrupt._SECONDS_TO_END = {seconds}
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with interrupt.plain_interrupts(["again"]):
-    print("in C", flush=True)
+    threading.Timer(1.0, print, ["in C"], {{"flush": True}}).start()
     # As a library that compiles: Python's handlers wait until it returns, and this one never does.
     mutex, library = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     for _ in range(2):
@@ -128,6 +128,29 @@ def test_a_library_that_does_not_return_keeps_nobody_waiting(second):
             process.send_signal(signal.SIGINT)
             assert process.stderr.readline() == "SIGINT came again: leaving at once\n"
         assert process.wait(40) == (130 if second else 143)
+
+
+def test_a_library_is_not_interrupted_while_it_is_loaded(tmp_path):
+    """It may end the process by `abort`, or make other errors of it."""
+    (tmp_path / "library.py").write_text(
+        "import signal\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "except KeyboardInterrupt:\n"
+        "    signal.raise_signal(signal.SIGABRT)\n"
+    )
+    program = (
+        "from alphacl_jax.cli.interrupt import plain_interrupts\n"
+        "import sys\n"
+        f"sys.path.append({str(tmp_path)!r})\n"
+        "with plain_interrupts(['again']):\n"
+        "    import library\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 143
+    assert done.stderr == (
+        "SIGTERM came. What was finished is kept; give the same command again to go on: again\n"
+    )
 
 
 def test_the_command_is_shown_as_it_was_typed(monkeypatch):

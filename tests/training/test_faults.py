@@ -1,7 +1,9 @@
 """What comes to a run from outside: folders that vanish, full disks, signals at its very end."""
 
+import gc
 import os
 import re
+import resource
 import shutil
 import signal
 from contextlib import closing
@@ -98,6 +100,29 @@ def test_a_full_disk_is_told_with_the_folder_and_the_room(tmp_path, monkeypatch)
         with pytest.raises(UnsavedError, match=r"Step 4 is kept there\. Make room, .* from there$"):
             checkpoints.save(_state(5), {})
     checkpoints.close()
+
+
+# As in test_checkpoint.py: orbax abandons its other writes.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_the_system_refuses_is_one_sentence_and_no_tracebacks(tmp_path, caplog):
+    """Files may have 20 kB here, and a state has more."""
+    numbers = jax.random.normal(jax.random.key(0), (100_000,))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(_state(3), {})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        try:
+            with pytest.raises(UnsavedError) as error:
+                checkpoints.save(_state(4)._replace(params=numbers), {})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value) == (
+        f"step 4 could not be saved in {tmp_path}: File too large. Step 3 is kept there. Put that "
+        "right, and give the same command again to go on from there"
+    )
+    assert "Traceback" not in caplog.text
+    assert "raised an exception" not in caplog.text
+    gc.collect()  # or they were reported in another test
 
 
 def test_errors_of_saving_that_are_no_systems_are_not_renamed(tmp_path, monkeypatch):
