@@ -172,8 +172,12 @@ def _words_while_together() -> Words:
         killed=killed,
         resume=RESUME,
         coordinator=host_and_port(address),
-        silent="process 0, which coordinates the others, does not answer"
-        + ("" if count == 2 else ", or lost another one"),
+        silent="process 0, which coordinates the others, "
+        + (
+            "was lost: its port is open, and it does not answer"
+            if count == 2
+            else "does not answer, or found that another process was lost"
+        ),
     )
 
 
