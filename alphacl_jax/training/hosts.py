@@ -172,12 +172,9 @@ def _words_while_together() -> Words:
         killed=killed,
         resume=RESUME,
         coordinator=host_and_port(address),
-        silent="process 0, which coordinates the others, "
-        + (
-            "was lost: its port is open, and it does not answer"
-            if count == 2
-            else "does not answer, or found that another process was lost"
-        ),
+        silent="process 0, which coordinates the others, was lost: it does not answer",
+        told="process 0, which coordinates the others, found that a process was lost, or that two "
+        "have the same process id",
     )
 
 
