@@ -90,8 +90,8 @@ def require_agreement(own: Callable[[], Mapping[str, Any]]) -> None:
     """
     if jax.process_count() == 1:
         return
-    values, call = json.dumps(own()), next(_CALLS)
-    _set(f"agreement/{call}/{jax.process_index()}", values)
+    values, call = {"num_processes": distributed.global_state.num_processes, **own()}, next(_CALLS)
+    _set(f"agreement/{call}/{jax.process_index()}", json.dumps(values))
 
     def compare() -> Differing:
         every = [_get(f"agreement/{call}/{process}") for process in range(jax.process_count())]

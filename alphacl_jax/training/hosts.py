@@ -163,19 +163,18 @@ def _words_while_joining(cluster: Cluster) -> Words:
 def _words_while_together() -> Words:
     """JAX ends a process that lost the first one, and the first one where it lost another."""
     me, count = jax.process_index(), jax.process_count()
+    address = distributed.global_state.coordinator_address
     killed = f"process {me} was killed from outside, as the system does where memory is short"
-    if me == 0:
-        lost = (
-            "process 1 was lost" if count == 2 else "another process was lost: see their own words"
-        )
-        return Words(lost, killed, RESUME)
+    if me == 0 or address is None:
+        return Words(f"{'process 1' if count == 2 else 'another process'} was lost", killed, RESUME)
     return Words(
         aborted="process 0, which coordinates the others, was lost",
         killed=killed,
         resume=RESUME,
-        coordinator=host_and_port(str(distributed.global_state.coordinator_address)),
-        silent="process 0, which coordinates the others, does not answer"
-        + ("" if count == 2 else ", or lost another one"),
+        coordinator=host_and_port(address),
+        silent="process 0, which coordinates the others, was lost: it does not answer",
+        told="process 0, which coordinates the others, found that a process was lost, or that two "
+        "have the same process id",
     )
 
 

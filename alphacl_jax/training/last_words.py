@@ -28,7 +28,8 @@ class Words:
       resume: what to do; it follows on each of them.
       coordinator: (host, port) of the process that coordinates the others, or None in that process
         and before there is one.
-      silent: where JAX ended it and the coordinator is still there; "" where `coordinator` is None.
+      silent: where JAX ended it and the coordinator's port is open, and nothing comes of it.
+      told: where JAX ended it and the coordinator is there; both are "" without a `coordinator`.
     """
 
     aborted: str
@@ -36,6 +37,7 @@ class Words:
     resume: str
     coordinator: tuple[str, int] | None = None
     silent: str = ""
+    told: str = ""
 
 
 class LastWords:
@@ -81,16 +83,19 @@ def sentence(words: Words, trace: Sequence[str]) -> str:
     if fault.strip() != "Aborted":
         stacks = "".join(line for line in trace if not line.startswith("Extension modules:"))
         return f"{stacks.rstrip()}\nerror: this process crashed ({fault.strip()}). {words.resume}"
-    lost = words.coordinator is None or not _answers(words.coordinator)
-    return f"error: {words.aborted if lost else words.silent}. {words.resume}"
+    found = words.aborted if words.coordinator is None else _asked(words.coordinator, words)
+    return f"error: {found}. {words.resume}"
 
 
-def _answers(coordinator: tuple[str, int]) -> bool:
+def _asked(coordinator: tuple[str, int], words: Words) -> str:
+    """What to say of an abort, by what becomes of a connection: a gRPC server speaks first."""
     try:
-        socket.create_connection(coordinator, _SECONDS_TO_ANSWER).close()
+        with socket.create_connection(coordinator, _SECONDS_TO_ANSWER) as connection:
+            return words.told if connection.recv(1) else words.aborted
+    except TimeoutError:
+        return words.silent
     except OSError:
-        return False
-    return True
+        return words.aborted
 
 
 def _main() -> None:

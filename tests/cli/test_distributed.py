@@ -196,7 +196,9 @@ def test_a_lost_process_ends_the_others(flat_folder, tmp_path, victim, number):
     processes[victim].communicate()
     assert survivor.returncode != 0
     assert "The same command on all hosts resumes the run from its last checkpoint" in err
+    assert re.search(f"error: process {victim}(, which coordinates the others,)? ", err), err
     assert "was lost" in err
+    assert "Extension modules" not in err
 
 
 @pytest.mark.slow
@@ -215,7 +217,8 @@ def test_an_error_of_one_process_ends_the_other(flat_folder, tmp_path):
             start(
                 "pretrain",
                 *arguments,
-                *(extra if i == bad else []),
+                # The same settings on both, or they would not agree.
+                *(extra if i == bad or not bad else []),
                 "--distributed",
                 *cluster,
                 f"--process_id={i}",
@@ -235,7 +238,7 @@ def _start_each(*own: list[str]) -> list[subprocess.Popen]:
     cluster = [f"--coordinator_address=127.0.0.1:{_free_port()}", f"--num_processes={len(own)}"]
     environment = os.environ | QUICK | {"JAX_NUM_CPU_DEVICES": "1"}
     return [
-        start("pretrain", *own[i], "--distributed", *cluster, f"--process_id={i}", env=environment)
+        start("pretrain", "--distributed", *cluster, f"--process_id={i}", *own[i], env=environment)
         for i in range(len(own))
     ]
 
@@ -253,6 +256,15 @@ def test_hosts_with_other_settings_do_not_train(tmp_path):
             assert re.search(f"{name} is .* in process 0 and '?{value}'? in process 1", said), said
         assert "; and " not in said
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_hosts_with_other_numbers_of_processes_do_not_train(tmp_path):
+    """JAX joins a process that waits for a third one with another that does not."""
+    same = [*TINY, f"--workdir={tmp_path}/run"]
+    for code, out, err in _ends(_start_each(same, [*same, "--num_processes=3"])):
+        assert (code, out) == (1, "")
+        assert "--num_processes is 2 in process 0 and 3 in process 1" in err
 
 
 @pytest.mark.slow

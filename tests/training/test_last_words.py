@@ -3,10 +3,12 @@
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from alphacl_jax.training import last_words
 from alphacl_jax.training.last_words import Words, sentence
 
 ROOT = Path(__file__).parents[2]
@@ -57,13 +59,24 @@ def test_once_it_is_released_nothing_is_said_and_faults_are_shown_as_before():
     assert "Go on" not in said
 
 
-def test_the_sentence_tells_a_lost_coordinator_from_one_that_is_silent():
+def test_the_sentence_tells_a_lost_coordinator_from_one_that_hangs_or_answers(monkeypatch):
+    monkeypatch.setattr(last_words, "_SECONDS_TO_ANSWER", 0.2)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         place = listener.getsockname()
-        words = Words("it was lost", "killed", "Go on", place, "it does not answer")
-        assert sentence(words, ABORTED) == "error: it does not answer. Go on"
+        words = Words("it was lost", "killed", "Go on", place, "it hangs", "it is there")
+        assert sentence(words, ABORTED) == "error: it hangs. Go on"
+        listener.accept()[0].close()  # of that try
+
+        def answer():
+            with listener.accept()[0] as connection:
+                connection.sendall(b"\0")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        assert sentence(words, ABORTED) == "error: it is there. Go on"
+        thread.join()
     assert sentence(words, ABORTED) == "error: it was lost. Go on"
 
 
