@@ -1,5 +1,6 @@
 """The libraries of the installation's extras, and a sentence where one is missing."""
 
+import functools
 import importlib.util
 
 # What the extra [train] brings, by the names that are imported.
@@ -23,6 +24,7 @@ TRAIN = (
 )
 
 
+@functools.cache
 def missing_from_train() -> str:
     """What is missing of the extra [train], and what to do, as a sentence; "" where nothing is."""
     missing = [name for name in TRAIN if importlib.util.find_spec(name) is None]

@@ -66,8 +66,8 @@ def _as_array(value: Any) -> Any:
     # A variable of Flax NNX stands for an array and is none.
     if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
         value = jnp.asarray(value)
-    # Whole numbers have no derivative.
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.integer):
+    # Whole numbers, of NumPy as well, have no derivative.
+    if hasattr(value, "astype") and jnp.issubdtype(value.dtype, jnp.integer):
         return value.astype(float)
     return value
 
@@ -89,6 +89,9 @@ class Bound:
     function: Callable[..., Array]
     parameters: tuple[Any, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", tuple(map(_as_array, self.parameters)))
+
     def __call__(self, *arguments: Array) -> Array:
         return self.function(*arguments, *(typed(p, arguments[0]) for p in self.parameters))
 
@@ -98,7 +101,10 @@ class Bound:
     @classmethod
     def tree_unflatten(cls, _: None, children: Any) -> "Bound":
         function, *parameters = map(_plain, children)
-        return cls(function, tuple(parameters))
+        new = object.__new__(cls)  # JAX also fills in what is no number
+        object.__setattr__(new, "function", function)
+        object.__setattr__(new, "parameters", tuple(parameters))
+        return new
 
 
 @dataclass(frozen=True)

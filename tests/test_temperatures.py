@@ -13,6 +13,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import alphacl_jax as acl
+from alphacl_jax.parameters import Bound
 from tests.cases import views
 
 N, DIM = 4, 3
@@ -211,3 +212,17 @@ def test_a_traced_logarithm_that_is_not_finite_gives_nan():
     at = jax.jit(lambda s: loss_of(f.info_nce(acl.learned_temperature(s, 0.01))))
     for s in (math.nan, math.inf, 100.0):
         assert np.isnan(at(s)), s
+
+
+@pytest.mark.parametrize("number", [2, np.int32(2), np.array(2), jnp.asarray(2)], ids=repr)
+@pytest.mark.parametrize(
+    "make",
+    [f.info_nce, lambda t: acl.Family(jnp.log1p, Bound(lambda x, t: jnp.exp(x / t), (t,)))],
+    ids=["made", "by hand"],
+)
+def test_whole_numbers_are_learned_as_others_are(make, number):
+    gradient = jax.grad(loss_of)(make(number))
+    expected = jax.grad(loss_of)(make(2.0))
+    for ours, theirs in zip(*map(jax.tree.leaves, (gradient, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+        assert ours != 0

@@ -24,6 +24,13 @@ _NAMED = {
     "backprop": ["--loss=alpha_entropy", "--nostop_gradient"],
     "quadratic": ["--loss=alpha_uniform"],
 }
+_NOT_HANDED_ON = {
+    "num_seeds": "give --seeds before --",
+    "seed": "give --seeds before --",
+    "loss": "give --losses before --",
+    "workdir": "give --output before --",
+    "method": "it compares losses of the method contrastive",
+}
 _BASELINES = ("untrained encoder", "raw pixels")
 
 
@@ -78,8 +85,9 @@ def main(argv: Sequence[str]) -> None:
         seeds = [int(seed) for seed in values.seeds]
     except ValueError as error:
         raise RunError(f"--seeds={','.join(values.seeds)} must be whole numbers") from error
-    if any(argument.lstrip("-").startswith("num_seeds") for argument in argv[1:]):
-        raise RunError("--num_seeds is not for the runs of a comparison; give --seeds before --")
+    for name, advice in _NOT_HANDED_ON.items():
+        if any(argument.lstrip("-").split("=")[0] == name for argument in argv[1:]):
+            raise RunError(f"--{name} is not for the runs of a comparison; {advice}")
     if not seeds:
         raise RunError("--seeds is empty; give whole numbers such as 0,1,2")
     output = Path(values.output).expanduser()

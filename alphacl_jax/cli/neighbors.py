@@ -134,7 +134,7 @@ def _read_queries(queries: Sequence[Path], source: "FolderSource") -> "np.ndarra
     try:
         shape, how = source.image_shape, source.decoding
         return np.stack([decode(str(path), shape, str(path), how) for path in queries])
-    except UnreadableImage as error:
+    except (UnreadableImage, OSError) as error:
         listed = ",".join(map(str, queries))
         raise ArgumentError("query", listed, f"holds what cannot be read: {error}") from error
 

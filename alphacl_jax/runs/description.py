@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from alphacl_jax.data import policies
+from alphacl_jax.data.decoding import shown_range
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import write_json_atomically
@@ -89,7 +90,13 @@ class Description:
         if known and self.fingerprint != other.fingerprint:
             return ["as many images, but not the same ones by their names and sizes"]
         if self.data_changes:
-            return []  # the colours that are kept are those of the images before
+            return []  # what was measured and is kept is of the images before
+        ranges = [
+            "no range" if own.pixel_range is None else shown_range(own.pixel_range)
+            for own in (then, now)
+        ]
+        if ranges[0] != ranges[1]:
+            return [f"values of the pixels {ranges[0]} then, {ranges[1]} now"]
         return [
             f"{name} of the colours {_listed(a)} then, {_listed(b)} now"
             for name, a, b in (("mean", then.mean, now.mean), ("deviation", then.std, now.std))

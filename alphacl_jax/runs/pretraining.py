@@ -179,9 +179,10 @@ def check_hosts(run: Run, training: Training) -> None:
 
 
 def as_begun(run: Run, training: Training, workdir: Path) -> tuple[Run, Training]:
-    """The same with the colours that the run in the folder began with, where there is one.
+    """The same with what the run in the folder, where there is one, measured when it began.
 
-    Those measured today may differ in their last digits, or more where the images changed.
+    Colours that are measured today may differ in their last digits; these and the range of the
+    pixels may differ more where the images changed.
     """
     begun = next((folder for folder in of_seeds(workdir) if is_described(folder)), None)
     if begun is None:
@@ -189,6 +190,9 @@ def as_begun(run: Run, training: Training, workdir: Path) -> tuple[Run, Training
     kept = read_description(begun).preprocessing
     if kept.image_shape != run.preprocessing.image_shape:
         return run, training  # which the folder refuses
+    if kept.pixel_range != run.preprocessing.pixel_range:
+        run = open_run(run.settings, run.mesh, measured=kept.pixel_range)
+        training = prepare_training(run)
     colours = dataclasses.replace(run.preprocessing, mean=kept.mean, std=kept.std)
     if colours == run.preprocessing:
         return run, training

@@ -1,7 +1,8 @@
 """Looking at the features while they are trained: neighbours, a probe, how many dimensions live."""
 
+import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,16 @@ from alphacl_jax.training.state import TrainState
 _MOST_FITTED, _MOST_HELD_OUT = 4000, 1000
 
 Figures = dict[str, float]
+Sample = Callable[[], tuple[np.ndarray, np.ndarray | None]]
 
 
-def probe_hook(run: Run, training: Training, untrained: Encoder, label: str = "") -> Hook | None:
+def probe_hook(
+    run: Run,
+    training: Training,
+    untrained: Encoder,
+    label: str = "",
+    sample: Sample | None = None,
+) -> Hook | None:
     """What looks at the features every `probe_every` epochs; None where nothing is asked for.
 
     The probes fit on four fifths of (at most 5,000 of) the training images' labels and are tested
@@ -34,11 +42,12 @@ def probe_hook(run: Run, training: Training, untrained: Encoder, label: str = ""
       training: its parts.
       untrained: the encoder before the first step.
       label: what lines on the terminal begin with, where several runs train at once.
+      sample: of `sample_of(run)`, which runs on the same data share.
     """
     epochs = run.settings.evaluation.probe_every
     if epochs == 0:
         return None
-    probe = _Probe(run, untrained, label)
+    probe = _Probe(run, untrained, label, sample or sample_of(run))
     return Hook(epochs * training.batches.steps_per_epoch, probe)
 
 
@@ -46,18 +55,17 @@ def hook_of_seeds(hooks: Sequence[Hook]) -> Hook:
     """One hook of a stacked state (`stack_states`) of the members' own, all run equally often."""
 
     def run(step: int, state: TrainState) -> dict[str, Any]:
-        found = [
-            hook.run(step, member)
-            for hook, member in zip(hooks, unstack_states(state), strict=True)
-        ]
+        members = unstack_states(state._replace(opt_state=()))  # hooks read no optimiser's state
+        found = [hook.run(step, member) for hook, member in zip(hooks, members, strict=True)]
         return {name: [of_member[name] for of_member in found] for name in found[0]}
 
     return Hook(hooks[0].every, run)
 
 
 class _Probe:
-    def __init__(self, run: Run, untrained: Encoder, label: str):
+    def __init__(self, run: Run, untrained: Encoder, label: str, sample: Sample):
         self._run, self._untrained, self._label = run, untrained, label
+        self._sample = sample
         self._at_start: Figures | None = None
         self._history: list[Figures] = []
         self._warned: set[str] = set()
@@ -66,7 +74,6 @@ class _Probe:
         if not hosts.is_writer():
             return {}
         if self._at_start is None:
-            self._images, self._labels = _sample(self._run)
             self._at_start = self._figures(self._untrained)
         here = hosts.own_copy(state._replace(opt_state=()))
         figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
@@ -79,12 +86,13 @@ class _Probe:
         return figures
 
     def _figures(self, encoder: Encoder) -> Figures:
-        features = encoder(self._images)
+        images, labels = self._sample()
+        features = encoder(images)
         figures = {"effective_rank": effective_rank(singular_values(features))}
-        if self._labels is not None:
+        if labels is not None:
             cut = len(features) * 4 // 5
             train, test = (
-                (features[part], self._labels[part]) for part in (slice(cut), slice(cut, None))
+                (features[part], labels[part]) for part in (slice(cut), slice(cut, None))
             )
             figures |= quick_probe(train, test, len(self._run.dataset.class_names))
         return figures
@@ -99,8 +107,12 @@ def _in_words(figures: Figures) -> str:
     return ", ".join([*accuracies, f"effective rank {figures['effective_rank']:.1f}"])
 
 
-def _sample(run: Run) -> tuple[np.ndarray, np.ndarray | None]:
-    """Up to 5,000 training images in an order of their own, always the same, and their labels."""
+def sample_of(run: Run) -> Sample:
+    """Draws up to 5,000 training images, always the same, and their labels, once it is called."""
+    return functools.cache(functools.partial(_drawn, run))
+
+
+def _drawn(run: Run) -> tuple[np.ndarray, np.ndarray | None]:
     split: Split = run.dataset.train or run.dataset.pretrain
     chunks = list(in_order(split, 500, run.memory_limit_bytes))
     images = np.concatenate([chunk[0] for chunk in chunks])

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alphacl_jax.data.preview import choose_images
-from alphacl_jax.data.views import in_unit_range
+from alphacl_jax.data.views import in_unit_range, make_views
 from alphacl_jax.runs.flag_file import as_mapping
 from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.training.progress import Progress
@@ -51,9 +51,9 @@ def show_in_tensorboard(run: Run, workdir: Path, step: int, figures: dict[str, A
 def _pairs(run: Run) -> np.ndarray:
     """Images and their two views side by side, `[height, width, channels]` in [0, 1]."""
     images, _ = choose_images(run.dataset.pretrain, _PAIRS, len(run.dataset.class_names))
-    raw = {"images": images, "labels": np.zeros(len(images), np.int32)}
-    views = jax.jit(run.make_batch)(jax.random.key(run.settings.seed), raw)["views"]
-    views = in_unit_range(views, run.dataset.mean, run.dataset.std)
+    key, own = jax.random.key(run.settings.seed), run.preprocessing
+    augmented = jax.jit(make_views, static_argnums=2)(key, images, run.policy, own.mean, own.std)
+    views = in_unit_range(augmented, own.mean, own.std)
     rows = np.concatenate([images[:, None] / 255, views], axis=1)
     # [row, column, height, width, channels] as one picture.
     return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

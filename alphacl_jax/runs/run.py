@@ -1,7 +1,7 @@
 """From settings to the parts of a run: data, policy, method, step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import optax
@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 
 from alphacl_jax.data import policies, sources
 from alphacl_jax.data.batches import Batches, open_batches, raw_shapes
+from alphacl_jax.data.decoding import PixelRange
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
@@ -70,13 +71,20 @@ class Training:
     learning_rate: optax.Schedule
 
 
-def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None = None) -> Run:
+def open_run(
+    settings: RunSettings,
+    mesh: Mesh,
+    dataset: sources.Dataset | None = None,
+    *,
+    measured: PixelRange | None = None,
+) -> Run:
     """Opens the data and builds the method that the settings describe.
 
     Args:
       settings: of the run.
       mesh: the devices, with an axis "data".
       dataset: the data, where it is not the one that the settings name.
+      measured: what stands for pixel_range=auto, where the run began with a range already.
 
     Raises:
       ValueError, FileNotFoundError: where settings or data cannot be used; the message says why.
@@ -84,7 +92,10 @@ def open_run(settings: RunSettings, mesh: Mesh, dataset: sources.Dataset | None 
     data = settings.data
     if dataset is None:
         make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
-        dataset = sources.load(data.dataset, data.data_dir, data.image_size, decoding=data.decoding)
+        decoding = data.decoding
+        if decoding.pixel_range == "auto":
+            decoding = replace(decoding, pixel_range=measured or "auto")
+        dataset = sources.load(data.dataset, data.data_dir, data.image_size, decoding=decoding)
     if settings.evaluation.supervised:
         if settings.evaluation.evaluate == "none":
             raise ArgumentError(

@@ -15,7 +15,7 @@ from alphacl_jax.runs.encoder import encoder_of
 from alphacl_jax.runs.evaluation import figures_over
 from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked
 from alphacl_jax.runs.pretraining import describe, described
-from alphacl_jax.runs.probes import hook_of_seeds, probe_hook
+from alphacl_jax.runs.probes import hook_of_seeds, probe_hook, sample_of
 from alphacl_jax.runs.records import open_records
 from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.runs.start import start_state
@@ -137,13 +137,17 @@ def _probes(
     states: Mapping[int, TrainState],
 ) -> list[Hook]:
     """What looks at the features of all members at once, where the settings ask for it."""
-    hooks = []
+    first = next(iter(members.values()))
+    if not first.settings.evaluation.probe_every:
+        return []  # and no encoder of the first states is kept
+    sample, hooks = sample_of(first), []
     for seed, state in states.items():
         run, start = members[seed], hosts.own_copy(state._replace(opt_state=()))
         untrained = encoder_of(run.settings, descriptions[seed], start)
-        hooks.append(probe_hook(run, training, untrained, f"seed {seed}: "))
-    asked = [hook for hook in hooks if hook is not None]
-    return [hook_of_seeds(asked)] if asked else []
+        hook = probe_hook(run, training, untrained, f"seed {seed}: ", sample)
+        assert hook is not None  # as of the first
+        hooks.append(hook)
+    return [hook_of_seeds(hooks)]
 
 
 def _trained(folder: Path, total_steps: int) -> bool:

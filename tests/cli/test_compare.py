@@ -86,6 +86,10 @@ def test_what_is_refused(monkeypatch, tmp_path, losses, seeds, message):
 
 def test_runs_of_several_seeds_are_refused(monkeypatch, tmp_path):
     _flags(monkeypatch, tmp_path, "linear", "0")
+    for argument in ("--seed=3", "--loss=linear", "--workdir=a", "--method=contrastive"):
+        name = argument.split("=")[0]
+        with pytest.raises(RunError, match=f"{name} is not for the runs of a comparison; "):
+            compare.main(["compare", "--epochs=3", argument])
     with pytest.raises(RunError, match="--num_seeds is not for the runs of a comparison"):
         compare.main(["compare", "--epochs=1", "--num_seeds=2"])
 

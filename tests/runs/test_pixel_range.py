@@ -1,6 +1,7 @@
 """The range of pixels of more than 8 bits goes with the run, and to whatever images it is given."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,9 @@ from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
 from alphacl_jax.data.folder import open_files
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.runs import load_encoder
+from alphacl_jax.runs.description import Description, write_description
 from alphacl_jax.runs.exported import write_export
-from alphacl_jax.runs.folder import Description
-from alphacl_jax.runs.pretraining import describe
+from alphacl_jax.runs.pretraining import as_begun, describe
 from alphacl_jax.runs.run import open_run, prepare_training
 from alphacl_jax.training.mesh import data_mesh
 from tests.tiny_runs import script_values, tiny_settings, tiny_values
@@ -51,6 +52,25 @@ def test_the_measured_range_is_part_of_what_a_run_stores(folder):
     stored = json.loads(json.dumps(description.to_json()))
     assert stored["pixel_range"] == [0, HIGH]
     assert Description.from_json(stored) == description
+
+
+def test_a_run_that_goes_on_reads_by_the_range_that_it_began_with(folder, tmp_path):
+    settings = tiny_settings("--dataset=folder", f"--data_dir={folder}", "--pixel_range=auto")
+    run = open_run(settings, data_mesh())
+    begun = describe(run, prepare_training(run))
+    write_description(tmp_path, begun)
+    wider = _images(tmp_path / "wider", ("train", "test"), 2 * HIGH)
+    run = open_run(
+        tiny_settings("--dataset=folder", f"--data_dir={wider}", "--pixel_range=auto"), data_mesh()
+    )
+    training = prepare_training(run)
+    changes = begun.changes(replace(describe(run, training), fingerprint=begun.fingerprint))
+    assert changes == [f"values of the pixels 0:{HIGH} then, 0:{2 * HIGH} now"]
+    run, training = as_begun(run, training, tmp_path)
+    assert run.preprocessing == begun.preprocessing
+    assert run.dataset.pretrain.source.decoding.pixel_range == (0, HIGH)
+    # What is trained on, too: half of the values lie above that range.
+    assert np.mean(np.asarray(next(training.batches)["images"]) == 255) > 0.3
 
 
 class _Encoder:
