@@ -25,7 +25,6 @@ from tests.cases import FAMILIES, RULES, family, objectives, regularized, rule, 
 N, DIM, TAU = 8, 3, 0.4
 # One of each kind in the fast set, which compiles them many times; all of them in the slow one.
 KINDS = ("info_nce", "triplet", "alpha_direct", "alpha_square", "backprop_direct")
-TWO = ("info_nce", "backprop_direct")  # in blocks, which compile longest
 EVERY = tuple(objectives())
 Z, Z_POS = views(0, N, DIM, np.float32, unit=True)
 TABLE = {
@@ -208,14 +207,12 @@ def test_checkpoint_and_scan():
 # Modes.
 
 
-def in_turn(column, in_blocks):
-    """One of each kind for every entry of a column, two in blocks for one; the rest is slow."""
+def in_turn(column):
+    """One of each kind, whole, for every entry of a column; blocks and all the others are slow."""
     cases = []
-    for which, names in (("two", TWO), ("kinds", KINDS), ("every", EVERY)):
+    for which, names in (("kinds", KINDS), ("every", EVERY)):
         for block_size, entry in itertools.product((None, 3), column):
-            if names is TWO and (block_size is None or entry != in_blocks):
-                continue
-            fast = names is TWO or (names is KINDS and block_size is None)
+            fast = names is KINDS and block_size is None
             marks = () if fast else pytest.mark.slow
             name = f"{which}-{block_size}-{entry}"
             cases.append(pytest.param(entry, block_size, names, marks=marks, id=name))
@@ -226,7 +223,7 @@ KINDS_OF_MESH = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 TYPES = ("float32", "bfloat16", "float16")
 
 
-@pytest.mark.parametrize(("dtype", "block_size", "names"), in_turn(TYPES, "bfloat16"))
+@pytest.mark.parametrize(("dtype", "block_size", "names"), in_turn(TYPES))
 def test_strict_promotion(dtype, block_size, names):
     z, z_pos = jnp.asarray(Z, dtype), jnp.asarray(Z_POS, dtype)
 
@@ -278,7 +275,7 @@ def test_debug_nans_leak_checks_and_a_transfer_guard():
     np.testing.assert_allclose(gradient, expected(Z, Z_POS)[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("kind", "block_size", "names"), in_turn(tuple(KINDS_OF_MESH), "explicit"))
+@pytest.mark.parametrize(("kind", "block_size", "names"), in_turn(tuple(KINDS_OF_MESH)))
 def test_meshes_give_the_value_and_gradient_of_one_device(kind, block_size, names):
     values, gradient = expected(Z, Z_POS, names)
     mesh = jax.make_mesh((4,), ("data",), (KINDS_OF_MESH[kind],))
@@ -384,8 +381,15 @@ def test_export_with_a_symbolic_batch(negatives):
         np.testing.assert_allclose(again.call(z, z_pos), losses(z, z_pos), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("temperatures", [np.float32([1, 2]), np.int32([1, 2])])
-@pytest.mark.parametrize("block_size", [None, 3])
+@pytest.mark.parametrize(
+    ("block_size", "temperatures"),
+    [
+        (None, np.float32([1, 2])),
+        (None, np.int32([1, 2])),
+        (3, np.float32([1, 2])),
+        pytest.param(3, np.int32([1, 2]), marks=pytest.mark.slow),
+    ],
+)
 def test_gradients_by_embeddings_are_mapped_over_temperatures(block_size, temperatures):
     """Without jit the temperature is traced, and nothing differentiates by it."""
 
@@ -394,18 +398,25 @@ def test_gradients_by_embeddings_are_mapped_over_temperatures(block_size, temper
         return jax.grad(lambda z: acl.contrastive_loss(z, Z_POS, family, block_size=block_size))(z)
 
     found = jax.vmap(gradient, in_axes=(None, 0))(jnp.asarray(Z), jnp.asarray(temperatures))
+
+    @jax.jit
+    @jax.grad
+    def dense(z, temperature):
+        return acl.contrastive_loss(z, Z_POS, acl.families.info_nce(temperature))
+
     for one, temperature in zip(found, (1.0, 2.0), strict=True):
-        np.testing.assert_allclose(one, gradient(jnp.asarray(Z), temperature), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one, dense(Z, temperature), rtol=1e-5, atol=1e-6)
 
 
 def test_a_loss_of_ones_own_may_read_a_traced_whole_number():
-    def gradient(z, power):
+    def gradient(z, power, block_size=None):
         family = acl.Family(phi=jnp.log1p, psi=lambda x: jnp.exp(power * x))
-        return jax.grad(lambda z: acl.contrastive_loss(z, Z_POS, family, block_size=3))(z)
+        return jax.grad(lambda z: acl.contrastive_loss(z, Z_POS, family, block_size=block_size))(z)
 
-    found = jax.jit(jax.vmap(gradient, in_axes=(None, 0)))(jnp.asarray(Z), jnp.array([1, 2]))
+    blocked = functools.partial(gradient, block_size=3)
+    found = jax.jit(jax.vmap(blocked, in_axes=(None, 0)))(jnp.asarray(Z), jnp.array([1, 2]))
     for one, power in zip(found, (1, 2), strict=True):
-        np.testing.assert_allclose(one, gradient(jnp.asarray(Z), power), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(one, jax.jit(gradient)(Z, power), rtol=1e-5, atol=1e-6)
 
 
 def test_an_exported_loss_refuses_a_single_sample_where_the_symbol_says_so():

@@ -57,7 +57,7 @@ def losses_at(t, names, block_size=None):
     ("names", "block_size"),
     [
         (tuple(MADE), None),
-        (IN_BLOCKS, 1),
+        pytest.param(IN_BLOCKS, 1, marks=pytest.mark.slow),
         pytest.param(tuple(MADE), 3, marks=pytest.mark.slow),
     ],
 )

@@ -1,7 +1,7 @@
 """What is installed works by itself: the wheel's contents, its types, its commands.
 
-The quick tests put the wheel beside the packages of this environment; the slow ones install it in
-new environments, as a person would.
+Some tests put the wheel beside the packages of this environment; others install it in new
+environments, as a person would, and are slow.
 """
 
 import json
@@ -141,6 +141,7 @@ ModelSettings(widths=4)  # wrong
 """
 
 
+@pytest.mark.slow
 def test_a_users_program_is_type_checked_against_the_wheel(beside, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(USER_PROGRAM)

@@ -103,26 +103,34 @@ def test_killed_again_and_again_a_run_ends_bitwise_the_same(flat_folder, tmp_pat
     assert_same_end(whole, killed)
 
 
-def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
-    """Streamed; through a pipe, where what is shown is lines."""
-    folder = ["--dataset=folder", f"--data_dir={flat_folder}", "--memory_limit_mb=0"]
-    arguments = [*TINY, *folder, "--epochs=20", "--log_every=2", "--save_every=7"]
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    process = start("pretrain", *arguments, f"--workdir={stopped}")
-    _wait_for(lambda: _newest(stopped) > 0, process)
+def _end_by_sigterm(arguments: list[str], workdir: Path) -> str:
+    """Starts a run, has SIGTERM end it after its first checkpoint; what it said."""
+    process = start("pretrain", *arguments, f"--workdir={workdir}")
+    _wait_for(lambda: _newest(workdir) > 0, process)
     process.terminate()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
     assert out == ""
+    return err
+
+
+def _streamed(folder: Path) -> list[str]:
+    data = ["--dataset=folder", f"--data_dir={folder}", "--memory_limit_mb=0"]
+    return [*TINY, *data, "--epochs=20", "--log_every=2", "--save_every=7"]
+
+
+def test_sigterm_saves_and_says_so(flat_folder, tmp_path):
+    """Streamed; through a pipe, where what is shown is lines."""
+    err = _end_by_sigterm(_streamed(flat_folder), tmp_path)
     lines = err.splitlines()
     said = re.fullmatch(
         r"SIGTERM came: step (\d+) of 60 is saved; the same command resumes there", lines[-1]
     )
     assert said, err
-    assert _newest(stopped) == int(said[1])
+    assert _newest(tmp_path) == int(said[1])
     assert re.fullmatch(
         r"alpha_direct on flat\d*: 24 images of 8x8x3, [\d,]+ parameters, 60 steps on 1 cpu "
-        rf"device, run folder {stopped}",
+        rf"device, run folder {tmp_path}",
         lines[0],
     )
     assert re.fullmatch(r"augmentation: simclr\b.*", lines[1])
@@ -130,6 +138,13 @@ def test_sigterm_saves_says_so_and_is_resumed(flat_folder, tmp_path):
     assert "SIGTERM came: saving after this step; once more to leave at once" in lines
     assert "\r" not in err
     assert "\x1b" not in err
+
+
+@pytest.mark.slow
+def test_what_sigterm_ended_is_resumed(flat_folder, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    arguments = _streamed(flat_folder)
+    _end_by_sigterm(arguments, stopped)
     for workdir in (whole, stopped):
         _train_to_the_end(arguments, workdir, 60)
     assert_same_end(whole, stopped)

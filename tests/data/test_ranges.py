@@ -59,7 +59,7 @@ def test_a_range_maps_its_ends_to_0_and_255(tmp_path, kind, low, high, caplog):
     measured = sources.load("folder", tmp_path, decoding=Decoding("auto"))
     assert measured.pixel_range == pytest.approx((low, high))
     assert _levels(measured) == _levels(data)
-    assert caplog.text == ""
+    assert "pixel" not in caplog.text
 
 
 def test_without_a_range_16_bits_are_the_whole_range(tmp_path, caplog):
