@@ -39,6 +39,8 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             partial.unlink()
         if isinstance(error, OSError):
+            if error.filename == str(partial) and not partial.exists():
+                error.filename = None  # the target says more, unless something is in the way
             name_file(error, target)
         raise
     _sync_entries(target.parent)

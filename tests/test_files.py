@@ -32,6 +32,13 @@ def test_text_is_replaced_whole(tmp_path):
     assert path.read_bytes() == "new α\n".encode()
 
 
+def test_what_the_system_refuses_names_the_file_that_was_to_be_written(tmp_path):
+    path = tmp_path / "gone" / "a.txt"
+    with pytest.raises(FileNotFoundError) as error:
+        write_text_atomically(path, "new")
+    assert error.value.filename == str(path)
+
+
 def test_json_reads_back(tmp_path):
     write_json_atomically(tmp_path / "a.json", {"a": [1, 2.5, None]})
     assert json.loads((tmp_path / "a.json").read_text()) == {"a": [1, 2.5, None]}

@@ -1,6 +1,7 @@
 """The flags of commands that apply an encoder to images, its own run's or others."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,3 +144,18 @@ def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
         image_shape=encoder.preprocessing.image_shape,
         decoding=decoding_for(encoder, data),
     )
+
+
+def note_changed(encoder: "Encoder", data: DataSettings, dataset: "Dataset") -> None:
+    """Says so where the run's own data are not those that it was trained on."""
+    from alphacl_jax.data.reading import fingerprint_of
+
+    own, then = encoder.settings.data, encoder.description.fingerprint
+    if then is None or (data.dataset, data.data_dir) != (own.dataset, own.data_dir):
+        return
+    if fingerprint_of(dataset.pretrain.source) != then:
+        print(
+            f"note: the images in {dataset.title} are not those that the run was trained on, by "
+            "their names and sizes",
+            file=sys.stderr,
+        )

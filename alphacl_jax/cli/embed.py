@@ -22,6 +22,7 @@ from alphacl_jax.cli.data_flags import (
     data_settings_of,
     decoding_for,
     define_data_flags,
+    note_changed,
     open_data,
     workdir_of,
 )
@@ -59,9 +60,11 @@ def main(argv: Sequence[str]) -> None:
         workdir = workdir_of(values)
         from alphacl_jax.cli.evaluate import note_unfinished, output_of
         from alphacl_jax.runs.encoder import load_encoder
+        from alphacl_jax.runs.folder import saved_steps
 
+        saved = saved_steps(workdir)
         encoder = load_encoder(workdir)
-        note_unfinished(encoder, workdir)
+        note_unfinished(encoder, workdir, saved)
         data = data_settings_of(values, encoder.settings.data)
         output = output_of(values, workdir / "features")
         embed(encoder, parts_of(encoder, data), output, data.memory_limit_mb * 2**20)
@@ -84,6 +87,7 @@ def parts_of(encoder: "Encoder", data: DataSettings) -> "Parts":
         )
         return {"images": (Split(source, labelled=bool(class_names)), class_names)}
     dataset = open_data(encoder, data)
+    note_changed(encoder, data, dataset)
     parts = {"train": dataset.train, "test": dataset.test}
     if dataset.train is None:
         parts = {"pretrain": dataset.pretrain}

@@ -20,6 +20,7 @@ from alphacl_jax.cli.data_flags import (
     DATA,
     data_settings_of,
     define_data_flags,
+    note_changed,
     open_data,
     workdir_of,
 )
@@ -67,10 +68,12 @@ def main(argv: Sequence[str]) -> None:
         from alphacl_jax.runs.encoder import load_encoder
         from alphacl_jax.runs.folder import saved_steps
 
-        encoder, saved = load_encoder(workdir), saved_steps(workdir)
-        note_unfinished(encoder, workdir)
+        saved = saved_steps(workdir)  # before: a step may be saved while the encoder is read
+        encoder = load_encoder(workdir)
+        note_unfinished(encoder, workdir, saved)
         evaluate(encoder, workdir, values)
-        if (later := saved_steps(workdir)) and later[-1:] > saved[-1:]:
+        later = saved_steps(workdir)
+        if later and later[-1] > max(encoder.step, *saved[-1:]):
             print(
                 f"note: shown is step {encoder.step}; the run has saved step {later[-1]} since "
                 "then",
@@ -90,6 +93,7 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
     output = output_of(values, workdir)
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
+    note_changed(encoder, data, dataset)
     baselines = baselines_of(encoder, dataset, data_mesh() if values["supervised"].value else None)
     found = looks.evaluate_encoder(
         encoder,
@@ -126,11 +130,17 @@ def output_of(values: flags.FlagValues, default: Path) -> Path:
     return output
 
 
-def note_unfinished(encoder: "Encoder", workdir: Path) -> None:
-    """Says of which step an encoder is, where its run has not been trained to its end."""
-    from alphacl_jax.runs.folder import is_in_use, saved_steps
+def note_unfinished(encoder: "Encoder", workdir: Path, saved: Sequence[int]) -> None:
+    """Says of which step an encoder is, where its run has not been trained to its end.
 
-    total, saved = encoder.description.total_steps(encoder.settings), saved_steps(workdir)
+    Args:
+      encoder: as it was loaded.
+      workdir: its run folder.
+      saved: the steps of which the folder had a checkpoint before it was loaded.
+    """
+    from alphacl_jax.runs.folder import is_in_use
+
+    total = encoder.description.total_steps(encoder.settings)
     if encoder.step >= total:
         return
     state = "the newest that is saved of a run that was stopped"

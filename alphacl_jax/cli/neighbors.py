@@ -21,7 +21,7 @@ from alphacl_jax.cli.data_flags import (
     workdir_of,
 )
 from alphacl_jax.cli.help import Groups
-from alphacl_jax.cli.start import plain_errors
+from alphacl_jax.cli.start import plain_errors, show_at_once
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.settings import DataSettings
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
         data = folder_settings_of(values, encoder.settings.data)
         output = Path(values["output"].value or workdir / "neighbors.png").expanduser()
         check_picture_path("output", output)
-        print(find_neighbors(encoder, data, queries, values.k, output))
+        show_neighbors(encoder, data, queries, values.k, output)
 
 
 def _split(text: str) -> list[Path]:
@@ -88,10 +88,10 @@ def _split(text: str) -> list[Path]:
     return [Path(part).expanduser() for part in text.split(",") if part]
 
 
-def find_neighbors(
+def show_neighbors(
     encoder: "Encoder", data: DataSettings, queries: Sequence[Path], k: int, output: Path
-) -> str:
-    """Draws the neighbours of each query, and returns their table.
+) -> None:
+    """Prints the table of the neighbours of each query, and draws them.
 
     Raises:
       ArgumentError: for a query that cannot be read, or more neighbours than there are images.
@@ -99,6 +99,7 @@ def find_neighbors(
     import numpy as np
 
     from alphacl_jax.data.folder import open_any
+    from alphacl_jax.evaluation.pictures import warned_of
     from alphacl_jax.runs.neighbors import format_neighbors, nearest, plot_neighbors
 
     assert data.data_dir is not None
@@ -120,9 +121,10 @@ def find_neighbors(
     indices, cosines = (np.take_along_axis(a, kept, axis=1) for a in (indices, cosines))
     shown = [str(path) for path in queries]
     under = images.names if images.classes is None else images.classes
-    plot_neighbors(output, asked, images, shown, under, indices, cosines)
-    table = format_neighbors(shown, images.names, images.classes, indices, cosines)
-    return f"{table}\npicture: {output}"
+    show_at_once(format_neighbors(shown, images.names, images.classes, indices, cosines))
+    with warned_of(str(output)):
+        plot_neighbors(output, asked, images, shown, under, indices, cosines)
+        print(f"picture: {output}")
 
 
 def _read_queries(queries: Sequence[Path], source: "FolderSource") -> "np.ndarray":

@@ -93,7 +93,10 @@ def _from_anywhere(path: str | None) -> str | None:
     """A path that means the same from another working directory, since the run stores it."""
     if not path or "://" in path:  # such as gs://bucket/folder, which TFDS reads
         return path
-    return os.path.abspath(os.path.expanduser(path))
+    given = os.path.join(os.getcwd(), os.path.expanduser(path))
+    short = os.path.normpath(given)
+    # By its shorter name "link/../data" lies beside the link.
+    return short if os.path.realpath(short) == os.path.realpath(given) else given
 
 
 def help_groups(own: Groups) -> Groups:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+from absl import logging
 from jax.sharding import Mesh
 
 from alphacl_jax.data import sources
@@ -20,7 +21,7 @@ from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.signals import hand_on
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
-from alphacl_jax.training.loop import InterruptedBySignal, Schedule, train
+from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, Schedule, train
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.step import make_init, make_train_step
 
@@ -62,11 +63,17 @@ def baselines_of(
     found = {untrained_name(encoder.settings): untrained_encoder(encoder)}
     if supervised_on is not None:
         run = open_run(encoder.settings, supervised_on, dataset)
-        found["supervised encoder"] = train_supervised(run, encoder)
+        found |= supervised_row(run, encoder)
     return found
 
 
-def train_supervised(run: Run, start: Encoder) -> Encoder:
+def supervised_row(run: Run, start: Encoder) -> dict[str, Encoder]:
+    """The supervised encoder by the name of its row; nothing where it diverged."""
+    trained = train_supervised(run, start)
+    return {} if trained is None else {"supervised encoder": trained}
+
+
+def train_supervised(run: Run, start: Encoder) -> Encoder | None:
     """The run's network trained from scratch on the labels of the training images.
 
     Cross-entropy of a linear layer on one augmented view, with the run's optimiser, batch size,
@@ -75,6 +82,9 @@ def train_supervised(run: Run, start: Encoder) -> Encoder:
     Args:
       run: of the data and the settings.
       start: an encoder of the run, whose projector stays as it is.
+
+    Returns:
+      None, after a warning, where it diverged: these settings were chosen for another loss.
 
     Raises:
       ArgumentError: where the data has no labels.
@@ -115,6 +125,16 @@ def train_supervised(run: Run, start: Encoder) -> Encoder:
             # Of this network nothing is kept, and whoever handles signals outside is to say so.
             hand_on(error.number)
             raise
+        except NonFiniteLossError as error:
+            logging.warning(
+                "the supervised encoder diverged: its %s was %s at step %d, at learning_rate=%g. "
+                "The table leaves it out",
+                error.name,
+                error.value,
+                error.step,
+                own.learning_rate,
+            )
+            return None
         finally:
             checkpoints.close()
     own_state = hosts.own_copy(state)

@@ -46,8 +46,8 @@ class OtherDataError(RunError):
                 "changed data to go on with these"
             )
         super().__init__(
-            f"the run in {folder} was trained on other images: {changes}. {ways}; to evaluate what "
-            "was trained, or to use it, its images are not needed"
+            f"the run in {folder} was trained on other images: {changes}. {ways}; to load and use "
+            "what was trained, its images are not needed"
         )
 
 

@@ -22,7 +22,7 @@ from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.runs import evaluation as looks
 from alphacl_jax.runs.agreement import to_compare
-from alphacl_jax.runs.baselines import train_supervised, untrained_name
+from alphacl_jax.runs.baselines import supervised_row, untrained_name
 from alphacl_jax.runs.description import (
     Description,
     is_described,
@@ -190,7 +190,8 @@ def as_begun(run: Run, training: Training, workdir: Path) -> tuple[Run, Training
     kept = read_description(begun).preprocessing
     if kept.image_shape != run.preprocessing.image_shape:
         return run, training  # which the folder refuses
-    if kept.pixel_range != run.preprocessing.pixel_range:
+    automatic = run.settings.data.pixel_range == "auto"
+    if automatic and kept.pixel_range != run.preprocessing.pixel_range:
         run = open_run(run.settings, run.mesh, measured=kept.pixel_range)
         training = prepare_training(run)
     colours = dataclasses.replace(run.preprocessing, mean=kept.mean, std=kept.std)
@@ -299,7 +300,7 @@ def evaluate_run(
     baselines = {untrained_name(run.settings): untrained}
     if run.settings.evaluation.supervised:
         looks.to_terminal("training a supervised encoder")
-        baselines["supervised encoder"] = train_supervised(run, untrained)
+        baselines |= supervised_row(run, untrained)
     found = looks.evaluate_encoder(
         encoder,
         run.dataset,

@@ -141,14 +141,13 @@ def test_the_table_comes_before_any_picture(finished, monkeypatch, capsys):
 
 def test_which_step_is_shown_of_a_run_that_is_not_at_its_end(finished, capsys, tmp_path):
     encoder = load_encoder(finished[0])
-    evaluate.note_unfinished(encoder, tmp_path)
+    evaluate.note_unfinished(encoder, tmp_path, [6])
     assert capsys.readouterr().err == ""  # it is at its last step
     early = dataclasses.replace(encoder, step=4)
-    evaluate.note_unfinished(early, tmp_path)
+    evaluate.note_unfinished(early, tmp_path, [4])
     with locked(tmp_path):
-        evaluate.note_unfinished(early, tmp_path)
-    (tmp_path / "checkpoints" / "6").mkdir(parents=True)
-    evaluate.note_unfinished(early, tmp_path)
+        evaluate.note_unfinished(early, tmp_path, [4])
+    evaluate.note_unfinished(early, tmp_path, [4, 6])
     assert capsys.readouterr().err.splitlines() == [
         "note: this run is at step 4 of 6, the newest that is saved of a run that was stopped",
         "note: this run is at step 4 of 6, the newest that was saved when this began; a process is "
@@ -172,6 +171,26 @@ def test_a_step_that_is_saved_while_another_is_shown_is_told(
     assert capsys.readouterr().err == (
         "note: shown is step 6; the run has saved step 9 since then\n"
     )
+
+
+def test_a_step_that_is_saved_while_the_encoder_is_read_is_not_called_damaged(
+    finished, monkeypatch, capsys, tmp_path
+):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+
+    def early(folder):
+        (workdir / "checkpoints" / "9").mkdir()
+        return dataclasses.replace(load_encoder(finished[0]), step=4)
+
+    monkeypatch.setattr("alphacl_jax.runs.encoder.load_encoder", early)
+    monkeypatch.setattr(evaluate, "evaluate", lambda *arguments: None)
+    shutil.rmtree(workdir / "checkpoints" / "6")
+    run_script(monkeypatch, evaluate, f"--workdir={workdir}")
+    assert capsys.readouterr().err.splitlines() == [
+        "note: this run is at step 4 of 6, the newest that is saved of a run that was stopped",
+        "note: shown is step 4; the run has saved step 9 since then",
+    ]
 
 
 def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_path, capsys):
@@ -229,6 +248,27 @@ def test_an_untrained_run(class_folder, monkeypatch, tmp_path):
     claim_workdir(tmp_path / "run", tiny_settings(*data, "--loss=alpha_entropy"))
     with pytest.raises(RunError, match="has no checkpoint yet: train it first, by the command"):
         run_script(monkeypatch, evaluate, f"--workdir={tmp_path}/run")
+
+
+def test_images_that_changed_since_are_told(finished, class_folder, monkeypatch, tmp_path, capsys):
+    workdir, _ = finished
+    named = "are not those that the run was trained on, by their names and sizes"
+    run_script(monkeypatch, embed, f"--workdir={workdir}", f"--output={tmp_path}/same")
+    assert named not in capsys.readouterr().err
+    more = class_folder / "train" / "bright" / "more.png"
+    shutil.copy(next((class_folder / "test" / "bright").iterdir()), more)
+    try:
+        for script in (embed, evaluate):
+            own = ["--evaluate=quick"] if script is evaluate else []
+            run_script(monkeypatch, script, f"--workdir={workdir}", f"--output={tmp_path}/a", *own)
+            assert f"note: the images in {class_folder.name} {named}" in capsys.readouterr().err
+        # Of other data nothing of the kind is expected.
+        moved = shutil.copytree(class_folder, tmp_path / "moved")
+        other = [f"--data_dir={moved}", f"--output={tmp_path}/b"]
+        run_script(monkeypatch, embed, f"--workdir={workdir}", *other)
+        assert named not in capsys.readouterr().err
+    finally:
+        more.unlink()
 
 
 def test_a_run_whose_data_has_gone(finished, class_folder, monkeypatch, tmp_path):

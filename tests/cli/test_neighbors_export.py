@@ -35,6 +35,17 @@ def test_neighbors_of_two_images_of_the_folder_itself(run, class_folder, monkeyp
     assert_picture(run / "neighbors.png")
 
 
+def test_a_picture_that_fails_costs_no_table(run, class_folder, monkeypatch, capsys, caplog):
+    def fails(*arguments, **options):
+        raise ValueError("no ink")
+
+    monkeypatch.setattr("alphacl_jax.runs.neighbors.plot_neighbors", fails)
+    query = class_folder / "test" / "bright" / "00.png"
+    run_script(monkeypatch, neighbors, f"--workdir={run}", f"--query={query}", "--k=2")
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert f"{run}/neighbors.png could not be drawn: no ink" in caplog.text
+
+
 def test_queries_come_as_flags_and_as_arguments(run, class_folder, monkeypatch, tmp_path, capsys):
     folder = tmp_path / "a, b"  # a comma in a name divides nothing
     shutil.copytree(class_folder / "test" / "dark", folder)

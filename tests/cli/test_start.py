@@ -1,6 +1,8 @@
 """How commands start and end: warnings, errors of flags and files."""
 
 import logging
+import os
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -37,6 +39,13 @@ def test_paths_mean_the_same_from_another_folder(tmp_path, monkeypatch):
     settings = make_settings("--dataset=folder", "--data_dir=photos", "--init_from=../run")
     assert settings.data.data_dir == str(tmp_path / "photos")
     assert settings.model.init_from == str(tmp_path.parent / "run")
+    assert make_settings("--data_dir=~").data.data_dir == str(Path.home())
+    # The folder above the one that a link leads to, not the link's.
+    (tmp_path / "far" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("far/deep")
+    found = make_settings("--dataset=folder", "--data_dir=link/../data").data.data_dir
+    assert os.path.isabs(found)
+    assert os.path.realpath(found) == str((tmp_path / "far" / "data").resolve())
 
 
 def test_a_run_on_arrays_is_looked_at_on_other_data():

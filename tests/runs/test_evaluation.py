@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ import pytest
 from alphacl_jax.cli import embed, evaluate
 from alphacl_jax.cli.pretrain import pretrain as pretrain_by_flags
 from alphacl_jax.evaluation import pictures
-from alphacl_jax.runs import load_encoder, pretraining
+from alphacl_jax.runs import baselines, load_encoder, pretraining
+from alphacl_jax.runs.run import open_run
+from alphacl_jax.training.loop import NonFiniteLossError
+from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
 from tests.cli.test_evaluate_embed import run_script
-from tests.tiny_runs import TRAIN_IMAGES, assert_same_end, tiny_values
+from tests.tiny_runs import TRAIN_IMAGES, assert_same_end, tiny_settings, tiny_values
 
 
 def folder_flags(path):
@@ -62,6 +66,18 @@ def test_a_row_of_a_supervised_encoder(class_folder, tmp_path):
     arguments = [*folder_flags(class_folder), "--evaluate=quick", "--supervised"]
     table = pretrain_by_flags(tiny_values(*arguments, f"--workdir={tmp_path}/run"))
     assert "supervised encoder" in rows(table)
+
+
+def test_a_supervised_encoder_that_diverges_costs_its_row_alone(class_folder, monkeypatch, caplog):
+    def diverges(*arguments, **options):
+        raise NonFiniteLossError("loss", math.inf, 3, None, None)
+
+    monkeypatch.setattr(baselines, "train", diverges)
+    run = open_run(tiny_settings(*folder_flags(class_folder)), data_mesh())
+    assert baselines.supervised_row(run, None) == {}
+    assert "the supervised encoder diverged: its loss was inf at step 3, at learning_rate=" in (
+        caplog.text
+    )
 
 
 def test_a_picture_that_fails_costs_no_table(class_folder, tmp_path, monkeypatch, caplog):

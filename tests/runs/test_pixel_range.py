@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
 from alphacl_jax.data.folder import open_files
 from alphacl_jax.data.preprocessing import Preprocessing
-from alphacl_jax.runs import load_encoder
+from alphacl_jax.runs import OptimizerSettings, RunSettings, load_encoder
+from alphacl_jax.runs import pretrain as pretrain_images
 from alphacl_jax.runs.description import Description, write_description
 from alphacl_jax.runs.exported import write_export
+from alphacl_jax.runs.folder import OtherRunError, claim_workdir
 from alphacl_jax.runs.pretraining import as_begun, describe
 from alphacl_jax.runs.run import open_run, prepare_training
 from alphacl_jax.training.mesh import data_mesh
@@ -73,6 +76,18 @@ def test_a_run_that_goes_on_reads_by_the_range_that_it_began_with(folder, tmp_pa
     assert np.mean(np.asarray(next(training.batches)["images"]) == 255) > 0.3
 
 
+def test_arrays_in_a_folder_of_wide_pixels_are_another_run(folder, tmp_path):
+    settings = tiny_settings("--dataset=folder", f"--data_dir={folder}", "--pixel_range=auto")
+    run = open_run(settings, data_mesh())
+    claim_workdir(tmp_path, settings)
+    write_description(tmp_path, describe(run, prepare_training(run)))
+    images = np.zeros((64, 8, 8, 1), np.uint8)
+    own = RunSettings(optimizer=OptimizerSettings(batch_size=8))
+    with pytest.raises(OtherRunError) as error:
+        pretrain_images(images, own, workdir=tmp_path)
+    assert error.value.differing["dataset"] == ("folder", "arrays")
+
+
 class _Encoder:
     """What the commands ask an encoder for before they apply it."""
 
@@ -80,6 +95,7 @@ class _Encoder:
         arguments = ("--dataset=folder", f"--data_dir={folder}", "--pixel_range=auto")
         self.settings = tiny_settings(*arguments)
         self.preprocessing = Preprocessing((8, 8, 1), (0.5,), (0.2,), pixel_range)
+        self.description = SimpleNamespace(fingerprint=None)
 
 
 @pytest.mark.parametrize("given", [[], ["--max_megapixels=0.5"], ["--memory_limit_mb=7"]])
