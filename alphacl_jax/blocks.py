@@ -89,22 +89,30 @@ def map_anchors(
 
 def _map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, size: int) -> Rows:
     """`function(pairs)` in blocks of `size` anchors, each with all candidates."""
-    anchors = pairs.anchors.shape[0]
+    per_anchor = {
+        name: value
+        for name, value in pairs._asdict().items()
+        if name not in ("candidates", "views") and value is not None
+    }
+    return map_blocks(lambda block: function(pairs._replace(**block)), per_anchor, size)
+
+
+def map_blocks(function: Callable[[dict[str, Any]], Rows], per_anchor: Any, size: int) -> Rows:
+    """`function(per_anchor)`, `size` anchors at a time; the backward pass computes each again.
+
+    Args:
+      function: maps arrays with a row per anchor to arrays with a row per anchor.
+      per_anchor: arrays `[anchors, ...]` by name.
+      size: how many anchors at a time; as many as there are, or more, for all at once.
+    """
+    anchors: int = jax.tree.leaves(per_anchor)[0].shape[0]
+    if size >= anchors:
+        return function(per_anchor)
     blocks = -(-anchors // size)
 
     def fold(x: jax.Array) -> jax.Array:
         padding = [(0, blocks * size - anchors)] + [(0, 0)] * (x.ndim - 1)
         return jnp.pad(x, padding, mode="edge").reshape(blocks, size, *x.shape[1:])
 
-    per_anchor = {
-        name: fold(value)
-        for name, value in pairs._asdict().items()
-        if name not in ("candidates", "views") and value is not None
-    }
-
-    @jax.checkpoint
-    def one_block(block: dict[str, Any]) -> Rows:
-        return function(pairs._replace(**block))
-
-    rows = jax.lax.map(one_block, per_anchor)
+    rows = jax.lax.map(jax.checkpoint(function), jax.tree.map(fold, per_anchor))
     return jax.tree.map(lambda x: x.reshape(blocks * size, *x.shape[2:])[:anchors], rows)

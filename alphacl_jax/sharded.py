@@ -44,3 +44,24 @@ def reduce_anchors(values: Array, reduction: str, axis_name: AxisName = None) ->
     if axis_name is None:
         return total
     return (jax.lax.psum if reduction == "sum" else jax.lax.pmean)(total, axis_name)
+
+
+def reduce_counted(
+    values: Array, counted: Array, reduction: str, axis_name: AxisName = None
+) -> Array:
+    """As `reduce_anchors`, with the mean over the anchors that count; 0 where none does.
+
+    Args:
+      values: `[anchors]`, 0 where an anchor does not count.
+      counted: `[anchors]`, bool.
+      reduction: "mean", "sum" or "none".
+      axis_name: the axis over which anchors are spread, or None.
+
+    Raises:
+      ValueError: for an unknown reduction.
+    """
+    if reduction != "mean":
+        return reduce_anchors(values, reduction, axis_name)
+    total = reduce_anchors(values, "sum", axis_name)
+    count = reduce_anchors(counted.astype(values.dtype), "sum", axis_name)
+    return total / jnp.maximum(count, 1.0)
