@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from alphacl_jax.distances import paired_squared_distances
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.errors import ArgumentError, shown
 from alphacl_jax.layouts import Pairs
 from alphacl_jax.sums import PairSums
 from alphacl_jax.tiles import resolve_tile, tiled_values
@@ -46,7 +46,7 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
     whole = isinstance(block_size, Integral) and not isinstance(block_size, bool)
     if not whole or block_size < 1:
         problem = "must be a whole number >= 1, 'auto' or None"
-        raise ArgumentError("block_size", repr(block_size), problem)
+        raise ArgumentError("block_size", shown(block_size), problem)
     if not known:
         problem = (
             f"needs a fixed number of embeddings, not {anchors} anchors and {candidates} "

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.distances import masked_logsumexp, row_maximum
+from alphacl_jax.errors import shown
 from alphacl_jax.parameters import Bound, Made, describe, elementwise, made, register
 from alphacl_jax.ranges import FINITE, NOT_NEGATIVE, POSITIVE, Scalar
 
@@ -56,7 +57,8 @@ class Family:
     def __post_init__(self) -> None:
         for name in ("phi", "psi"):
             if not callable(getattr(self, name)):
-                raise TypeError(f"Family({name}={getattr(self, name)!r}): {name} must be callable")
+                got = shown(getattr(self, name))
+                raise TypeError(f"Family({name}={got}): {name} must be callable")
         if (self.phi_of_log is None) != (self.log_psi is None):
             raise ValueError("phi_of_log and log_psi go together: give both or neither")
         if self.is_info_nce and self.temperature is None:
@@ -81,15 +83,17 @@ def anchor_losses(family: Family, differences: Array, mask: Array) -> Array:
       AssertionError: for a function of the family that does not work elementwise.
     """
     some = jnp.any(mask, axis=1)
+    # Entries that do not count are replaced before ψ, not after: it may have no finite derivative
+    # there, and 0 · inf is NaN. A row's own largest difference is a safe stand-in. With a
+    # temperature log ψ is a straight line.
+    if family.log_psi is None or family.temperature is None:
+        differences = jnp.where(mask, differences, row_maximum(differences, mask))
     if family.phi_of_log is not None and family.log_psi is not None:
         log_terms = elementwise("log_psi", family.log_psi, differences)
         log_xi = masked_logsumexp(log_terms, mask)
         values = elementwise("phi_of_log", family.phi_of_log, log_xi)
     else:
-        # Entries that do not count are replaced before ψ, not after: ψ may have no finite
-        # derivative there, and 0 · inf is NaN. A row's own largest difference is a safe stand-in.
-        stand_in = row_maximum(differences, mask)
-        terms = elementwise("psi", family.psi, jnp.where(mask, differences, stand_in))
+        terms = elementwise("psi", family.psi, differences)
         xi = jnp.sum(jnp.where(mask, terms, 0.0), axis=1)
         values = elementwise("phi", family.phi, jnp.where(some, xi, 1.0))
     # A parameter of a wider type, such as a float64 schedule's, does not widen the loss.

@@ -128,7 +128,7 @@ def _unknown(negatives: Any) -> ArgumentError:
 
 def _explicit_pairs(z: Array, z_pos: Array, negatives: Any) -> Pairs:
     given = negatives if isinstance(negatives, tuple) else (negatives, None)
-    if len(given) != 2 or not hasattr(given[0], "shape"):
+    if len(given) != 2 or not hasattr(given[0], "shape") or isinstance(given[1], str):
         raise _unknown(negatives)
     array, mask = jnp.asarray(given[0]), given[1]
     shapes = f"z has shape {z.shape}, negatives has shape {array.shape}, not [m, {z.shape[1]}]"
@@ -187,7 +187,7 @@ def _masked_distances(pairs: Pairs, mask: Array) -> tuple[Array, Array]:
     broken = ~jnp.all(jnp.isfinite(pairs.candidates), axis=1)
     candidates = jnp.where(broken[:, None], jnp.zeros_like(pairs.candidates), pairs.candidates)
     d_neg = squared_distances(anchors, candidates)
-    # Where such an embedding does count, value and gradient are NaN.
+    # Where such an embedding does count, the value and its anchor's gradient are NaN.
     counts = mask & broken[None, :]
     d_neg = d_neg * jnp.where(counts, jnp.nan, jnp.ones_like(d_neg))
     return paired_squared_distances(anchors, positives), at_negatives(d_neg, mask)

@@ -31,6 +31,9 @@ def statistics(
 ) -> dict[str, Array]:
     """Scalars that describe a batch of embeddings; no gradient flows through them.
 
+    positive_distance and alignment are of all anchors, also of one whose mask leaves no negative:
+    padding that is no number makes these two NaN.
+
     Args:
       z: first views `[n, dim]`, floating; used as given.
       z_pos: second views `[n, dim]`.

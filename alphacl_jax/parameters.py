@@ -16,7 +16,7 @@ from jax import Array
 from jax.tree_util import GetAttrKey
 
 from alphacl_jax.errors import shown
-from alphacl_jax.ranges import Range, check_scalar, in_its_range
+from alphacl_jax.ranges import Range, check_scalar, in_its_range, unwrapped
 
 T = TypeVar("T")
 
@@ -63,9 +63,7 @@ def _fixed_if_function(value: Any) -> Any:
 
 
 def _as_array(value: Any) -> Any:
-    # A variable of Flax NNX stands for an array and is none.
-    if hasattr(value, "__jax_array__") and not isinstance(value, jax.Array):
-        value = jnp.asarray(value)
+    value = unwrapped(value)
     # Whole numbers, of NumPy as well, have no derivative.
     if hasattr(value, "astype") and jnp.issubdtype(value.dtype, jnp.integer):
         return value.astype(float)
@@ -179,14 +177,23 @@ def in_range(objective: T) -> T:
     """
     call: Made | None = objective.made_by  # type: ignore[attr-defined]
     if call is None:
-        return objective
+        within = {name: _with_parts_in_range(value) for name, value in _given(objective)}
+        return dataclasses.replace(objective, **within)  # type: ignore[type-var]
     ranges, values = dict(call.ranges), dict(call.arguments)
     for name, value in values.items():
         if name in ranges and not isinstance(value, Fixed):
             values[name] = in_its_range(name, value, ranges[name])
-        elif hasattr(value, "made_by"):
-            values[name] = in_range(value)
+        else:
+            values[name] = _with_parts_in_range(value)
     return _built(call.build, call.ranges, values)
+
+
+def _with_parts_in_range(value: Any) -> Any:
+    """A field or an argument, with the families and rules in it for use."""
+    is_part = lambda part: hasattr(part, "made_by")  # noqa: E731
+    return jax.tree.map(
+        lambda part: in_range(part) if is_part(part) else part, value, is_leaf=is_part
+    )
 
 
 def register(cls: type[T]) -> type[T]:

@@ -22,14 +22,20 @@ class Range(NamedTuple):
 FINITE, POSITIVE, NOT_NEGATIVE = Range(), Range(0.0), Range(0.0, inclusive=True)
 
 
+def unwrapped(value: Any) -> Any:
+    """A value, or the array that it stands for and is not, as a variable of Flax NNX does."""
+    stands_for = hasattr(value, "__jax_array__") and not isinstance(value, jax.Array)
+    return jnp.asarray(value) if stands_for else value
+
+
 def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
     """Raises ValueError unless `value` is a finite number above the bound; traced values pass."""
     if isinstance(value, str) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
         raise ArgumentError(name, shown(value), "must be a number")
     if jnp.ndim(value) != 0:
         raise ValueError(f"{name} must be a scalar, but has shape {jnp.shape(value)}")
-    kinds = (jnp.floating, jnp.integer)
-    if not any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds):
+    kinds, dtype = (jnp.floating, jnp.integer), getattr(value, "dtype", None) or type(value)
+    if not any(jnp.issubdtype(dtype, kind) for kind in kinds):
         raise ArgumentError(name, shown(value), "must be a number")
     if isinstance(value, jax.core.Tracer):
         return
@@ -94,6 +100,7 @@ def learned_temperature(log_value: Scalar, minimum: Scalar) -> Array:
       (logits scaled by at most 100); Schneider, Lee and Mathis, "Learnable latent embeddings for
       joint behavioural and neural analysis", 2023 (a least temperature, by clamping).
     """
+    log_value, minimum = unwrapped(log_value), unwrapped(minimum)
     check_scalar("log_value", log_value, above=-math.inf)
     s = as_floating(log_value)
     least = jnp.asarray(in_its_range("minimum", minimum, POSITIVE), s.dtype)

@@ -67,7 +67,12 @@ class Rule:
 
     def __post_init__(self) -> None:
         if not callable(self.importance):
-            raise TypeError(f"Rule({self.importance!r}): importance must be callable")
+            raise TypeError(f"Rule({shown(self.importance)}): importance must be callable")
+        if not (self.log_weight is None or callable(self.log_weight)):
+            raise TypeError(f"Rule(log_weight={shown(self.log_weight)}): it must be callable")
+        if not (self.family is None or isinstance(self.family, Family)):
+            got = f"{shown(self.family)}{meant(self.family)}"
+            raise TypeError(f"Rule(family=...) expects a Family, got {got}")
 
     def __repr__(self) -> str:
         return describe(self)
@@ -89,10 +94,15 @@ def meant(value: Any) -> str:
     """What to write in place of a name of a loss or a rule, or of the function that makes it."""
     for module, makers in (("families", LOSSES), ("rules", RULES)):
         for maker in makers:
-            if value is maker or (isinstance(value, str) and value == maker.__name__):
+            if value is maker or _simple(value) == _simple(maker.__name__):
                 arguments = "..." if maker in (regularized, from_family) else ""
                 return f"; write {module}.{maker.__name__}({arguments})"
     return ""
+
+
+def _simple(name: Any) -> str:
+    """A name without what people write differently, such as InfoNCE and info-nce."""
+    return "".join(filter(str.isalnum, name)).lower() if isinstance(name, str) else ""
 
 
 def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: Array) -> Array:
@@ -104,7 +114,9 @@ def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: 
       AssertionError: for a rule that returns another shape.
     """
     rule = from_family(rule_or_family) if isinstance(rule_or_family, Family) else rule_or_family
-    if rule.log_weight is None and rule.family is None:
+    if not isinstance(rule, Rule):
+        raise TypeError(f"expected a Rule or a Family, got {shown(rule)}{meant(rule)}")
+    if rule.made_by is None or rule.made_by.build not in _FINITE_ANYWHERE:
         d_neg = at_negatives(d_neg, mask)
     alpha = rule.importance(d_neg, d_pos, mask)
     check_shape(f"{rule!r}, which must give [anchors, candidates],", alpha, d_neg.shape)
@@ -304,6 +316,9 @@ def _reference_inverse_log_weight(d_neg: Array, temperature: Scalar, gamma: Scal
 def _family_importance(d_neg: Array, d_pos: Array, mask: Array, family: Family) -> Array:
     return family_importance(family, d_pos[:, None] - d_neg, mask)
 
+
+# Rules whose functions have finite values and derivatives at any distance, or mask by themselves.
+_FINITE_ANYWHERE = (_direct, _entropy, _uniform, _reference_inverse, _from_family)
 
 # Every rule that has a name here.
 RULES = (direct, entropy, inverse, square, uniform, reference_inverse, regularized, from_family)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.errors import ArgumentError, shown
 from alphacl_jax.explicit import all_gather
 from alphacl_jax.layouts import Pairs, check_views, make_pairs
 
@@ -37,7 +37,7 @@ def reduce_anchors(values: Array, reduction: str, axis_name: AxisName = None) ->
     """
     if reduction not in REDUCTIONS:
         problem = f"is unknown; use one of {', '.join(REDUCTIONS)}"
-        raise ArgumentError("reduction", repr(reduction), problem)
+        raise ArgumentError("reduction", shown(reduction), problem)
     if reduction == "none":
         return values
     total = jnp.sum(values) if reduction == "sum" else jnp.mean(values)

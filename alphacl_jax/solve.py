@@ -4,6 +4,7 @@ Functions named `*_importance` map d_ij² `[anchors, candidates]`, d_i² `[ancho
 negatives and parameters to α, as `alphacl_jax.rules` says.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -164,32 +165,55 @@ def regularized_importance(
 def check_decreasing(r_prime_inverse: Callable[[Array], Array], low: float, high: float) -> None:
     """Raises ValueError for an (r')⁻¹ that does not fall over its domain, where that can be seen.
 
-    It is looked at in places all over the domain, but for those where it is not finite. Only values
-    up to 1 count, which is the budget of a row, and only rises that are more than rounding. Nothing
-    is seen of a function that depends on traced values, and none within a mesh (`jax.set_mesh`,
-    `jax.shard_map`).
+    It is looked at in places all over the domain, but for those where it is not finite; before the
+    first of these, +inf is as good as a large number. Only values up to 1 count, which is the
+    budget of a row, and only rises that are more than rounding. Nothing is seen of a function that
+    depends on traced values, and none within a mesh (`jax.set_mesh`, `jax.shard_map`).
     """
-    finfo = jnp.finfo(jnp.float32)
-    reach = 0.9 * math.log(float(finfo.max))
     if jax.sharding.get_abstract_mesh().axis_names:
         return  # JAX cannot compute at once what belongs to no mesh
+    places = _places(low, high)
     with jax.ensure_compile_time_eval(), jax.debug_nans(False), jax.debug_infs(False):
-        places = _into_domain(jnp.linspace(-reach, reach, 65), low, high)
-        found = elementwise("r_prime_inverse", r_prime_inverse, places)
+        found = elementwise("r_prime_inverse", r_prime_inverse, jnp.asarray(places))
         if isinstance(found, jax.core.Tracer):
             return
-        finite = jnp.isfinite(found)
-        kept = jnp.clip(found[finite], 0.0, 1.0)
-        rounding = 1e-3 + 8 * float(finfo.eps) * jnp.abs(places[finite])
-        rises = jnp.any(kept[1:] > kept[:-1] + rounding[1:])
-        falls = bool(kept.size) and bool(kept[0] > kept[-1])
-        if falls and not rises:
-            return
+        values: list[float] = found.tolist()
+    if _falls(places, values):
+        return
     problem = (
         f"does not fall over its domain ({low:g}, {high:g}), as the (r')⁻¹ of a concave r does; "
         "check its sign, and that the domain is (r'(∞), r'(0))"
     )
     raise ArgumentError("r_prime_inverse", named(r_prime_inverse), problem)
+
+
+def _falls(places: list[float], values: list[float]) -> bool:
+    """Whether values, cut to 0 to 1, fall from the first to the last and rise nowhere."""
+    first = next((k for k, value in enumerate(values) if math.isfinite(value)), len(values))
+    kept = [
+        (place, min(max(value, 0.0), 1.0))
+        for k, (place, value) in enumerate(zip(places, values, strict=True))
+        if math.isfinite(value) or (k < first and value > 0)
+    ]
+    eps = float(jnp.finfo(jnp.float32).eps)
+    rises = any(
+        after > before + 1e-3 + 8 * eps * abs(place)
+        for (_, before), (place, after) in itertools.pairwise(kept)
+    )
+    return bool(kept) and kept[0][1] > kept[-1][1] and not rises
+
+
+def _places(low: float, high: float) -> list[float]:
+    """Rising arguments all over the open interval (low, high), as `_into_domain` spaces them."""
+    reach = 0.9 * math.log(float(jnp.finfo(jnp.float32).max))
+    spread = [reach * (k / 32 - 1) for k in range(65)]
+    if math.isinf(low) and math.isinf(high):
+        return [math.sinh(u) for u in spread]
+    if math.isinf(high):
+        return [low + math.exp(u) for u in spread]
+    if math.isinf(low):
+        return [high - math.exp(-u) for u in spread]
+    return [low + (high - low) / (1 + math.exp(-u)) for u in spread]
 
 
 def _into_domain(u: Array, low: float, high: float) -> Array:

@@ -91,11 +91,17 @@ def test_a_temperature_that_is_an_nnx_variable():
         def __init__(self):
             self.of_loss = nnx.Param(jnp.float32(TAU))
             self.of_rule = nnx.Param(jnp.float32(TAU))
+            self.log_tau = nnx.Param(jnp.log(jnp.float32(TAU)))
+
+    def by_logarithm(log_tau):
+        family = acl.families.info_nce(acl.learned_temperature(log_tau, 0.01))
+        return acl.contrastive_loss(X_POS[:, :DIM], X[:, :DIM], family)
 
     def loss(module):
         family, rule = acl.families.info_nce(module.of_loss), acl.rules.entropy(module.of_rule)
         of_rule = acl.alpha_cl_loss(X_POS[:, :DIM], X[:, :DIM], rule, stop_gradient=False)
-        return acl.contrastive_loss(X_POS[:, :DIM], X[:, :DIM], family) + of_rule
+        of_loss = acl.contrastive_loss(X_POS[:, :DIM], X[:, :DIM], family)
+        return of_loss + of_rule + by_logarithm(module.log_tau)
 
     def plain(of_loss, of_rule):
         family, rule = acl.families.info_nce(of_loss), acl.rules.entropy(of_rule)
@@ -105,6 +111,8 @@ def test_a_temperature_that_is_an_nnx_variable():
     found = nnx.jit(nnx.grad(loss))(Temperatures())
     wanted = jax.grad(plain, argnums=(0, 1))(jnp.float32(TAU), jnp.float32(TAU))
     np.testing.assert_allclose((found.of_loss[...], found.of_rule[...]), wanted, rtol=1e-5)
+    by_log = jax.grad(by_logarithm)(jnp.log(jnp.float32(TAU)))
+    np.testing.assert_allclose(found.log_tau[...], by_log, rtol=1e-5)
 
 
 def test_equinox():

@@ -242,6 +242,7 @@ def test_static_under_jit_compiles_once_per_value():
         (lambda f: f.info_nce(True), "temperature=True must be a number"),
         (lambda f: f.info_nce(0.5j), "temperature=0.5j must be a number"),
         (lambda f: f.info_nce(np.array(0.5j)), "temperature=.*must be a number"),
+        (lambda f: f.info_nce(np.array("0.5")), "temperature=.*must be a number"),
         (lambda f: f.info_nce([0.5]), "temperature=<list of 1> must be a number"),
         (lambda f: f.info_nce(None), "temperature=None must be a number"),
         (lambda f: f.triplet("wide"), "margin='wide' must be a number"),

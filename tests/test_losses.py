@@ -196,6 +196,7 @@ CALLS = {
         ),
         (ValueError, Z, Z, {"negatives": [Z, Z]}, "negatives=<list of 2> is unknown.*a tuple of"),
         (ValueError, Z, Z, {"negatives": Z.tolist()}, "negatives=<list of 3> is unknown"),
+        (ValueError, Z, Z, {"negatives": (Z, "mask")}, "negatives=.*'mask'.* is unknown"),
         (ValueError, Z, Z, {"negatives": Z[:0]}, "negatives is an empty array"),
         (AssertionError, Z, Z[:2], {}, r"z has shape \(3, 2\), z_pos has shape \(2, 2\)"),
         (AssertionError, Z[0], Z[0], {}, r"z has shape \(2,\).*\[batch, dim\]"),
@@ -249,6 +250,10 @@ def test_unknown_reduction(name):
         ValueError, match="reduction='median' is unknown; use one of mean, sum, none"
     ):
         CALLS[name](Z, Z, reduction="median")
+    with pytest.raises(ValueError, match="reduction=<list of 2> is unknown"):
+        CALLS[name](Z, Z, reduction=[1, 2])
+    with pytest.raises(ValueError, match="block_size=<list of 3> must be a whole number"):
+        CALLS[name](Z, Z, block_size=Z.tolist())
 
 
 def test_a_rule_is_no_family_and_the_reverse():
@@ -268,6 +273,7 @@ NAMED = {
     "pairwise_importance": lambda value: acl.pairwise_importance(Z, Z, value),
     "statistics": lambda value: acl.statistics(Z, Z, value),
     "from_family": acl.rules.from_family,
+    "importance": lambda value: acl.rules.importance(value, Z, Z[:, 0], Z > 0),
 }
 
 
@@ -278,6 +284,8 @@ NAMED = {
         ("info_nce", r"got 'info_nce'; write families\.info_nce\(\)"),
         (acl.families.info_nce, r"got <function info_nce .*>; write families\.info_nce\(\)"),
         ("direct", r"got 'direct'; write rules\.direct\(\)"),
+        ("InfoNCE", r"got 'InfoNCE'; write families\.info_nce\(\)"),
+        ("info-nce", r"got 'info-nce'; write families\.info_nce\(\)"),
         (acl.rules.regularized, r"; write rules\.regularized\(\.\.\.\)"),
         (Z, r"got <array of shape \(3, 2\)>"),
         (None, "got None"),
@@ -286,6 +294,19 @@ NAMED = {
 def test_a_name_or_a_function_that_was_not_called_is_answered_with_the_call(call, value, message):
     with pytest.raises(TypeError, match=f"expect.*{message}"):
         NAMED[call](value)
+
+
+def test_parts_of_a_rule_or_a_family_of_the_wrong_kind():
+    def importance(d_neg, d_pos, mask):
+        return d_neg
+
+    with pytest.raises(TypeError, match=r"Rule\(log_weight='x'\): it must be callable"):
+        acl.Rule(importance, log_weight="x")
+    with pytest.raises(TypeError, match=r"Rule\(family=.*got 'info_nce'; write families\.info"):
+        acl.Rule(importance, family="info_nce")
+    for make in (acl.Rule, lambda value: acl.Family(value, value)):
+        with pytest.raises(TypeError, match=r"<list of 3>\): \w+ must be callable"):
+            make(Z.tolist())
 
 
 def test_every_maker_of_a_family_or_a_rule_is_known_by_name():

@@ -176,3 +176,31 @@ def test_a_rule_of_ones_own_does_not_meet_what_is_no_negative():
     value, gradient = loss(views(4, N, DIM, np.float32)[0])
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("block_size", [None, 1])
+def test_what_is_excluded_has_no_slope_in_the_log_domain(block_size):
+    """An anchor's other view lies at distance 0 from it, where √ has an infinite slope."""
+    log_psi = lambda x: -jnp.sqrt(-x)  # noqa: E731
+    in_log = acl.Family(jnp.positive, lambda x: jnp.exp(log_psi(x)), jnp.exp, log_psi)
+    plain = acl.Family(jnp.positive, lambda x: jnp.exp(log_psi(x)))
+    z = views(4, N, DIM, np.float32, unit=True)[0]
+
+    @jax.jit
+    @jax.grad
+    def total(z):
+        rule = acl.Rule(lambda d, d_pos, mask: jnp.exp(-jnp.sqrt(d)), log_weight=lambda d: -d)
+        losses = [acl.contrastive_loss(z, z, f, block_size=block_size) for f in (in_log, plain)]
+        own = acl.alpha_cl_loss(z, z, rule, stop_gradient=False)
+        return losses[0] - losses[1] + own
+
+    found = total(z)
+    assert np.isfinite(found).all()
+    own = jax.jit(
+        jax.grad(
+            lambda z: acl.alpha_cl_loss(
+                z, z, acl.Rule(lambda d, d_pos, mask: jnp.exp(-jnp.sqrt(d))), stop_gradient=False
+            )
+        )
+    )(z)
+    np.testing.assert_allclose(found, own, atol=1e-5)

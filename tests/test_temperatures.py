@@ -13,7 +13,7 @@ from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import alphacl_jax as acl
-from alphacl_jax.parameters import Bound
+from alphacl_jax.parameters import Bound, made
 from tests.cases import views
 
 N, DIM = 4, 3
@@ -226,3 +226,21 @@ def test_whole_numbers_are_learned_as_others_are(make, number):
     for ours, theirs in zip(*map(jax.tree.leaves, (gradient, expected)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
         assert ours != 0
+
+
+def test_a_family_within_another_has_left_its_range_too():
+    def by_hand(t):
+        implied = r.from_family(f.info_nce(t))
+        return acl.Rule(implied.importance, family=f.info_nce(t))
+
+    def in_a_tuple(t):
+        return made(_of_the_first, parts=(f.info_nce(t), f.linear()))
+
+    loss = jax.jit(lambda t: [loss_of(make(t), block_size=b) for make, b in cases])
+    cases = [(by_hand, None), (by_hand, 1), (in_a_tuple, None)]
+    assert np.isnan(loss(-0.1)).all()
+    assert np.isfinite(loss(0.4)).all()
+
+
+def _of_the_first(parts):
+    return acl.Family(parts[0].phi, parts[0].psi)

@@ -161,6 +161,10 @@ def test_a_regulariser_that_does_not_fall_within_a_trace(kind):
 
 RIGHT = {
     "steep": (lambda y: jnp.exp(-y / 2e-3 - 1), LINE),
+    "steep, below 0": (lambda y: jnp.exp(-(y - 1) / 1e-3), LINE),
+    "steep, above 0": (lambda y: jnp.exp(-(y + 1) / 1e-3), LINE),
+    "steep, far away": (lambda y: jnp.exp(-(y - 20) / 0.1), LINE),
+    "shifted": (lambda y: jnp.exp(-(y - 1000)), LINE),
     "flat": (lambda y: jnp.exp(-y / 2e4 - 1), LINE),
     "a difference of large numbers": (lambda y: jnp.sqrt(y * y + 1) - y, LINE),
     "bounded domain": (lambda y: 1 / y - 1, (0.0, 1.0)),

@@ -73,7 +73,7 @@ def main(argv: Sequence[str]) -> None:
         note_unfinished(encoder, workdir, saved)
         evaluate(encoder, workdir, values)
         later = saved_steps(workdir)
-        if later and later[-1] > max(encoder.step, *saved[-1:]):
+        if later and later[-1] > max([encoder.step, *saved[-1:]]):
             print(
                 f"note: shown is step {encoder.step}; the run has saved step {later[-1]} since "
                 "then",
