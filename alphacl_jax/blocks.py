@@ -82,27 +82,31 @@ def map_anchors(
         tile = resolve_tile(size, anchors, automatic=block_size == "auto")
         if tile < anchors:
             d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
-            return tiled_values(sums, pairs.anchors, d_pos, pairs.views, tile)
+            classes = None if pairs.classes is None else pairs.classes[0]
+            return tiled_values(sums, pairs.anchors, d_pos, pairs.views, tile, classes)
         return function(pairs)
     return function(pairs) if size >= anchors else _map_rows(function, pairs, size)
 
 
 def _map_rows(function: Callable[[Pairs], Rows], pairs: Pairs, size: int) -> Rows:
     """`function(pairs)` in blocks of `size` anchors, each with all candidates."""
-    per_anchor = {
-        name: value
-        for name, value in pairs._asdict().items()
-        if name not in ("candidates", "views") and value is not None
-    }
-    return map_blocks(lambda block: function(pairs._replace(**block)), per_anchor, size)
+    own = None if pairs.classes is None else pairs.classes[0]
+    rows = (pairs.anchors, pairs.positives, pairs.excluded, pairs.mask, own)
+
+    def one_block(block: Any) -> Rows:
+        anchors, positives, excluded, mask, own = block
+        classes = None if pairs.classes is None else (own, pairs.classes[1])
+        return function(Pairs(anchors, positives, pairs.candidates, excluded, mask, classes))
+
+    return map_blocks(one_block, rows, size)
 
 
-def map_blocks(function: Callable[[dict[str, Any]], Rows], per_anchor: Any, size: int) -> Rows:
+def map_blocks(function: Callable[[Any], Rows], per_anchor: Any, size: int) -> Rows:
     """`function(per_anchor)`, `size` anchors at a time; the backward pass computes each again.
 
     Args:
       function: maps arrays with a row per anchor to arrays with a row per anchor.
-      per_anchor: arrays `[anchors, ...]` by name.
+      per_anchor: a tree of arrays `[anchors, ...]`.
       size: how many anchors at a time; as many as there are, or more, for all at once.
     """
     anchors: int = jax.tree.leaves(per_anchor)[0].shape[0]

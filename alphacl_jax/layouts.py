@@ -40,6 +40,8 @@ class Pairs(NamedTuple):
       excluded: `[anchors, k]`, the columns of `candidates` that are no negatives of an anchor
         (itself, and its positive).
       mask: `[anchors, candidates]`, False where a candidate is no negative, or None.
+      classes: `[anchors]` and `[candidates]`: those of one class are no negatives of each other; or
+        None.
       views: how many anchors each sample has, where the anchors are all the candidates, first all
         samples' first views; None where they are not, as where the batch is spread over devices.
     """
@@ -49,6 +51,7 @@ class Pairs(NamedTuple):
     candidates: Array
     excluded: Array
     mask: Array | None = None
+    classes: tuple[Array, Array] | None = None
     views: int | None = None
 
 
@@ -70,7 +73,9 @@ def make_pairs(
     z_pos: Array,
     negatives: Any,
     *,
+    labels: Any = None,
     batch: tuple[Array, Array] | None = None,
+    batch_labels: Array | None = None,
     offset: Array | int = 0,
 ) -> Pairs:
     """Lays out anchors, positives and candidates.
@@ -82,7 +87,10 @@ def make_pairs(
         the other samples), `"same_view"` (anchors z_i, negatives z_j, j ≠ i), `"cross_view"`
         (anchors z_i, negatives z_pos_j, j ≠ i), an array `[m, dim]` of negatives shared by all
         anchors z_i, or a tuple of such an array and a mask `[n, m]`, True at negatives.
+      labels: `[n]` whole numbers, equal within a class, whose samples are no negatives of each
+        other; -1 where unknown. None where nothing is known.
       batch: both views of the whole batch, where z and z_pos are one device's part of it.
+      batch_labels: of the whole batch.
       offset: the position of this part's first sample in the batch.
 
     Raises:
@@ -91,6 +99,9 @@ def make_pairs(
     """
     local = check_views(z, z_pos)
     if not isinstance(negatives, str):
+        if labels is not None:
+            problem = "say nothing of negatives that are given: leave out by a mask, (array, mask)"
+            raise ArgumentError("labels", shown(labels), problem)
         return _explicit_pairs(*local, negatives)
     if negatives not in LAYOUTS:
         raise _unknown(negatives)
@@ -105,13 +116,45 @@ def make_pairs(
     index = (offset + jnp.arange(local[0].shape[0]))[:, None]
     sample = [index + k * total for k in range(len(layout.candidates))]
     alike = batch is None and layout.anchors == layout.candidates
+    classes = None
+    if labels is not None:
+        own = classes_of(check_labels(labels, local[0].shape[0]), offset)
+        of_batch = own if batch_labels is None else classes_of(batch_labels)
+        classes = _stack([own] * len(layout.anchors)), _stack([of_batch] * len(layout.candidates))
     return Pairs(
         anchors=_stack([local[view] for view in layout.anchors]),
         positives=_stack([local[1 - view] for view in layout.anchors]),
         candidates=_stack([whole[view] for view in layout.candidates]),
         excluded=_stack([jnp.concatenate(sample, axis=1)] * len(layout.anchors)),
+        classes=classes,
         views=len(layout.anchors) if alike else None,
     )
+
+
+def check_labels(labels: Any, samples: int) -> Array:
+    """Labels as an array, after checking that they are whole numbers, one for each sample.
+
+    Raises:
+      AssertionError: from chex.
+    """
+    labels = jnp.asarray(labels)
+    shapes = f"labels has shape {labels.shape}, not [n] = ({samples},)"
+    chex.assert_shape(labels, (samples,), custom_message=shapes)
+    kind = f"labels has type {labels.dtype}; they must be whole numbers, -1 where unknown"
+    chex.assert_type(labels, int, custom_message=kind)
+    return labels
+
+
+def classes_of(labels: Array, offset: Array | int = 0) -> Array:
+    """A class for each sample: its label, or where that is unknown one that no other sample has.
+
+    Args:
+      labels: `[n]`, -1 (or any number below 0) where unknown.
+      offset: the position of the first sample in the batch of all devices.
+    """
+    wide = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
+    position = (offset + jnp.arange(labels.shape[0])).astype(wide.dtype)
+    return jnp.where(labels < 0, -1 - position, wide)
 
 
 def _stack(parts: list[Array]) -> Array:
@@ -156,6 +199,9 @@ def negative_mask(pairs: Pairs) -> Array:
     columns = jnp.arange(shape[1])[None, :]
     for k in range(pairs.excluded.shape[1]):
         mask &= columns != pairs.excluded[:, k : k + 1]
+    if pairs.classes is not None:
+        own, others = pairs.classes
+        mask &= own[:, None] != others[None, :]
     return mask
 
 

@@ -25,6 +25,8 @@ def contrastive_loss(
     family: Family,
     *,
     negatives: Any = "both_views",
+    labels: Any = None,
+    weights: Array | None = None,
     reduction: str = "mean",
     block_size: int | str | None = None,
     axis_name: AxisName = None,
@@ -55,7 +57,13 @@ def contrastive_loss(
         shared by all anchors z_i and, with `axis_name`, by all devices, or a tuple of such an
         array and a boolean mask `[n, m]`, True at negatives. An anchor whose mask leaves no
         negative contributes 0.
-      reduction: "mean" over anchors, "sum", or "none" for `[anchors]`.
+      labels: `[n]` whole numbers: samples of one class are no negatives of each other ("distinct
+        classes"). -1 means unknown: a negative of all others. The positive stays the sample's other
+        view. An anchor that is left no negative contributes 0. None where nothing is known; not
+        with negatives that are an array, whose mask says the same.
+      weights: `[n]` >= 0, of the samples: each anchor's loss is multiplied by its sample's.
+      reduction: "mean" over anchors (with weights, the weighted mean), "sum", or "none" for
+        `[anchors]`.
       block_size: how many rows of pairs are held at a time; None for all, "auto" to choose by size
         and backend. The value is the same; memory is O(block_size · candidates), forward and
         backward, and the backward pass computes each block again. In blocks, "both_views" and
@@ -95,9 +103,9 @@ def contrastive_loss(
         d_pos, d_neg, mask = pair_distances(pairs)
         return anchor_losses(family, d_pos[:, None] - d_neg, mask)
 
-    pairs = batch_pairs(z, z_pos, negatives, axis_name)
+    pairs = batch_pairs(z, z_pos, negatives, axis_name, labels)
     values = map_anchors(rows, pairs, block_size, family_sums(family))
-    return reduce_anchors(values, reduction, axis_name)
+    return reduce_anchors(values, reduction, axis_name, weights)
 
 
 @left_to_compiler(rows=lambda options: options.get("reduction") == "none")
@@ -107,6 +115,8 @@ def alpha_cl_loss(
     rule: Rule,
     *,
     negatives: Any = "both_views",
+    labels: Any = None,
+    weights: Array | None = None,
     stop_gradient: bool = True,
     reduction: str = "mean",
     block_size: int | str | None = None,
@@ -126,6 +136,8 @@ def alpha_cl_loss(
         a temperature of the rule is 0, as it is by a constant. One that leaves its range while it
         is traced makes the loss NaN.
       negatives: as in `contrastive_loss`.
+      labels: as in `contrastive_loss`.
+      weights: as in `contrastive_loss`.
       stop_gradient: whether α is held fixed in the gradient (the max player's step). False lets
         the gradient flow through α as well ("backprop α(θ)").
       reduction: as in `contrastive_loss`.
@@ -163,9 +175,9 @@ def alpha_cl_loss(
         alpha = jax.lax.stop_gradient(alpha) if stop_gradient else alpha
         return jnp.sum(alpha * (d_pos[:, None] - d_neg), axis=1)
 
-    pairs = batch_pairs(z, z_pos, negatives, axis_name)
+    pairs = batch_pairs(z, z_pos, negatives, axis_name, labels)
     values = map_anchors(rows, pairs, block_size, rule_sums(rule, stop_gradient))
-    return reduce_anchors(values, reduction, axis_name)
+    return reduce_anchors(values, reduction, axis_name, weights)
 
 
 @left_to_compiler(rows=lambda options: True)
@@ -175,6 +187,7 @@ def pairwise_importance(
     rule_or_family: Rule | Family,
     *,
     negatives: Any = "both_views",
+    labels: Any = None,
     axis_name: AxisName = None,
 ) -> Array:
     """The pairwise importance α_ij, dense.
@@ -184,6 +197,7 @@ def pairwise_importance(
       z_pos: second views `[n, dim]`.
       rule_or_family: a rule, or a loss whose `α_ij = φ'(ξ_i) ψ'(d_i² − d_ij²)`.
       negatives: as in `contrastive_loss`, which names the order of anchors and candidates.
+      labels: as in `contrastive_loss`.
       axis_name: as in `contrastive_loss`.
 
     Returns:
@@ -194,5 +208,5 @@ def pairwise_importance(
       As `contrastive_loss`.
     """
     chosen = rules.ready(rule_or_family)
-    d_pos, d_neg, mask = pair_distances(batch_pairs(z, z_pos, negatives, axis_name))
+    d_pos, d_neg, mask = pair_distances(batch_pairs(z, z_pos, negatives, axis_name, labels))
     return rules.importance(chosen, d_neg, d_pos, mask)

@@ -26,6 +26,7 @@ def statistics(
     rule_or_family: Rule | Family,
     *,
     negatives: Any = "both_views",
+    labels: Any = None,
     block_size: int | str | None = None,
     axis_name: AxisName = None,
 ) -> dict[str, Array]:
@@ -39,6 +40,7 @@ def statistics(
       z_pos: second views `[n, dim]`.
       rule_or_family: what α follows from, as in `pairwise_importance`.
       negatives: as in `contrastive_loss`.
+      labels: as in `contrastive_loss`.
       block_size: as in `contrastive_loss`.
       axis_name: as in `contrastive_loss`.
 
@@ -76,7 +78,7 @@ def statistics(
 
     # Stopped here: z is not all that may be differentiated, and pmax has no derivative.
     per_anchor = jax.lax.stop_gradient(
-        map_anchors(rows, batch_pairs(z, z_pos, negatives, axis_name), block_size)
+        map_anchors(rows, batch_pairs(z, z_pos, negatives, axis_name, labels), block_size)
     )
 
     def mean(name: str) -> Array:

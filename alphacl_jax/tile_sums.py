@@ -35,10 +35,16 @@ class Tiling(NamedTuple):
     blocks: int
     side: int
 
-    def within(self, a: Array) -> Array:
-        """True at the negatives of block a's rows among block a: `[side, side]`."""
+    def within(self, a: Array, classes: Array | None = None) -> Array:
+        """True at the negatives of block a's rows among block a: `[side, side]`.
+
+        Args:
+          a: the block.
+          classes: `[blocks, side]`, whose equal numbers are no negatives of each other; or None.
+        """
         sample = jnp.arange(self.side) // self.views
-        return (sample[:, None] != sample[None, :]) & self.real(a)[None, :]
+        mask = (sample[:, None] != sample[None, :]) & self.real(a)[None, :]
+        return mask if classes is None else mask & (classes[a][:, None] != classes[a][None, :])
 
     def real(self, a: Array) -> Array:
         """True at the rows of block a that are no filling: `[side]`."""
@@ -89,7 +95,12 @@ def tile_distances(x: Array, half: Array, a: Array, b: Array) -> Array:
 
 
 def pair_sums(
-    sums: PairSums, tiling: Tiling, x: Array, d_pos: Array, shift: Array | None = None
+    sums: PairSums,
+    tiling: Tiling,
+    x: Array,
+    d_pos: Array,
+    shift: Array | None = None,
+    classes: Array | None = None,
 ) -> list[Array]:
     """The sums of `PairSums` over each row's negatives.
 
@@ -100,9 +111,10 @@ def pair_sums(
       d_pos: d_i², `[blocks, side]`.
       shift: the shifts of the logits, `[blocks, side]`. Without them the logits are taken to be in
         the range of the exponential.
+      classes: `[blocks, side]`, whose equal numbers are no negatives of each other; or None.
 
     Returns:
-      A list of `[blocks, side]`.
+      A list of `[blocks, side]`, 0 where a row has no negative.
     """
 
     def elementwise(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
@@ -115,15 +127,24 @@ def pair_sums(
     terms, constants, fixed = opened(elementwise, tile, tile)
     count = len(sums.values(tile, tile)) + 1
     terms_of = _Terms(tiling, terms, sums.logits is not None, count)
-    rows = Rows(d_pos, _some_negative(tiling, x), shift)
-    return _summed(terms_of, x, rows, constants, fixed)
+    rows = Rows(d_pos, _some_negative(tiling, x, classes), shift)
+    return _summed(terms_of, x, rows, constants, (fixed, classes))
 
 
-def _some_negative(tiling: Tiling, x: Array) -> Array:
-    """The distance of each row to the first one or, within its sample, to the last."""
+def _some_negative(tiling: Tiling, x: Array, classes: Array | None) -> Array:
+    """The distance of each row to one of the first class or, within that, to one of the last.
+
+    A sample is a class, where there are no others.
+    """
     rows = jax.lax.stop_gradient(x).reshape(-1, x.shape[2])
-    of_first_sample = jnp.arange(rows.shape[0])[:, None] < tiling.views
-    other = jnp.where(of_first_sample, rows[tiling.total - 1][None, :], rows[0][None, :])
+    if classes is None:
+        of_first = jnp.arange(rows.shape[0]) < tiling.views
+        first, last = rows[0], rows[tiling.total - 1]
+    else:
+        own = classes.reshape(-1)
+        of_first = own == jnp.min(own)
+        first, last = rows[jnp.argmin(own)], rows[jnp.argmax(own)]
+    other = jnp.where(of_first[:, None], last[None, :], first[None, :])
     return paired_squared_distances(rows, other).reshape(x.shape[:2])
 
 
@@ -135,6 +156,7 @@ class _Terms(NamedTuple):
     exponential: bool  # whether there are logits
     sums: int  # how many
     fixed: Sequence[Array] = ()  # constants that nothing can be differentiated by
+    classes: Array | None = None
 
     def side(
         self, d_neg: Array, rows: Rows, mask: Array | None, axis: int, constants: Any
@@ -159,7 +181,7 @@ class _Terms(NamedTuple):
 
     def within(self, a: Array, d_neg: Array, rows: Rows, constants: Any) -> list[Array]:
         """The sums of block a's rows over the negatives among them."""
-        mask = self.tiling.within(a) & self.tiling.real(a)[:, None]
+        mask = self.tiling.within(a, self.classes) & self.tiling.real(a)[:, None]
         return self.side(d_neg, rows, mask, 1, constants)
 
     def between(
@@ -169,14 +191,17 @@ class _Terms(NamedTuple):
         tiling, mask = self.tiling, None
         if tiling.total < tiling.blocks * tiling.side:
             mask = tiling.real(a)[:, None] & tiling.real(b)[None, :]
+        if self.classes is not None:
+            others = self.classes[a][:, None] != self.classes[b][None, :]
+            mask = others if mask is None else mask & others
         of_rows = self.side(d_neg, rows, mask, 1, constants)
         return of_rows, self.side(d_neg, columns, mask, 0, constants)
 
 
 def _forward(
-    terms: _Terms, x: Array, rows: Rows, constants: Any, fixed: Sequence[Array]
+    terms: _Terms, x: Array, rows: Rows, constants: Any, known: tuple[Any, Array | None]
 ) -> list[Array]:
-    terms = terms._replace(fixed=fixed)
+    terms = terms._replace(fixed=known[0], classes=known[1])
     half = half_squares(x)
 
     def within(total: list[Array], a: Array) -> list[Array]:
@@ -226,8 +251,8 @@ class _Gradients(NamedTuple):
 
 
 def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
-    x, rows, constants, fixed = saved
-    terms = terms._replace(fixed=fixed)
+    x, rows, constants, known = saved
+    terms = terms._replace(fixed=known[0], classes=known[1])
     half = half_squares(x)
     # Both ways round: on a CPU a product with the transpose of a tile takes twice the time.
     x_t = x.swapaxes(1, 2)

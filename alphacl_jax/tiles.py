@@ -37,7 +37,14 @@ def resolve_tile(size: int, anchors: int, *, automatic: bool) -> int:
     return min(side, _CPU_TILE) if on_cpu else side
 
 
-def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile: int) -> Array:
+def tiled_values(
+    sums: PairSums,
+    anchors: Array,
+    d_pos: Array,
+    views: int,
+    tile: int,
+    classes: Array | None = None,
+) -> Array:
     """The losses of all anchors, each with all the anchors of other samples as negatives.
 
     Args:
@@ -46,6 +53,8 @@ def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile:
       d_pos: `[anchors]`, d_i².
       views: 1 or 2 embeddings per sample, which are no negatives of each other.
       tile: how many anchors a side, to within a sample, and at least two samples.
+      classes: `[anchors]`, where samples of one class are no negatives of each other either; or
+        None.
 
     Returns:
       `[anchors]`, float32 (float64 for float64 input).
@@ -60,14 +69,28 @@ def tiled_values(sums: PairSums, anchors: Array, d_pos: Array, views: int, tile:
     # Filled up with copies of the last row, which never count.
     x = jnp.pad(x, ((0, blocks * side - total), (0, 0)), mode="edge").reshape(blocks, side, dim)
     d = jnp.pad(d, (0, blocks * side - total), mode="edge").reshape(blocks, side)
-    tiling = Tiling(views, total, blocks, side)
+    tiling, own = Tiling(views, total, blocks, side), None
+    if classes is not None:
+        own = classes.reshape(views, -1).swapaxes(0, 1).reshape(total)
+        own = jnp.pad(own, (0, blocks * side - total), mode="edge").reshape(blocks, side)
     if sums.logits is None:
-        shift, found = jnp.zeros_like(d), pair_sums(sums, tiling, x, d)
+        shift, found = jnp.zeros_like(d), pair_sums(sums, tiling, x, d, None, own)
     else:
-        shift, found = _exponential_sums(sums, sums.logits, tiling, x, d)
+        shift, found = _exponential_sums(sums, sums.logits, tiling, x, d, own)
     d, shift, *totals = (part.reshape(-1)[:total] for part in (d, shift, *found))
-    values = sums.finish(d, shift, totals).astype(dtype)
-    return values.reshape(-1, views).swapaxes(0, 1).reshape(total)
+    if own is None:
+        values = sums.finish(d, shift, totals)
+    else:
+        some = _some_of_another_class(own.reshape(-1)[:total])
+        values = sums.finish(d, shift, [jnp.where(some, each, 1.0) for each in totals])
+        values = jnp.where(some, values, 0.0)
+    return values.astype(dtype).reshape(-1, views).swapaxes(0, 1).reshape(total)
+
+
+def _some_of_another_class(classes: Array) -> Array:
+    """Whether there is any: `[anchors]`."""
+    ranked = jnp.sort(classes)
+    return (classes != ranked[0]) | (classes != ranked[-1])
 
 
 def _exponential_sums(
@@ -76,6 +99,7 @@ def _exponential_sums(
     tiling: Tiling,
     x: Array,
     d_pos: Array,
+    classes: Array | None,
 ) -> tuple[Array, list[Array]]:
     """The shifts that keep the exponentials in range, `[blocks, side]`, and `pair_sums`.
 
@@ -96,13 +120,13 @@ def _exponential_sums(
         # Left out of the gradient once more, so that its share of it is not summed up for nothing.
         shifted = sums._replace(logits=lambda *d: logits(*d) - jax.lax.stop_gradient(top))
         shifts = varying_like(jnp.broadcast_to(top, d_pos.shape), x)
-        return shifts, pair_sums(shifted, tiling, x, d_pos)
+        return shifts, pair_sums(shifted, tiling, x, d_pos, None, classes)
 
     def far() -> tuple[Array, list[Array]]:
-        nearest = _nearest(tiling, fixed_x)
+        nearest = _nearest(tiling, fixed_x, classes)
         at = jnp.where(jnp.isfinite(nearest), nearest, 0.0)
         shifts = jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype))
-        return shifts, _with_nearest(pair_sums(sums, tiling, x, d_pos, shifts))
+        return shifts, _with_nearest(pair_sums(sums, tiling, x, d_pos, shifts, classes))
 
     return jax.lax.cond(exact & jnp.all(top - lowest < _room(x.dtype)), near, far)
 
@@ -132,16 +156,19 @@ def _room(dtype: Any) -> float:
     return 0.45 * math.log(float(jnp.finfo(dtype).max))
 
 
-def _nearest(tiling: Tiling, x: Array) -> Array:
-    """The distance of each row's nearest negative: `[blocks, side]`."""
+def _nearest(tiling: Tiling, x: Array, classes: Array | None) -> Array:
+    """The distance of each row's nearest negative: `[blocks, side]`; inf where there is none."""
     half = half_squares(x)
 
     def within(least: Array, a: Array) -> Array:
         d_neg = tile_distances(x, half, a, a)
-        return least.at[a].min(jnp.min(jnp.where(tiling.within(a), d_neg, jnp.inf), axis=1))
+        mask = tiling.within(a, classes)
+        return least.at[a].min(jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1))
 
     def between(least: Array, a: Array, b: Array) -> Array:
         d_neg = tile_distances(x, half, a, b)
+        if classes is not None:
+            d_neg = jnp.where(classes[a][:, None] != classes[b][None, :], d_neg, jnp.inf)
         rows = jnp.where(tiling.real(b)[None, :], d_neg, jnp.inf)
         columns = jnp.where(tiling.real(a)[:, None], d_neg, jnp.inf)
         return least.at[a].min(jnp.min(rows, axis=1)).at[b].min(jnp.min(columns, axis=0))

@@ -16,9 +16,8 @@ from jax import Array
 from alphacl_jax.blocks import map_blocks, resolve_block_size
 from alphacl_jax.distances import check_floating, squared_distances
 from alphacl_jax.explicit import all_gather
+from alphacl_jax.layouts import check_labels, classes_of
 from alphacl_jax.sharded import AxisName, reduce_counted
-
-UNKNOWN = -1
 
 
 class Grouped(NamedTuple):
@@ -43,32 +42,6 @@ class Grouped(NamedTuple):
 # candidates `[anchors, candidates]` and two masks of that shape: where a candidate is of the
 # anchor's class (and not itself), and where it is of another one.
 Rows = Callable[[Array, Array, Array], tuple[Array, Array]]
-
-
-def check_labels(labels: Any, samples: int) -> Array:
-    """Labels as an array, after checking that they are whole numbers, one for each sample.
-
-    Raises:
-      AssertionError: from chex.
-    """
-    labels = jnp.asarray(labels)
-    shapes = f"labels has shape {labels.shape}, not [n] = ({samples},)"
-    chex.assert_shape(labels, (samples,), custom_message=shapes)
-    kind = f"labels has type {labels.dtype}; they must be whole numbers, {UNKNOWN} where unknown"
-    chex.assert_type(labels, int, custom_message=kind)
-    return labels
-
-
-def classes_of(labels: Array, offset: Array | int = 0) -> Array:
-    """A class for each sample: its label, or where that is unknown one that no other sample has.
-
-    Args:
-      labels: `[n]`, -1 (or any number below 0) where unknown.
-      offset: the position of the first sample in the batch of all devices.
-    """
-    wide = labels.astype(jnp.promote_types(labels.dtype, jnp.int32))
-    position = (offset + jnp.arange(labels.shape[0])).astype(wide.dtype)
-    return jnp.where(labels < 0, -1 - position, wide)
 
 
 def grouped(z: Array, labels: Any, axis_name: AxisName = None) -> Grouped:
