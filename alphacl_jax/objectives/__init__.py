@@ -5,7 +5,7 @@ importance `importance_of` gives.
 """
 
 from alphacl_jax.objectives.importance import importance_of
-from alphacl_jax.objectives.pairs import clip_loss, regression_loss
+from alphacl_jax.objectives.pairs import clip_loss, n_pair_loss, regression_loss
 from alphacl_jax.objectives.supervised import (
     margin_loss,
     margin_of_distances,
@@ -21,6 +21,7 @@ __all__ = [
     "importance_of",
     "margin_loss",
     "margin_of_distances",
+    "n_pair_loss",
     "nca_loss",
     "nca_of_distances",
     "regression_loss",

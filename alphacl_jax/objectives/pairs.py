@@ -7,12 +7,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax import families
-from alphacl_jax.distances import compute_dtype, l2_normalize
+from alphacl_jax.blocks import map_anchors
+from alphacl_jax.distances import (
+    compute_dtype,
+    l2_normalize,
+    masked_logsumexp,
+    precise_matmul,
+)
 from alphacl_jax.explicit import left_to_compiler
-from alphacl_jax.layouts import check_views
+from alphacl_jax.layouts import Pairs, check_views, negative_mask
 from alphacl_jax.losses import contrastive_loss
 from alphacl_jax.ranges import POSITIVE, Scalar, in_its_range
-from alphacl_jax.sharded import AxisName, reduce_anchors
+from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 
 
 def _by_rows(options: Any) -> bool:
@@ -95,3 +101,56 @@ def clip_loss(
     both = contrastive_loss(z_image, z_text, family, **options)
     both += contrastive_loss(z_text, z_image, family, **options)
     return both / (2.0 * in_its_range("temperature", temperature, POSITIVE))
+
+
+@left_to_compiler(rows=_by_rows)
+def n_pair_loss(
+    z: Array,
+    z_pos: Array,
+    labels: Any = None,
+    *,
+    reduction: str = "mean",
+    block_size: int | str | None = None,
+    axis_name: AxisName = None,
+) -> Array:
+    """N-pairs: each embedding's partner told from the partners of the others, by products.
+
+        log(1 + Σ_n e^{⟨z_i, z'_n⟩ − ⟨z_i, z'_i⟩})
+
+    over the partners z'_n of samples of other classes; a batch is made of one pair a class. Products
+    of embeddings as given, whose norms are the temperature: this is no loss of distances, unless
+    all norms are equal.
+
+    Args:
+      z: z `[n, dim]`, floating.
+      z_pos: z' `[n, dim]`, another sample of the same class in each row.
+      labels: `[n]` whole numbers, equal within a class, -1 where unknown; None where each row is of
+        a class of its own.
+      reduction: "mean" over rows, "sum", or "none" for `[n]`. A row that no other class is beside
+        contributes 0.
+      block_size: how many rows are compared with all partners at a time, as in `contrastive_loss`.
+      axis_name: as in `contrastive_loss`.
+
+    Returns:
+      A scalar, or `[n]`; float32 (float64 for float64 input).
+
+    Raises:
+      AssertionError: from chex, for wrong ranks, shapes and types.
+      ValueError: for n < 2, and an unknown reduction or block_size.
+
+    References:
+      Sohn, "Improved Deep Metric Learning with Multi-class N-pair Loss Objective", 2016.
+    """
+    pairs = batch_pairs(z, z_pos, "cross_view", axis_name, labels)
+
+    def rows(pairs: Pairs) -> Array:
+        dtype = compute_dtype(pairs.anchors)
+        x, own, others = (
+            a.astype(dtype) for a in (pairs.anchors, pairs.positives, pairs.candidates)
+        )
+        behind = precise_matmul(x, others.T) - jnp.sum(x * own, axis=1, keepdims=True)
+        mask = negative_mask(pairs)
+        values = jax.nn.softplus(masked_logsumexp(behind, mask))
+        return jnp.where(jnp.any(mask, axis=1), values, 0.0)
+
+    return reduce_anchors(map_anchors(rows, pairs, block_size), reduction, axis_name)
