@@ -9,6 +9,7 @@ from alphacl_jax.objectives.pairs import clip_loss, n_pair_loss, regression_loss
 from alphacl_jax.objectives.supervised import (
     margin_loss,
     margin_of_distances,
+    multi_positive_loss,
     nca_loss,
     nca_of_distances,
     supcon_loss,
@@ -21,6 +22,7 @@ __all__ = [
     "importance_of",
     "margin_loss",
     "margin_of_distances",
+    "multi_positive_loss",
     "n_pair_loss",
     "nca_loss",
     "nca_of_distances",

@@ -1,4 +1,4 @@
-"""Samples with labels: which embeddings are of an anchor's class, and which of others.
+"""Which embeddings of a batch are an anchor's positives, and which its negatives.
 
 Losses of labels are functions of an anchor's distances to all the other embeddings of the batch
 and of which of these are of its class. Label -1 means that nobody knows: such an embedding is of no
@@ -20,32 +20,54 @@ from alphacl_jax.layouts import check_labels, classes_of
 from alphacl_jax.sharded import AxisName, reduce_counted
 
 
-class Grouped(NamedTuple):
-    """Embeddings with their classes.
+class Anchors(NamedTuple):
+    """What is known of each anchor, `[anchors, ...]`.
 
     Attributes:
-      anchors: `[anchors, dim]`.
-      classes: `[anchors]`, of the anchors: equal numbers are one class.
-      column: `[anchors]`, which candidate an anchor is.
-      candidates: `[candidates, dim]`, all embeddings of the batch.
-      candidate_classes: `[candidates]`.
+      z: `[anchors, dim]`.
+      column: `[anchors]`, which candidate it is.
+      classes: `[anchors]`: equal numbers are one class; or None.
+      positives: `[anchors, candidates]`, True at its positives; or None, where classes say it.
     """
 
-    anchors: Array
-    classes: Array
+    z: Array
     column: Array
+    classes: Array | None
+    positives: Array | None
+
+    def masks(self, of_candidates: Array | None, count: int) -> tuple[Array, Array]:
+        """Where a candidate is a positive, and where it is another one; the anchor is neither."""
+        alike = self.positives
+        if alike is None:
+            assert self.classes is not None
+            assert of_candidates is not None
+            alike = self.classes[:, None] == of_candidates[None, :]
+        itself = self.column[:, None] == jnp.arange(count)[None, :]
+        return alike & ~itself, ~alike & ~itself
+
+
+class Grouped(NamedTuple):
+    """This device's anchors, and the candidates of all devices.
+
+    Attributes:
+      anchors: see `Anchors`.
+      candidates: `[candidates, dim]`, all embeddings of the batch.
+      classes: `[candidates]`, or None where a mask says what is positive.
+    """
+
+    anchors: Anchors
     candidates: Array
-    candidate_classes: Array
+    classes: Array | None
 
 
 # The losses of anchors `[anchors]`, and which of them count in a mean, from their distances to all
-# candidates `[anchors, candidates]` and two masks of that shape: where a candidate is of the
-# anchor's class (and not itself), and where it is of another one.
+# candidates `[anchors, candidates]` and two masks of that shape: where a candidate is a positive,
+# and where it is a negative. The anchor itself is neither.
 Rows = Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
 def grouped(z: Array, labels: Any, axis_name: AxisName = None) -> Grouped:
-    """This device's embeddings as anchors, those of all devices as candidates.
+    """Embeddings of which those of one class are positives of each other.
 
     Args:
       z: `[n, dim]` or `[n, views, dim]`, floating.
@@ -55,21 +77,57 @@ def grouped(z: Array, labels: Any, axis_name: AxisName = None) -> Grouped:
     Raises:
       AssertionError: from chex, for wrong ranks, shapes and types.
     """
+    rows, views = _flat(z)
+    labels = check_labels(labels, rows.shape[0] // views)
+    position = _position(axis_name) * labels.shape[0]
+    classes = jnp.repeat(classes_of(labels, position), views)
+    column = position * views + jnp.arange(rows.shape[0])
+    whole = (rows, classes)
+    if _is_spread(axis_name):
+        whole = all_gather(whole, axis_name)
+    return Grouped(Anchors(rows, column, classes, None), *whole)
+
+
+def with_positives(z: Array, positives: Any, axis_name: AxisName = None) -> Grouped:
+    """Embeddings of which a mask says what is positive.
+
+    Args:
+      z: `[m, dim]`, floating.
+      positives: bool `[m, candidates]`.
+      axis_name: as in `grouped`.
+
+    Raises:
+      AssertionError: from chex, for wrong ranks, shapes and types.
+    """
+    z = jnp.asarray(z)
+    chex.assert_rank(z, 2, custom_message=f"z has shape {z.shape}; it must be [m, dim]")
+    check_floating(z=z)
+    candidates = all_gather(z, axis_name) if _is_spread(axis_name) else z
+    positives, want = jnp.asarray(positives), (z.shape[0], candidates.shape[0])
+    shapes = f"positives has shape {positives.shape}, not [m, candidates] = {want}"
+    chex.assert_shape(positives, want, custom_message=shapes)
+    kind = f"positives has type {positives.dtype}, not bool: True at positives"
+    chex.assert_type(positives, bool, custom_message=kind)
+    column = _position(axis_name) * z.shape[0] + jnp.arange(z.shape[0])
+    return Grouped(Anchors(z, column, None, positives), candidates, None)
+
+
+def _flat(z: Array) -> tuple[Array, int]:
+    """The rows `[n * views, dim]`, the views of a sample next to each other, and how many views."""
     z = jnp.asarray(z)
     chex.assert_rank(
         z, {2, 3}, custom_message=f"z has shape {z.shape}; it must be [n, dim] or [n, views, dim]"
     )
     check_floating(z=z)
-    labels = check_labels(labels, z.shape[0])
-    views = z.shape[1] if z.ndim == 3 else 1
-    anchors = z.reshape(-1, z.shape[-1])
-    spread = axis_name is not None and jax.lax.axis_size(axis_name) > 1
-    position = jax.lax.axis_index(axis_name) * z.shape[0] if spread else 0
-    classes = jnp.repeat(classes_of(labels, position), views)
-    column = position * views + jnp.arange(anchors.shape[0])
-    if not spread:
-        return Grouped(anchors, classes, column, anchors, classes)
-    return Grouped(anchors, classes, column, *all_gather((anchors, classes), axis_name))
+    return z.reshape(-1, z.shape[-1]), z.shape[1] if z.ndim == 3 else 1
+
+
+def _is_spread(axis_name: AxisName) -> bool:
+    return axis_name is not None and jax.lax.axis_size(axis_name) > 1
+
+
+def _position(axis_name: AxisName) -> Array | int:
+    return jax.lax.axis_index(axis_name) if _is_spread(axis_name) else 0
 
 
 def loss_of_rows(
@@ -84,15 +142,14 @@ def loss_of_rows(
       reduction: "mean" over the anchors that count, "sum", or "none".
       axis_name: as in `grouped`.
     """
-    own = {name: getattr(group, name) for name in ("anchors", "classes", "column")}
+    anchors, candidates = group.anchors.z.shape[0], group.candidates.shape[0]
 
-    def of_block(block: dict[str, Array]) -> tuple[Array, Array]:
-        d = squared_distances(block["anchors"], group.candidates)
-        return rows(d, *_masks(block["classes"], block["column"], group.candidate_classes))
+    def of_block(block: Anchors) -> tuple[Array, Array]:
+        d = squared_distances(block.z, group.candidates)
+        return rows(d, *block.masks(group.classes, candidates))
 
-    count = group.anchors.shape[0]
-    size = resolve_block_size(block_size, count, group.candidates.shape[0])
-    values, counted = map_blocks(of_block, own, size)
+    size = resolve_block_size(block_size, anchors, candidates)
+    values, counted = map_blocks(of_block, group.anchors, size)
     return reduce_counted(values, counted, reduction, axis_name)
 
 
@@ -108,10 +165,5 @@ def dense_rows(rows: Rows, d: Array, labels: Any) -> Array:
     chex.assert_shape(d, (d.shape[0], d.shape[0]), custom_message=shapes)
     check_floating(d=d)
     classes = classes_of(check_labels(labels, d.shape[0]))
-    return rows(d, *_masks(classes, jnp.arange(d.shape[0]), classes))[0]
-
-
-def _masks(classes: Array, column: Array, candidate_classes: Array) -> tuple[Array, Array]:
-    alike = classes[:, None] == candidate_classes[None, :]
-    itself = column[:, None] == jnp.arange(candidate_classes.shape[0])[None, :]
-    return alike & ~itself, ~alike
+    every = Anchors(d, jnp.arange(d.shape[0]), classes, None)
+    return rows(d, *every.masks(classes, d.shape[0]))[0]

@@ -117,9 +117,9 @@ def n_pair_loss(
 
         log(1 + Σ_n e^{⟨z_i, z'_n⟩ − ⟨z_i, z'_i⟩})
 
-    over the partners z'_n of samples of other classes; a batch is made of one pair a class. Products
-    of embeddings as given, whose norms are the temperature: this is no loss of distances, unless
-    all norms are equal.
+    over the partners z'_n of samples of other classes; a batch is made of one pair a class. These
+    are products of embeddings as given, whose norms are the temperature: no loss of distances,
+    unless all norms are equal.
 
     Args:
       z: z `[n, dim]`, floating.

@@ -13,7 +13,13 @@ from jax import Array
 from alphacl_jax.distances import masked_logsumexp
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.explicit import left_to_compiler
-from alphacl_jax.objectives.classes import Rows, dense_rows, grouped, loss_of_rows
+from alphacl_jax.objectives.classes import (
+    Rows,
+    dense_rows,
+    grouped,
+    loss_of_rows,
+    with_positives,
+)
 from alphacl_jax.parameters import typed
 from alphacl_jax.ranges import POSITIVE, Scalar, in_its_range
 from alphacl_jax.sharded import AxisName
@@ -80,6 +86,40 @@ def supcon_of_distances(
 ) -> Array:
     """`supcon_loss` of half squared distances `[m, m]`: one value per anchor, `[m]`."""
     return dense_rows(_supcon_rows(temperature, variant), d, labels)
+
+
+@left_to_compiler(rows=_by_rows)
+def multi_positive_loss(
+    z: Array,
+    positives: Any,
+    temperature: Scalar = 0.1,
+    *,
+    variant: str = "out",
+    reduction: str = "mean",
+    block_size: int | str | None = None,
+    axis_name: AxisName = None,
+) -> Array:
+    """`supcon_loss` whose positives P(i) a mask gives: InfoNCE with any number of positives.
+
+    Args:
+      z: embeddings `[m, dim]`, floating; used as given.
+      positives: bool `[m, m]`, True where the column is a positive of the row's anchor, which need
+        not be so the other way round; what it says of the diagonal is not read. With `axis_name`
+        `[m, candidates]`, of this device's anchors and all embeddings.
+      temperature: as in `supcon_loss`.
+      variant: as in `supcon_loss`.
+      reduction: as in `supcon_loss`.
+      block_size: as in `supcon_loss`.
+      axis_name: as in `supcon_loss`.
+
+    Returns:
+      As `supcon_loss`.
+
+    Raises:
+      As `supcon_loss`.
+    """
+    rows, group = _supcon_rows(temperature, variant), with_positives(z, positives, axis_name)
+    return loss_of_rows(rows, group, block_size, reduction, axis_name)
 
 
 def _supcon_rows(temperature: Scalar, variant: str) -> Rows:

@@ -150,3 +150,55 @@ def test_the_gradient_is_that_of_an_energy_with_signed_weights(name, x64):
     if name != "supcon_in" and name != "nca_probability":
         assert (np.asarray(alpha)[together & off_diagonal] <= 1e-12).all()
     assert (np.asarray(alpha)[~together] >= -1e-12).all()
+
+
+@pytest.mark.parametrize("variant", ["out", "in"])
+def test_positives_by_a_mask(variant, x64):
+    z, classes = jnp.asarray(embeddings(6)), np.array(loops.classes(LABELS))
+    mask = classes[:, None] == classes[None, :]
+    masked = functools.partial(objectives.multi_positive_loss, temperature=TAU, variant=variant)
+    plain = functools.partial(objectives.supcon_loss, temperature=TAU, variant=variant)
+    np.testing.assert_allclose(masked(z, mask), plain(z, LABELS), rtol=1e-12)
+    # One way only, in blocks and over devices.
+    rng = np.random.default_rng(7)
+    mask = rng.random((N, N)) < 0.3
+    value = masked(z, mask, reduction="sum")
+    wanted = 0.0
+    d = loops.half_distances(np.asarray(z))
+    for i in range(N):
+        others = [j for j in range(N) if j != i]
+        same = [j for j in others if mask[i, j]]
+        shares = np.exp(-d[i, same] / TAU) / np.exp(-d[i, others] / TAU).sum()
+        if same:
+            wanted += -np.log(shares).mean() if variant == "out" else -np.log(shares.mean())
+    np.testing.assert_allclose(value, wanted, rtol=1e-10)
+    split = lambda x: jnp.asarray(x).reshape(4, -1, *x.shape[1:])  # noqa: E731
+    spread = jax.vmap(
+        functools.partial(masked, reduction="sum", block_size=2, axis_name="batch"),
+        axis_name="batch",
+    )(split(z), split(mask))
+    np.testing.assert_allclose(spread, wanted, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda z: objectives.supcon_loss(z, LABELS[:2]), AssertionError, "labels has shape"),
+        (lambda z: objectives.supcon_loss(z[0], LABELS), AssertionError, r"\[n, views, dim\]"),
+        (lambda z: objectives.supcon_loss(z, LABELS, 0.0), ValueError, "temperature=0 is out"),
+        (lambda z: objectives.supcon_loss(z, LABELS, variant="on"), ValueError, "one of out, in"),
+        (lambda z: objectives.nca_loss(z, LABELS, variant="out"), ValueError, "one of log, prob"),
+        (lambda z: objectives.margin_loss(z, LABELS, -1.0), ValueError, "margin=-1 is out of"),
+        (
+            lambda z: objectives.triplet_loss(z, LABELS, 1.0, mining="easy"),
+            ValueError,
+            "mining='easy' must be one of all, hard, semihard",
+        ),
+        (lambda z: objectives.supcon_of_distances(z, LABELS), AssertionError, r"\[m, m\]"),
+        (lambda z: objectives.multi_positive_loss(z, z > 0), AssertionError, r"not \[m, cand"),
+        (lambda z: objectives.supcon_loss(z, LABELS, reduction="all"), ValueError, "reduction="),
+    ],
+)
+def test_what_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
+        call(embeddings(dtype=np.float32))
