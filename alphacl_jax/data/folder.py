@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from alphacl_jax.data import class_folders, images, tree
+from alphacl_jax.data import class_folders, images, look_alikes, tree
 from alphacl_jax.data.class_folders import Classes
 from alphacl_jax.data.decoding import PLAIN, Decoding
 from alphacl_jax.data.errors import MissingDataError, NotAFolderError
 from alphacl_jax.data.outages import Patience, raise_if_away
-from alphacl_jax.data.parts import check_class_names, find_parts, names_of_parts
+from alphacl_jax.data.parts import find_parts, names_of_parts
 from alphacl_jax.data.ranges import measured, warn_of_lost_levels
 
 # The name, which no folder has, of the only class of images without classes.
@@ -136,7 +136,7 @@ def _parts(root: Path) -> tuple[Classes, Classes]:
             logging.warning("%s has no class folders, so %s is not used", parts.train, part)
         return {_UNLABELLED: loose}, {}
     class_folders.report_left_out(loose, parts.train, "beside class folders")
-    check_class_names(root, parts.train, tuple(train))
+    look_alikes.check_class_folders(root, parts, train)
     class_folders.check_several(root, parts.train, train)
     test, held_out = class_folders.held_out_by_class(root, parts, tuple(train))
     class_folders.report_unread(root, parts, held_out)
@@ -177,6 +177,8 @@ def open_any(
     warn_of_lost_levels(decoding, paths, str(root))
     names = [file.inside for file in found.images]
     parts = names_of_parts(root)
+    if not parts:
+        look_alikes.warn_of_class_folders(root, class_folders.by_class(found)[0])
     classes = [_class_folder(Path(name).parts[:-1], parts) for name in names]
     class_names = tuple(sorted({name for name in classes if name is not None}))
     number = {name: label for label, name in enumerate(class_names)}
