@@ -17,7 +17,7 @@ from alphacl_jax.data.decoding import PLAIN, Decoding
 from alphacl_jax.data.errors import MissingDataError, NotAFolderError
 from alphacl_jax.data.outages import Patience, raise_if_away
 from alphacl_jax.data.parts import find_parts, names_of_parts
-from alphacl_jax.data.ranges import measured, warn_of_lost_levels
+from alphacl_jax.data.ranges import measured
 
 # The name, which no folder has, of the only class of images without classes.
 _UNLABELLED = ""
@@ -107,8 +107,7 @@ def open_folder(
     train_files, test_files = (
         [file.path for files in part.values() for file in files] for part in (train, test)
     )
-    decoding = measured(decoding, train_files, str(root))
-    warn_of_lost_levels(decoding, [*train_files, *test_files], str(root))
+    decoding = measured(decoding, train_files, str(root), others=test_files)
     size = size or images.common_size([*train_files, *test_files], str(root))
     shape = (*size, channels or _channels(root, train_files, test_files))
     class_names = tuple(train) if _UNLABELLED not in train else ()
@@ -174,7 +173,6 @@ def open_any(
     tree.report(found)
     paths = [file.path for file in found.images]
     decoding = measured(decoding, paths, str(root))
-    warn_of_lost_levels(decoding, paths, str(root))
     names = [file.inside for file in found.images]
     parts = names_of_parts(root)
     if not parts:
@@ -212,7 +210,6 @@ def open_files(
     if missing:
         raise MissingDataError("paths", ",".join(missing), "is no file. Give paths of images")
     decoding = measured(decoding, found, "paths")
-    warn_of_lost_levels(decoding, found, "paths")
     return FolderSource(found, names, np.full(len(found), -1, np.int32), image_shape, decoding)
 
 
