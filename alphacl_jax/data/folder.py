@@ -126,19 +126,25 @@ def _parts(root: Path) -> tuple[Classes, Classes]:
         raise class_folders.nothing_in(root, found)
     tree.report(found)
     if parts.train != root:
-        beside = tree.search(root, deep=False).images
-        class_folders.report_left_out(beside, root, f"beside {parts.train.name}/")
+        top = tree.search(root, deep=False)
+        tree.report(top)
+        class_folders.report_left_out(top.images, root, f"beside {parts.train.name}/")
     train, loose = class_folders.by_class(found)
+    class_folders.check_links(root, found, train)
+    held_out, beside = (list(map(tree.search, some)) for some in (parts.held_out, parts.beside))
     if not train:
-        class_folders.check_train_is_no_class(root, parts)
+        class_folders.check_train_is_no_class(root, parts.train, beside)
         for part in parts.held_out:
             logging.warning("%s has no class folders, so %s is not used", parts.train, part)
+        class_folders.report_unread(root, [parts.train], beside)
         return {_UNLABELLED: loose}, {}
     class_folders.report_left_out(loose, parts.train, "beside class folders")
     look_alikes.check_class_folders(root, parts, train)
     class_folders.check_several(root, parts.train, train)
-    test, held_out = class_folders.held_out_by_class(root, parts, tuple(train))
-    class_folders.report_unread(root, parts, held_out)
+    test, chosen = class_folders.held_out_by_class(root, held_out, tuple(train))
+    read = [found] if chosen is None else [found, chosen]
+    others = [part for part in (*held_out, *beside) if part is not chosen]
+    class_folders.report_unread(root, [part.folder for part in read], others)
     class_folders.report_shared(root, train, test)
     return train, test
 
@@ -176,6 +182,7 @@ def open_any(
     names = [file.inside for file in found.images]
     parts = names_of_parts(root)
     if not parts:
+        class_folders.report_links(found)
         look_alikes.warn_of_class_folders(root, class_folders.by_class(found)[0])
     classes = [_class_folder(Path(name).parts[:-1], parts) for name in names]
     class_names = tuple(sorted({name for name in classes if name is not None}))

@@ -89,6 +89,14 @@ def test_two_folders_for_one_part_are_refused(tmp_path):
         sources.load("folder", tmp_path)
 
 
+def test_held_out_images_without_classes_are_refused(tmp_path, caplog):
+    write(tmp_path, "train/cat/a.png", "train/dog/b.png", "test/1.png", "test/2.png")
+    with pytest.raises(ArgumentError, match="has no class folders in test/, but 2 images") as error:
+        sources.load("folder", tmp_path)
+    assert "into the 2 class folders of the training set, or move test/ els" in str(error.value)
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(("full", "empty"), [("test", "testing"), ("testing", "test")])
 def test_an_empty_folder_is_no_second_part(tmp_path, caplog, full, empty):
     _split(tmp_path, "train", full)
