@@ -283,6 +283,32 @@ def test_a_text_is_a_range():
         Decoding((7, 7))
 
 
+def test_a_range_may_be_a_text_or_any_two_numbers():
+    for given in ("0:4095", [0, 4095], np.array([0, 4095]), (0.0, 4095)):
+        kept = Decoding(given).pixel_range
+        assert kept == (0, 4095)
+        assert all(type(value) is float for value in kept)
+    assert Decoding("auto").pixel_range == "auto"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([4095, 0], "pixel_range=4095:0 must be two numbers"),
+        ("4095", "pixel_range=4095 must be LOW:HIGH"),
+        ((1, 2, 3), "pixel_range=1:2:3 must be two numbers"),
+        (4095, "pixel_range=4095 must be two numbers"),
+        (("a", "b"), r"pixel_range=\('a', 'b'\) must be two numbers"),
+        ((0, None), r"pixel_range=\(0, None\) must be two numbers"),
+        (b"0:4095", "must be two numbers"),
+        (True, "pixel_range=True must be two numbers"),
+    ],
+)
+def test_what_is_no_range(given, said):
+    with pytest.raises(ArgumentError, match=said):
+        Decoding(given)
+
+
 def test_a_range_that_was_not_measured_is_a_mistake():
     file = io.BytesIO()
     Image.new("I;16", (4, 4), 700).save(file, "PNG")
