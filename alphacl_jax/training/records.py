@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from alphacl_jax.training.tensorboard import EventFiles
 
 Record = dict[str, Any]
 
+_STARTED_RECORD = re.compile(rb"\{[ -~]*")  # what `json.dumps` makes is printable ASCII
 _GROUPS = {
     "loss": "train",
     "epoch": "train",
@@ -37,14 +39,17 @@ def read_records(path: Path) -> list[Record]:
 def _good_and_damaged(path: Path) -> tuple[list[Record], list[int]]:
     """The records of a file, and the numbers of its lines that are none, from 1.
 
-    A last line that has no end is no damage: a process that is killed may leave one.
+    A last line that has no end and is the start of a record is no damage: a process that is killed
+    may leave one.
     """
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     found = [_record(line) for line in lines]
     damaged = [
         number
-        for number, (line, record) in enumerate(zip(lines[:-1], found, strict=False), 1)
-        if record is None and line.strip()
+        for number, (line, record) in enumerate(zip(lines, found, strict=True), 1)
+        if record is None
+        and line.strip()
+        and not (number == len(lines) and _STARTED_RECORD.fullmatch(line))
     ]
     return [record for record in found if record is not None], damaged
 
