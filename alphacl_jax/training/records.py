@@ -132,9 +132,8 @@ class Recorder:
         with _named(self._file.name):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        for name, value in record.items():
-            if name != "step":
-                self._events.add(summary.scalar(tensorboard_name(name), value), record["step"])
+        values = {tensorboard_name(name): value for name, value in record.items() if name != "step"}
+        self._events.add(lambda: _scalars(values), record["step"])
         self._events.flush()
 
     def image(self, name: str, array: np.ndarray, step: int) -> None:
@@ -145,7 +144,8 @@ class Recorder:
           array: `[height, width]` or `[height, width, channels]`, uint8, or floating in [0, 1].
           step: of the run.
         """
-        self._events.add(summary.image(name, array, dataformats="HWC"[: np.ndim(array)]), step)
+        layout = "HWC"[: np.ndim(array)]
+        self._events.add(lambda: [summary.image(name, array, dataformats=layout)], step)
         self._shown()
 
     def hyperparameters(self, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
@@ -158,10 +158,7 @@ class Recorder:
         plain = (bool, int, float, str)
         shown = {k: v if isinstance(v, plain) else str(v) for k, v in settings.items()}
         figures = {f"final/{name}": float(value) for name, value in final.items()}
-        for part in summary.hparams(shown, figures):
-            self._events.add(part, 0)
-        for name, value in figures.items():
-            self._events.add(summary.scalar(name, value), 0)
+        self._events.add(lambda: [*summary.hparams(shown, figures), *_scalars(figures)], 0)
         self._shown()
 
     def sync(self) -> None:
@@ -187,6 +184,11 @@ class Recorder:
             self._events.close()
         else:
             self._events.flush()
+
+
+def _scalars(values: Mapping[str, float]) -> list[Any]:
+    """What TensorBoard draws curves of, by its own names."""
+    return [summary.scalar(name, value) for name, value in values.items()]
 
 
 @contextmanager
