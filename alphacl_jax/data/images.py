@@ -116,20 +116,27 @@ def decode(
       UnreadableImage: where it cannot be decoded, is no regular file, or is larger than allowed.
       OSError, MemoryError: where it is away, see `outages`.
     """
+    for last in (False, True):  # memory may be short for a moment, which decoders take for damage
+        try:
+            return _decoded(file, shape, decoding)
+        except Exception as error:  # Pillow's decoders raise many types on damaged files
+            raise_if_away(error, file)
+            if last:
+                raise UnreadableImage(f"{name} ({error or type(error).__name__})") from error
+    raise AssertionError  # not reached
+
+
+def _decoded(file: ImageFile, shape: tuple[int, int, int], decoding: Decoding) -> np.ndarray:
     height, width, channels = shape
     pixel_range = decoding.numbers
-    try:
-        with _open(file) as image:
-            _check_pixels(image, decoding.max_megapixels)
-            # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
-            # twice what is needed, so that the resize below does the filtering.
-            image.draft(None, (2 * width, 2 * height))
-            ImageOps.exif_transpose(image, in_place=True)
-            pixels = _as_grey_or_rgb(image, channels, pixel_range)
-            return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise_if_away(error, file)
-        raise UnreadableImage(f"{name} ({error or type(error).__name__})") from error
+    with _open(file) as image:
+        _check_pixels(image, decoding.max_megapixels)
+        # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
+        # twice what is needed, so that the resize below does the filtering.
+        image.draft(None, (2 * width, 2 * height))
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = _as_grey_or_rgb(image, channels, pixel_range)
+        return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
 
 
 def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
