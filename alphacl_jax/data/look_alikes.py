@@ -74,10 +74,12 @@ def warn_of_class_folders(folder: Path, classes: Classes) -> None:
 
 
 def _warn(folder: Path, folders: dict[str, frozenset[str]], suspect: list[str]) -> None:
-    alike = len(folders) > 1 and len(set(folders.values())) == 1
     inside = sorted(next(iter(folders.values()), ()))
+    alike = len(folders) > 1 and len(set(folders.values())) == 1
+    # In any folder of images a class may hold parts; the names of classes are others.
+    alike = alike and sum(not is_called(one, (*TRAIN, *HELD_OUT)) for one in inside) > 1
     doubtful = set(suspect).union(_UNLABELLED & folders.keys(), *_pairs(folders))
-    if alike and len(inside) > 1:
+    if alike:
         logging.warning(
             "%s: the classes %s all hold the same folders: %s. If these are the classes, call the "
             "folders that hold them train/ and test/",

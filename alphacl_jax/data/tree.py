@@ -207,7 +207,9 @@ def _file(path: str, inside: str, real: str) -> File:
     except OSError:  # of a link that leads nowhere; what else is wrong is said when it is read
         return File(path, inside, real)
     if status.st_nlink > 1:
-        real = f"file {status.st_ino} of disk {status.st_dev}"
+        # Size and time too, since some network disks give one number to many files.
+        own = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        real = f"file {own}"
     return File(path, inside, real)
 
 

@@ -74,7 +74,7 @@ def test_classes_that_all_hold_the_same_folders_are_said(tmp_path, caplog, names
 
 @pytest.mark.parametrize("names", [("dsA", "dsB"), ("cat", "dog")])
 @pytest.mark.parametrize("parts", [("train", "test"), ("Training", "val")])
-def test_classes_that_hold_parts_are_refused(tmp_path, names, parts):
+def test_classes_that_hold_parts_are_refused(tmp_path, caplog, names, parts):
     write(tmp_path, *(f"{name}/{part}/x/a.png" for name in names for part in parts))
     with pytest.raises(ArgumentError, match="hold parts of a split themselves") as error:
         sources.load("folder", tmp_path)
@@ -82,6 +82,7 @@ def test_classes_that_hold_parts_are_refused(tmp_path, names, parts):
     assert str(error.value).endswith(f"data_dir={tmp_path / names[0]}")
     # Embedded whole, they have these classes.
     assert folder.open_any(tmp_path, (5, 6, 1))[1] == names
+    assert caplog.text == ""
 
 
 CLASSES = ("bus", "cat", "train")
