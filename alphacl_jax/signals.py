@@ -12,9 +12,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 Handler = Callable[[int, FrameType | None], None]
+
+_before_the_end: list[Callable[[], None]] = []
 
 
 @contextmanager
@@ -23,7 +26,8 @@ def handled(
 ) -> Iterator[None]:
     """Handles signals for the time of a block; the second to come ends the process at once.
 
-    Only the main thread is told of signals: in another one nothing is done.
+    Only the main thread is told of signals: in another one nothing is done. Who starts a program in
+    the background keeps Ctrl-C from it: a signal that is ignored stays so.
 
     Args:
       numbers: the signals.
@@ -33,6 +37,7 @@ def handled(
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    numbers = tuple(n for n in numbers if signal.getsignal(n) not in (None, signal.SIG_IGN))
     reader, writer = socket.socketpair()
     writer.setblocking(False)  # what Python demands, which writes from within the C handler
     listener = threading.Thread(target=_listen, args=(reader, numbers, answer), daemon=True)
@@ -48,6 +53,20 @@ def handled(
         writer.close()  # which ends the listener
         listener.join()
         reader.close()
+
+
+def before_the_end(act: Callable[[], None]) -> None:
+    """Has `end_at_once` do this first; it must be quick, and may have been done already."""
+    _before_the_end.append(act)
+
+
+def end_at_once(status: int) -> NoReturn:
+    """Ends the process from any thread, with no cleaning up."""
+    try:
+        for act in _before_the_end:
+            act()
+    finally:
+        os._exit(status)
 
 
 def hand_on(number: signal.Signals) -> None:
@@ -70,7 +89,7 @@ def _listen(
         number = signal.Signals(byte[0])
         if heard > 1:
             say(f"{number.name} came again: leaving at once")
-            os._exit(128 + number)
+            end_at_once(128 + number)
         answer(number)
 
 

@@ -4,7 +4,6 @@ The signal is answered at once, with what is kept and the command that goes on, 
 is waiting for a library.
 """
 
-import os
 import shlex
 import signal
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from alphacl_jax.signals import STOPPING, handled, say
+from alphacl_jax.signals import STOPPING, end_at_once, handled, say
 
 _SECONDS_TO_END = 5.0
 
@@ -48,12 +47,6 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
     Args:
       command: the words of the one that goes on, for the sentence.
     """
-    numbers = tuple(
-        number
-        for number in STOPPING
-        # Who started this in the background keeps Ctrl-C from it.
-        if signal.getsignal(number) not in (None, signal.SIG_IGN)
-    )
     heard: list[int] = []
     answered = threading.Event()
     told_before, _kept[:] = list(_kept), []
@@ -64,12 +57,12 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
             # C++ libraries abort where an exception comes while they are loaded, and nothing is
             # being written that would have to be cleaned away.
             answered.wait(_SECONDS_TO_END)
-            os._exit(128 + number)
-        raise KeyboardInterrupt
+            end_at_once(128 + number)
+        raise KeyboardInterrupt(signal.Signals(number).name)
 
     def answer(number: signal.Signals) -> None:
         # The main thread may be in a library for long, which may drop the exception besides.
-        ender = threading.Timer(_SECONDS_TO_END, os._exit, [128 + number])
+        ender = threading.Timer(_SECONDS_TO_END, end_at_once, [128 + number])
         ender.daemon = True
         ender.start()
         start = "interrupted" if number == signal.SIGINT else f"{number.name} came"
@@ -79,7 +72,7 @@ def plain_interrupts(command: Sequence[str] = ()) -> Iterator[None]:
         answered.set()
 
     try:
-        with handled(numbers, stop, answer):
+        with handled(STOPPING, stop, answer):
             yield
     except BaseException:
         # A library that is interrupted while it is imported may make another error of it.

@@ -7,7 +7,6 @@ from absl import logging
 
 from alphacl_jax.data import tree
 from alphacl_jax.data.errors import MissingDataError
-from alphacl_jax.data.parts import Parts
 from alphacl_jax.errors import ArgumentError
 
 # The files of a part by class, both in order.
@@ -24,11 +23,60 @@ def by_class(found: tree.Found) -> tuple[Classes, list[tree.File]]:
             classes.setdefault(tree.composed(folder), []).append(file)
         else:
             loose.append(file)
-    if classes:
-        folders = {tree.composed(name) for name in tree.subfolders(found.folder)}
-        if empty := sorted(folders - set(classes)):
-            logging.warning("%s: no images in %s, so not a class", found.folder, ", ".join(empty))
     return {name: classes[name] for name in sorted(classes)}, loose
+
+
+def check_links(root: Path, found: tree.Found, classes: Classes) -> None:
+    """Refuses class folders that hold nothing but links to images elsewhere in `found.folder`.
+
+    Folders without images are said in the log.
+
+    Raises:
+      ArgumentError: naming these class folders.
+    """
+    links = _links_elsewhere(found)
+    empty = {tree.composed(name) for name in tree.subfolders(found.folder)} - set(classes)
+    if linked := sorted(empty & set(links)):
+        link = links[linked[0]][0]
+        raise ArgumentError(
+            "data_dir",
+            root,
+            f"has class folders in {found.folder} with nothing but links to images elsewhere in "
+            f"it, where these count: {', '.join(linked)}; {link.inside} leads to {link.first}. "
+            f"Move what they lead to out of {found.folder}",
+        )
+    if empty and classes:
+        logging.warning(
+            "%s: no images in %s, so not a class", found.folder, ", ".join(sorted(empty))
+        )
+    report_links(found)
+
+
+def report_links(found: tree.Found) -> None:
+    """Says which links lead from one folder to images that are read as those of another."""
+    links = [link for links in _links_elsewhere(found).values() for link in links]
+    if links:
+        logging.warning(
+            "%s: %d links lead to images that count in another folder, such as %s to %s; an image "
+            "has one class only",
+            found.folder,
+            len(links),
+            links[0].inside,
+            links[0].first,
+        )
+
+
+def _links_elsewhere(found: tree.Found) -> dict[str, list[tree.Again]]:
+    """The links to what is in another folder of `found.folder`, by the folder that they lie in."""
+    links: dict[str, list[tree.Again]] = {}
+    for link in found.again:
+        folder, separator, _ = link.inside.partition("/")
+        target, deeper, _ = link.first.partition("/")
+        # A link from one class folder to the whole of another is a second name of it.
+        second_name = not separator and not deeper
+        if link.first and target != folder and not second_name:
+            links.setdefault(tree.composed(folder), []).append(link)
+    return links
 
 
 def check_several(root: Path, part: Path, classes: Classes) -> None:
@@ -48,26 +96,26 @@ def check_several(root: Path, part: Path, classes: Classes) -> None:
         )
 
 
-def check_train_is_no_class(root: Path, parts: Parts) -> None:
+def check_train_is_no_class(root: Path, train: Path, beside: Sequence[tree.Found]) -> None:
     """Refuses a train/ without class folders that has other folders of images beside it.
 
     Raises:
       ArgumentError: naming these.
     """
-    if beside := [folder.name for folder in parts.beside if tree.search(folder).images]:
+    if names := [part.folder.name for part in beside if part.images]:
         raise ArgumentError(
             "data_dir",
             root,
-            f"has {parts.train.name}/ without class folders, and beside it other folders of "
-            f"images: {', '.join(beside)}. If {parts.train.name!r} is a class, give its folder "
-            f"another name; to pretrain on its images alone, give data_dir={parts.train}",
+            f"has {train.name}/ without class folders, and beside it other folders of images: "
+            f"{', '.join(names)}. If {train.name!r} is a class, give its folder another name; to "
+            f"pretrain on its images alone, give data_dir={train}",
         )
 
 
 def held_out_by_class(
-    root: Path, parts: Parts, class_names: Sequence[str]
-) -> tuple[Classes, Path | None]:
-    """The held-out images by class, in the order of the training classes, and their folder.
+    root: Path, parts: Sequence[tree.Found], class_names: Sequence[str]
+) -> tuple[Classes, tree.Found | None]:
+    """The held-out images by class, in the order of the training classes, and their part.
 
     Of several held-out parts it is the first that has class folders.
 
@@ -75,23 +123,31 @@ def held_out_by_class(
       ArgumentError: for classes that are not those of the training images.
       MissingDataError: where there is a part for them and no image in it.
     """
-    if not parts.held_out:
+    if not parts:
         return {}, None
-    searched = [(found, *by_class(found)) for found in map(tree.search, parts.held_out)]
-    found, test, loose = next((one for one in searched if one[1]), searched[0])
-    if not found.images:
-        raise nothing_in(root, found)
-    tree.report(found)
-    report_left_out(loose, found.folder, "beside class folders")
+    grouped = [(part, *by_class(part)) for part in parts]
+    part, test, loose = next((one for one in grouped if one[1]), grouped[0])
+    if not part.images:
+        raise nothing_in(root, part)
+    check_links(root, part, test)
+    name = part.folder.name
+    if not test:
+        raise ArgumentError(
+            "data_dir",
+            root,
+            f"has no class folders in {name}/, but {len(part.images)} images. Sort them into the "
+            f"{len(class_names)} class folders of the training set, or move {name}/ elsewhere",
+        )
+    tree.report(part)
+    report_left_out(loose, part.folder, "beside class folders")
     if set(test) != set(class_names):
         raise ArgumentError(
             "data_dir",
             root,
-            f"has class folders in {found.folder.name}/ that differ from the {len(class_names)} of "
-            f"the training set: it {_difference(set(class_names), set(test))}. Give both the same "
-            "folders",
+            f"has class folders in {name}/ that differ from the {len(class_names)} of the training "
+            f"set: it {_difference(set(class_names), set(test))}. Give both the same folders",
         )
-    return {name: test[name] for name in class_names}, found.folder
+    return {name: test[name] for name in class_names}, part
 
 
 def _difference(wanted: set[str], there: set[str]) -> str:
@@ -102,15 +158,24 @@ def _difference(wanted: set[str], there: set[str]) -> str:
     )
 
 
-def report_unread(root: Path, parts: Parts, held_out: Path | None) -> None:
-    """Says which folders of images beside those that are read are not."""
-    others = [part for part in (*parts.held_out, *parts.beside) if part != held_out]
-    counts = [(part.name, len(tree.search(part).images)) for part in others]
-    if shown := [f"{name}/ ({count} images)" for name, count in counts if count]:
-        read = [part.name + "/" for part in (parts.train, held_out) if part is not None]
+def report_unread(root: Path, read: Sequence[Path], others: Sequence[tree.Found]) -> None:
+    """Says which folders beside those that are read hold images, or files of other kinds."""
+    shown = [
+        f"{part.folder.name}/ ({_count(part)})" for part in others if part.images or part.others
+    ]
+    if shown:
         logging.warning(
-            "%s: %s are read; not read are %s", root, " and ".join(read), ", ".join(shown)
+            "%s: %s are read; not read are %s",
+            root,
+            " and ".join(f"{part.name}/" for part in read),
+            ", ".join(shown),
         )
+
+
+def _count(part: tree.Found) -> str:
+    """Such as "3 images, .heic (2)"."""
+    images = [f"{len(part.images)} images"] if part.images else []
+    return ", ".join([*images, *([tree.in_words(part.others)] if part.others else [])])
 
 
 def report_shared(root: Path, train: Classes, test: Classes) -> None:

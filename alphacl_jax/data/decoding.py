@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from alphacl_jax.errors import ArgumentError
@@ -23,12 +24,14 @@ class Decoding:
 
     Attributes:
       pixel_range: (low, high), the values of greyscale pixels of more than 8 bits that become 0 and
-        255, as those beyond do. "auto" is the range of the files that are opened as training
-        images. None is 0 to 65535; float pixels, whose range is not known, are then unreadable.
+        255, as those beyond do; or a text that `parse_pixel_range` reads. "auto" is the range of
+        the files that are opened as training images. None is 0 to 65535; float pixels, whose range
+        is not known, are then unreadable.
       max_megapixels: files of more pixels, in millions, are unreadable.
 
     Raises:
-      ArgumentError: for a range whose low is not below its high, or a limit that is not above 0.
+      ArgumentError: for what is no range, one whose low is not below its high, or a limit that is
+        not above 0.
     """
 
     pixel_range: PixelRange | Auto | None = None
@@ -46,8 +49,10 @@ class Decoding:
         return self.pixel_range
 
     def __post_init__(self) -> None:
-        if isinstance(self.pixel_range, tuple):
-            check_pixel_range(self.pixel_range)
+        if isinstance(self.pixel_range, str):
+            object.__setattr__(self, "pixel_range", parse_pixel_range(self.pixel_range))
+        elif self.pixel_range is not None:
+            object.__setattr__(self, "pixel_range", check_pixel_range(self.pixel_range))
         if not 0 < self.max_megapixels <= MOST_MEGAPIXELS:
             raise ArgumentError(
                 "max_megapixels",
@@ -56,19 +61,24 @@ class Decoding:
             )
 
 
-def check_pixel_range(pixel_range: PixelRange) -> None:
-    """Refuses a range that maps nothing.
+def check_pixel_range(pixel_range: Sequence[float]) -> PixelRange:
+    """The two numbers of a range, of which the first is below the second.
 
     Raises:
-      ArgumentError: where its numbers are not finite, or not in this order.
+      ArgumentError: where it has others, or they are not finite, or not in this order.
     """
-    low, high = pixel_range
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    try:
+        low, high = map(float, pixel_range)
+        in_order = math.isfinite(low) and math.isfinite(high) and low < high
+    except (TypeError, ValueError):
+        in_order = False
+    if not in_order:
         raise ArgumentError(
             "pixel_range",
             shown_range(pixel_range),
             "must be two numbers, the lower one first, such as 0:4095",
         )
+    return low, high
 
 
 def parse_pixel_range(text: str) -> PixelRange | Auto:
@@ -85,13 +95,15 @@ def parse_pixel_range(text: str) -> PixelRange | Auto:
         raise ArgumentError(
             "pixel_range", text, "must be LOW:HIGH, such as 0:4095, or auto"
         ) from error
-    check_pixel_range((low, high))
-    return low, high
+    return check_pixel_range((low, high))
 
 
-def shown_range(pixel_range: PixelRange) -> str:
-    """As `parse_pixel_range` reads it, such as "0:4095"."""
-    return ":".join(f"{value:.9g}" for value in pixel_range)
+def shown_range(pixel_range: Sequence[float]) -> str:
+    """As `parse_pixel_range` reads it, such as "0:4095"; anything else as Python writes it."""
+    try:
+        return ":".join(f"{value:.9g}" for value in pixel_range)
+    except (TypeError, ValueError):
+        return repr(pixel_range)
 
 
 # How files are decoded where nothing else is asked for.

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from alphacl_jax.data import class_folders, images, tree
+from alphacl_jax.data import class_folders, images, look_alikes, tree
 from alphacl_jax.data.class_folders import Classes
 from alphacl_jax.data.decoding import PLAIN, Decoding
 from alphacl_jax.data.errors import MissingDataError, NotAFolderError
 from alphacl_jax.data.outages import Patience, raise_if_away
-from alphacl_jax.data.parts import check_class_names, find_parts, names_of_parts
-from alphacl_jax.data.ranges import measured, warn_of_lost_levels
+from alphacl_jax.data.parts import find_parts, names_of_parts
+from alphacl_jax.data.ranges import measured
 
 # The name, which no folder has, of the only class of images without classes.
 _UNLABELLED = ""
@@ -107,8 +107,7 @@ def open_folder(
     train_files, test_files = (
         [file.path for files in part.values() for file in files] for part in (train, test)
     )
-    decoding = measured(decoding, train_files, str(root))
-    warn_of_lost_levels(decoding, [*train_files, *test_files], str(root))
+    decoding = measured(decoding, train_files, str(root), others=test_files)
     size = size or images.common_size([*train_files, *test_files], str(root))
     shape = (*size, channels or _channels(root, train_files, test_files))
     class_names = tuple(train) if _UNLABELLED not in train else ()
@@ -127,19 +126,25 @@ def _parts(root: Path) -> tuple[Classes, Classes]:
         raise class_folders.nothing_in(root, found)
     tree.report(found)
     if parts.train != root:
-        beside = tree.search(root, deep=False).images
-        class_folders.report_left_out(beside, root, f"beside {parts.train.name}/")
+        top = tree.search(root, deep=False)
+        tree.report(top)
+        class_folders.report_left_out(top.images, root, f"beside {parts.train.name}/")
     train, loose = class_folders.by_class(found)
+    class_folders.check_links(root, found, train)
+    held_out, beside = (list(map(tree.search, some)) for some in (parts.held_out, parts.beside))
     if not train:
-        class_folders.check_train_is_no_class(root, parts)
+        class_folders.check_train_is_no_class(root, parts.train, beside)
         for part in parts.held_out:
             logging.warning("%s has no class folders, so %s is not used", parts.train, part)
+        class_folders.report_unread(root, [parts.train], beside)
         return {_UNLABELLED: loose}, {}
     class_folders.report_left_out(loose, parts.train, "beside class folders")
-    check_class_names(root, parts.train, tuple(train))
+    look_alikes.check_class_folders(root, parts, train)
     class_folders.check_several(root, parts.train, train)
-    test, held_out = class_folders.held_out_by_class(root, parts, tuple(train))
-    class_folders.report_unread(root, parts, held_out)
+    test, chosen = class_folders.held_out_by_class(root, held_out, tuple(train))
+    read = [found] if chosen is None else [found, chosen]
+    others = [part for part in (*held_out, *beside) if part is not chosen]
+    class_folders.report_unread(root, [part.folder for part in read], others)
     class_folders.report_shared(root, train, test)
     return train, test
 
@@ -174,9 +179,11 @@ def open_any(
     tree.report(found)
     paths = [file.path for file in found.images]
     decoding = measured(decoding, paths, str(root))
-    warn_of_lost_levels(decoding, paths, str(root))
     names = [file.inside for file in found.images]
     parts = names_of_parts(root)
+    if not parts:
+        class_folders.report_links(found)
+        look_alikes.warn_of_class_folders(root, class_folders.by_class(found)[0])
     classes = [_class_folder(Path(name).parts[:-1], parts) for name in names]
     class_names = tuple(sorted({name for name in classes if name is not None}))
     number = {name: label for label, name in enumerate(class_names)}
@@ -210,7 +217,6 @@ def open_files(
     if missing:
         raise MissingDataError("paths", ",".join(missing), "is no file. Give paths of images")
     decoding = measured(decoding, found, "paths")
-    warn_of_lost_levels(decoding, found, "paths")
     return FolderSource(found, names, np.full(len(found), -1, np.int32), image_shape, decoding)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import IO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 from PIL.ImageFile import ImageFile as OpenedImage
 
 from alphacl_jax.data.decoding import PLAIN, WHOLE_RANGE, Decoding, PixelRange
@@ -22,13 +22,14 @@ _USUAL_SIZES = (8, 16, 24, 32, 48, 64, 96, 128, 160, 192, 224)
 
 # In the order in which they are tried. Left out of what Pillow knows are those that hand a file,
 # which may come from anywhere, to another program or to the system (EPS, with PS; WMF, with EMF);
-# IPTC, which opens what is inside it in any format; ICO and ICNS, whose headers do not say how many
-# pixels are inside; and containers without a decoder.
+# IPTC, which opens what is inside it in any format; ICO, ICNS and BLP, whose headers do not say how
+# many pixels are inside; and containers without a decoder.
 _FORMATS = (
     "JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP", "AVIF", "JPEG2000", "QOI",
-    "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "IM", "MSP", "PCD", "PCX",
+    "CUR", "DCX", "DDS", "DIB", "FITS", "FLI", "FTEX", "GBR", "IM", "MSP", "PCD", "PCX",
     "PIXAR", "PSD", "SGI", "SUN", "TGA", "XBM", "XPM",
 )  # fmt: skip
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
 _FILE_KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -72,12 +73,21 @@ def _open(file: ImageFile) -> OpenedImage:
 
 
 def _check_pixels(image: Image.Image, most_millions: float) -> None:
-    millions = image.width * image.height / 1e6
-    if millions > most_millions:
-        raise ValueError(
-            f"{image.width}x{image.height} are {millions:.4g} megapixels, more than "
-            f"max_megapixels={most_millions:g} allows"
-        )
+    for what, width, height in (("", *image.size), *_tile_of(image)):
+        millions = width * height / 1e6
+        if millions > most_millions:
+            raise ValueError(
+                f"{what}{width}x{height} are {millions:.4g} megapixels, more than "
+                f"max_megapixels={most_millions:g} allows"
+            )
+
+
+def _tile_of(image: Image.Image) -> list[tuple[str, int, int]]:
+    """Of a TIFF in tiles, which are decoded whole, however small the image is: one tile's size."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return []
+    width, height = map(image.tag_v2.get, (_TILE_WIDTH, _TILE_LENGTH))
+    return [("its tiles of ", width, height)] if width and height else []
 
 
 def decode(
@@ -106,20 +116,27 @@ def decode(
       UnreadableImage: where it cannot be decoded, is no regular file, or is larger than allowed.
       OSError, MemoryError: where it is away, see `outages`.
     """
+    for last in (False, True):  # memory may be short for a moment, which decoders take for damage
+        try:
+            return _decoded(file, shape, decoding)
+        except Exception as error:  # Pillow's decoders raise many types on damaged files
+            raise_if_away(error, file)
+            if last:
+                raise UnreadableImage(f"{name} ({error or type(error).__name__})") from error
+    raise AssertionError  # not reached
+
+
+def _decoded(file: ImageFile, shape: tuple[int, int, int], decoding: Decoding) -> np.ndarray:
     height, width, channels = shape
     pixel_range = decoding.numbers
-    try:
-        with _open(file) as image:
-            _check_pixels(image, decoding.max_megapixels)
-            # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
-            # twice what is needed, so that the resize below does the filtering.
-            image.draft(None, (2 * width, 2 * height))
-            ImageOps.exif_transpose(image, in_place=True)
-            pixels = _as_grey_or_rgb(image, channels, pixel_range)
-            return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
-    except Exception as error:  # Pillow's decoders raise many types on damaged files
-        raise_if_away(error, file)
-        raise UnreadableImage(f"{name} ({error or type(error).__name__})") from error
+    with _open(file) as image:
+        _check_pixels(image, decoding.max_megapixels)
+        # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
+        # twice what is needed, so that the resize below does the filtering.
+        image.draft(None, (2 * width, 2 * height))
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = _as_grey_or_rgb(image, channels, pixel_range)
+        return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
 
 
 def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:

@@ -1,25 +1,28 @@
 """Which folders are the parts of a data set, training and held-out images, by their names."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from absl import logging
+
 from alphacl_jax.data.errors import MissingDataError
-from alphacl_jax.data.tree import subfolders
+from alphacl_jax.data.tree import search, subfolders
 from alphacl_jax.errors import ArgumentError
 
 # What parts are called, in any case and with any of the endings; of held-out ones the first wins.
-_TRAIN = ("train", "training")
-_HELD_OUT = (
+TRAIN = ("train", "training")
+_HELD_OUT_PARTS = (
     ("test", "testing"),
     ("val", "valid", "validation"),
     ("eval", "evaluation"),
     ("dev",),
     ("holdout", "heldout"),
 )
-_ENDINGS = "set|data|dataset|image|images|img|imgs|split"
-_NAMES = (*_TRAIN, *(name for names in _HELD_OUT for name in names))
+HELD_OUT = tuple(name for names in _HELD_OUT_PARTS for name in names)
+_ENDINGS = "(data)?sets?|data|images?|imgs?|splits?"
 
 
 class Parts(NamedTuple):
@@ -44,8 +47,8 @@ def find_parts(root: Path) -> Parts:
       ArgumentError: for two folders that look like the same part.
     """
     folders = subfolders(root)
-    train = _only(root, _called(folders, _TRAIN))
-    held_out = [name for names in _HELD_OUT for name in _only(root, _called(folders, names))]
+    train = _only(root, _called(folders, TRAIN))
+    held_out = [name for names in _HELD_OUT_PARTS for name in _only(root, _called(folders, names))]
     if not train and held_out:
         raise MissingDataError(
             "data_dir",
@@ -60,50 +63,48 @@ def find_parts(root: Path) -> Parts:
 
 
 def names_of_parts(root: Path) -> tuple[str, ...]:
-    """The folders in `root` that are parts: none where there is no training part among others."""
-    folders = subfolders(root)
-    held_out = [name for names in _HELD_OUT for name in _called(folders, names)]
-    train = _called(folders, _TRAIN)
-    return (*train, *held_out) if train or set(held_out) == set(folders) else ()
+    """The folders in `root` that are parts: none where there is no training part among others.
 
-
-def check_class_names(root: Path, part: Path, class_names: Sequence[str]) -> None:
-    """Refuses class folders in `part` that are rather parts of the data folder `root`.
-
-    Raises:
-      ArgumentError: for a name such as "train2" or "Validation".
+    Several folders may be called like one part; that is said in the log.
     """
-    suspect = [
-        name
-        for name in class_names
-        if _is_called(re.sub(r"\d+", "", name), _NAMES)
-        or re.fullmatch(r"(fold|split)[\W_]*\d+", name.casefold())
-    ]
-    if suspect:
-        raise ArgumentError(
-            "data_dir",
-            root,
-            f"has class folders in {part} that look like parts of a split: {', '.join(suspect)}. "
-            "Call the parts train/ and test/, with the same class folders in both; give a class "
-            "that is really called so another name",
-        )
+    folders = subfolders(root)
+    held_out = _called(folders, HELD_OUT)
+    train = _called(folders, TRAIN)
+    if not train and set(held_out) != set(folders):
+        return ()
+    for names in (TRAIN, *_HELD_OUT_PARTS):
+        if len(same := _called(folders, names)) > 1:
+            logging.warning(
+                "%s: %s are called like the same part of the data, and are read as one",
+                root,
+                " and ".join(f"{name}/" for name in same),
+            )
+    return (*train, *held_out)
 
 
-def _called(folders: Sequence[str], names: Sequence[str]) -> list[str]:
-    return [folder for folder in folders if _is_called(folder, names)]
-
-
-def _is_called(folder: str, names: Sequence[str]) -> bool:
-    plain = re.sub(r"[\W_]+", "", folder).casefold()
+def is_called(folder: str, names: Sequence[str]) -> bool:
+    """Whether a folder has one of these names, in any case and with any of the usual endings."""
+    plain = re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", folder)).casefold()
     return re.fullmatch(rf"({'|'.join(names)})({_ENDINGS})?", plain) is not None
 
 
+def _called(folders: Sequence[str], names: Sequence[str]) -> list[str]:
+    return [folder for folder in folders if is_called(folder, names)]
+
+
 def _only(root: Path, same: list[str]) -> list[str]:
-    if len(same) > 1:
+    """Of folders that are called like one part the one that holds images."""
+    if len(same) < 2:
+        return same
+    holding = [name for name in same if search(root / name).images]
+    if len(holding) > 1:
         raise ArgumentError(
             "data_dir",
             root,
-            f"has {' and '.join(f'{name}/' for name in same)}, which look like the same part of "
+            f"has {' and '.join(f'{name}/' for name in holding)}, which look like the same part of "
             "the data. Keep one of them there",
         )
-    return same
+    chosen = (holding or same)[:1]
+    empty = ", ".join(f"{name}/" for name in same if name not in chosen)
+    logging.warning("%s: no images in %s, so %s/ alone is that part", root, empty, chosen[0])
+    return chosen

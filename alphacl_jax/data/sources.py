@@ -9,7 +9,7 @@ import os
 
 import numpy as np
 
-from alphacl_jax.data import folder, images, tfds_source
+from alphacl_jax.data import folder, images, tfds_source, tree
 from alphacl_jax.data.decoding import PLAIN, Decoding, PixelRange
 from alphacl_jax.data.reading import (
     ArraySource,
@@ -146,10 +146,14 @@ def load(
 
 
 def title_of(name: str, data_dir: str | os.PathLike[str] | None) -> str:
-    """What `Dataset.title` is: "flowers" for the folder /data/flowers, else `name`."""
+    """What `Dataset.title` is: "flowers" for the folder /data/flowers, else `name`.
+
+    It is the same in whichever encoding the folder's name is stored.
+    """
     if name != "folder" or data_dir is None:
         return name
-    return os.path.basename(os.path.abspath(os.path.expanduser(data_dir))) or name
+    own = os.path.basename(os.path.abspath(os.path.expanduser(data_dir)))
+    return tree.composed(own) or name
 
 
 def make_dataset(

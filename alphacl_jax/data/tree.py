@@ -19,11 +19,32 @@ _OF_SYSTEMS = frozenset(
 
 
 class File(NamedTuple):
-    """A file: its path, the same as seen from the folder searched, and without links."""
+    """A file.
+
+    Attributes:
+      path: of it.
+      inside: the same as seen from the folder searched.
+      real: what it is by any path: its path without links, or its number on the disk where it has
+        several names there (hard links).
+    """
 
     path: str
     inside: str
     real: str
+
+
+class Again(NamedTuple):
+    """A link, or another name, of what was found already.
+
+    Attributes:
+      path: of the link.
+      inside: the same as seen from the folder searched.
+      first: what was found, as seen from there; "" where it is a folder that the link lies in.
+    """
+
+    path: str
+    inside: str
+    first: str
 
 
 class Found(NamedTuple):
@@ -33,13 +54,13 @@ class Found(NamedTuple):
       folder: that was searched.
       images: the files whose ending is that of an image, sorted by path.
       others: how many other files there are, by their ending.
-      again: links that lead to what was found already, or to a folder that they lie in.
+      again: links to what was found already.
     """
 
     folder: Path
     images: list[File]
     others: Counter[str]
-    again: list[str]
+    again: list[Again]
 
 
 def composed(name: str) -> str:
@@ -102,7 +123,7 @@ def report(found: Found) -> None:
             "counts once",
             found.folder,
             len(found.again),
-            found.again[0],
+            found.again[0].path,
         )
 
 
@@ -122,18 +143,19 @@ class _Folder(NamedTuple):
 class _Search:
     """A search that goes where files lie first, and follows links after that.
 
-    So a file that is reached twice goes by the name that is no link; of several links the first.
+    So a file that is reached twice goes by the name that is no link; of several such names, and of
+    several links, by the first.
     """
 
     def __init__(self, deep: bool) -> None:
         self._deep = deep
         self._files: dict[str, File] = {}
-        self._visited: set[str] = set()
-        self._again: list[str] = []
+        self._visited: dict[str, str] = {}
+        self._again: list[Again] = []
         self._links: list[_Folder] = []
         self._linked_files: list[File] = []
 
-    def run(self, root: str) -> tuple[list[File], list[str]]:
+    def run(self, root: str) -> tuple[list[File], list[Again]]:
         self._walk(_Folder(root, "", os.path.realpath(root), ()))
         for link in self._links:  # grows while links are followed
             self._walk(link)
@@ -146,9 +168,10 @@ class _Search:
         while pending:
             folder = pending.pop()
             if folder.real in self._visited:
-                self._again.append(folder.path)
+                first = self._visited[folder.real]
+                self._again.append(Again(folder.path, folder.inside, first))
                 continue
-            self._visited.add(folder.real)
+            self._visited[folder.real] = folder.inside
             pending += reversed(list(self._read(folder)))
 
     def _read(self, folder: _Folder) -> Iterator[_Folder]:
@@ -158,24 +181,36 @@ class _Search:
             if not entry.is_symlink():
                 real = os.path.join(folder.real, entry.name)
                 if not entry.is_dir():
-                    self._add(File(entry.path, inside, real))
+                    self._add(_file(entry.path, inside, real))
                 elif self._deep:
                     yield _Folder(entry.path, inside, real, folder.holders)
                 continue
             real = os.path.realpath(entry.path)
             if not _is_folder(entry):
-                self._linked_files.append(File(entry.path, inside, real))
+                self._linked_files.append(_file(entry.path, inside, real))
             elif self._deep and folder.is_below(real):
-                self._again.append(entry.path)
+                self._again.append(Again(entry.path, inside, ""))
             elif self._deep:
                 holders = (*folder.holders, folder.real)
                 self._links.append(_Folder(entry.path, inside, real, holders))
 
     def _add(self, file: File) -> None:
         if file.real in self._files:
-            self._again.append(file.path)
+            self._again.append(Again(file.path, file.inside, self._files[file.real].inside))
         else:
             self._files[file.real] = file
+
+
+def _file(path: str, inside: str, real: str) -> File:
+    try:
+        status = os.stat(path)
+    except OSError:  # of a link that leads nowhere; what else is wrong is said when it is read
+        return File(path, inside, real)
+    if status.st_nlink > 1:
+        # Size and time too, since some network disks give one number to many files.
+        own = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        real = f"file {own}"
+    return File(path, inside, real)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

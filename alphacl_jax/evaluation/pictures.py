@@ -232,6 +232,7 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
         title += f" ({missing} without a point)"
     listed = [int(c) for c in present[:_MAX_LEGEND]]
     names = shown_names([str(class_names[c]) for c in listed], listed)
+    _log_numbers(names, class_names, listed)
     handles = handles[:_MAX_LEGEND]
     if left := len(present) - len(names):
         names.append(f"and {left} more, with these looks again")
@@ -253,6 +254,17 @@ def _plot_classes(ax: Axes, points: np.ndarray, y: np.ndarray, class_names: Sequ
         frameon=False,
     )
     set_names(legend, names)
+
+
+def _log_numbers(shown: Sequence[str], class_names: Sequence[str], numbers: Sequence[int]) -> None:
+    """Says which classes a legend tells apart by their numbers alone."""
+    numbered = [
+        f"{number} is {str(class_names[number])!r}"
+        for name, number in zip(shown, numbers, strict=True)
+        if name.startswith(f"{number}: ") and name != class_names[number]
+    ]
+    if numbered:
+        logging.warning("classes that the legend shows by number: %s", ", ".join(numbered))
 
 
 @contextmanager

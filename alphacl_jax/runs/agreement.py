@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.metadata
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from alphacl_jax.runs.folder import Description
 from alphacl_jax.runs.run import Run
 from alphacl_jax.runs.settings import PLACES
 
-# What computes, or decides what is computed.
+# What computes, or decides what is computed. Where a plug-in is not installed it has no version.
 _PACKAGES = (
-    "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "chex", "numpy", "grain", "pillow",
-    "dm-pix", "tensorflow-datasets",
+    "jax", "jaxlib", "jax-cuda12-plugin", "jax-cuda12-pjrt", "jax-cuda13-plugin",
+    "jax-cuda13-pjrt", "libtpu", "flax", "optax", "orbax-checkpoint", "chex", "numpy", "grain",
+    "pillow", "dm-pix", "tensorflow-datasets",
 )  # fmt: skip
 _JAX_OPTIONS = (
     "jax_enable_x64",
@@ -44,7 +46,7 @@ def to_compare(run: Run, data: Description, start: Any) -> dict[str, Any]:
         **{name: list(v) if isinstance(v, tuple) else v for name, v in settings.items()},
         **_versions(),
         **{f"JAX's {name}": getattr(jax.config, name) for name in _JAX_OPTIONS},
-        "kind of device": jax.devices()[0].platform,
+        "kind of device": jax.local_devices()[0].device_kind,
     }
     described = data.to_json()
     policy, _ = described.pop("policy"), described.pop("data")
@@ -58,7 +60,8 @@ def to_compare(run: Run, data: Description, start: Any) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
+    python = ".".join(platform.python_version_tuple()[:2])
+    found: dict[str, str | None] = {"version of Python": python}
     for name in _PACKAGES:
         try:
             found[f"version of {name}"] = importlib.metadata.version(name)

@@ -120,18 +120,29 @@ def read_settings(workdir: Path) -> RunSettings:
         raise RunError(f"{path} cannot be read as flags: {error}") from error
 
 
+def _has_settings(workdir: Path) -> bool:
+    path = workdir / _SETTINGS
+    return path.exists() and path.stat().st_size > 0  # a power cut may leave an empty one
+
+
 def _lost_settings(workdir: Path) -> str | None:
     """What to say of a folder that has a run's states and no settings; None of any other folder."""
     path = workdir / _SETTINGS
-    there = path.exists()
-    if there and path.stat().st_size:  # an empty one is what a power cut may leave
+    if _has_settings(workdir):
         return None
-    steps = [step for folder in of_seeds(workdir) for step in saved_steps(folder)]
+    steps = {folder: saved for folder in of_seeds(workdir) if (saved := saved_steps(folder))}
     if not steps:
         return None
+    state = "empty" if path.exists() else "missing"
+    if all(map(_has_settings, steps)):  # runs of their own, or the seeds of one
+        return (
+            f"{workdir} holds no run of its own ({_SETTINGS} is {state}), but those in "
+            f"{', '.join(map(str, steps))}. Use one of these run folders; or, where they are the "
+            f"seeds of one run, restore {path} from a copy of the folder"
+        )
     return (
-        f"{workdir} holds checkpoints, the last of step {max(steps)}, and its {_SETTINGS} is "
-        f"{'empty' if there else 'missing'}, without which nobody knows whose they are. Restore "
+        f"{workdir} holds checkpoints, the last of step {max(map(max, steps.values()))}, and its "
+        f"{_SETTINGS} is {state}, without which nobody knows whose they are. Restore "
         f"{path} from a copy of the folder; or write the settings that the run was made with "
         "into it, as another run's has them"
     )
@@ -192,10 +203,9 @@ def claim_workdir(
       OtherDataError: where it holds a run that was trained on other images.
       RunError: where it cannot be made, or holds something else.
     """
-    path = workdir / _SETTINGS
     if lost := _lost_settings(workdir):
         raise RunError(lost)
-    if path.exists() and path.stat().st_size:
+    if _has_settings(workdir):
         return _continue(workdir, settings, data, allow_changed_data)
     # A process that was killed, or the power cut, while it made the folder may have left the file
     # half written or empty.

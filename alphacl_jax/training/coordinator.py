@@ -47,29 +47,51 @@ def address_to_listen_at(address: str) -> str | None:
     which, and, with a warning, where the others know this host by an address that is not its own.
 
     Raises:
-      HostsError: where the address is none, or the port is in use. JAX would end the process with a
-        stack trace.
+      HostsError: where the address is none, nobody here knows its name, or the port is in use. JAX
+        would end the process with a stack trace.
     """
     host, port = host_and_port(address)
     if "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
         return None
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        for family, kind, protocol, _, place in found:
-            with socket.socket(family, kind, protocol) as listener:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(place)
-    except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
-            _warn_of_all_interfaces(address, "is no address of this host itself")
-            return None
-        problem = f"cannot be listened at; choose another port ({error})"
+    except (socket.gaierror, UnicodeError) as error:  # the latter of a name that can be none
+        problem = f"is not known on this host; give a name or address that all hosts know ({error})"
         raise HostsError(problem, "coordinator_address", address) from error
-    places = [ipaddress.ip_address(str(place[0]).partition("%")[0]) for *_, place in found]
+    own = [each for each in found if _is_own(each, address)]
+    if not own:
+        _warn_of_all_interfaces(address, "is no address of this host itself")
+        return None
+    places = [ipaddress.ip_address(str(place[0]).partition("%")[0]) for *_, place in own]
     if all(place.is_loopback for place in places) and not _is_meant_to_be_local(host):
         _warn_of_all_interfaces(address, f"is {places[0]} on this host, which no other can reach")
         return None
-    return address
+    if len(own) == len(found):
+        return address
+    # Of a name that has several, the one that the host has: JAX might stumble over the others.
+    literal = own[0][4][0]
+    return f"[{literal}]:{port}" if places[0].version == 6 else f"{literal}:{port}"
+
+
+def _is_own(found: tuple[Any, ...], address: str) -> bool:
+    """Whether this host can listen at what `getaddrinfo` found.
+
+    It cannot where it has no such interface, or none of this kind: many a container knows its
+    localhost as ::1, too, and has no IPv6.
+    """
+    family, kind, protocol, _, place = found
+    try:
+        with socket.socket(family, kind, protocol) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(place)
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            return False
+        other_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = "choose another port" if other_port else "give another address of this host"
+        problem = f"cannot be listened at; {advice} ({error})"
+        raise HostsError(problem, "coordinator_address", address) from error
+    return True
 
 
 def _is_meant_to_be_local(host: str) -> bool:
@@ -99,7 +121,7 @@ def wait_for_coordinator(address: str, timeout: int) -> None:
         try:
             socket.create_connection(place, timeout).close()
             return
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             if time.monotonic() > deadline:
                 raise HostsError(
                     f"cannot be reached after {timeout} s; check it, and that process 0 was "

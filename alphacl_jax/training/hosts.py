@@ -17,6 +17,7 @@ import numpy as np
 from jax._src import distributed  # what JAX detected has no public name
 from jax.experimental import multihost_utils
 
+from alphacl_jax.signals import before_the_end
 from alphacl_jax.training.coordinator import (
     HostsError,
     address_to_listen_at,
@@ -122,6 +123,7 @@ def _join(cluster: Cluster) -> None:
     jax.config.update("jax_enable_preemption_service", False)
     _keep_stdout_for_python()
     speaker = LastWords()
+    before_the_end(speaker.release)  # who ends by a signal of one's own was not killed
     speaker.say(_words_while_joining(cluster))
     try:
         jax.distributed.initialize(

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from alphacl_jax.training.tensorboard import EventFiles
 
 Record = dict[str, Any]
 
+_STARTED_RECORD = re.compile(rb"\{[ -~]*")  # what `json.dumps` makes is printable ASCII
 _GROUPS = {
     "loss": "train",
     "epoch": "train",
@@ -37,14 +39,17 @@ def read_records(path: Path) -> list[Record]:
 def _good_and_damaged(path: Path) -> tuple[list[Record], list[int]]:
     """The records of a file, and the numbers of its lines that are none, from 1.
 
-    A last line that has no end is no damage: a process that is killed may leave one.
+    A last line that has no end and is the start of a record is no damage: a process that is killed
+    may leave one.
     """
     lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
     found = [_record(line) for line in lines]
     damaged = [
         number
-        for number, (line, record) in enumerate(zip(lines[:-1], found, strict=False), 1)
-        if record is None and line.strip()
+        for number, (line, record) in enumerate(zip(lines, found, strict=True), 1)
+        if record is None
+        and line.strip()
+        and not (number == len(lines) and _STARTED_RECORD.fullmatch(line))
     ]
     return [record for record in found if record is not None], damaged
 
@@ -127,9 +132,8 @@ class Recorder:
         with _named(self._file.name):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-        for name, value in record.items():
-            if name != "step":
-                self._events.add(summary.scalar(tensorboard_name(name), value), record["step"])
+        values = {tensorboard_name(name): value for name, value in record.items() if name != "step"}
+        self._events.add(lambda: _scalars(values), record["step"])
         self._events.flush()
 
     def image(self, name: str, array: np.ndarray, step: int) -> None:
@@ -140,7 +144,8 @@ class Recorder:
           array: `[height, width]` or `[height, width, channels]`, uint8, or floating in [0, 1].
           step: of the run.
         """
-        self._events.add(summary.image(name, array, dataformats="HWC"[: np.ndim(array)]), step)
+        layout = "HWC"[: np.ndim(array)]
+        self._events.add(lambda: [summary.image(name, array, dataformats=layout)], step)
         self._shown()
 
     def hyperparameters(self, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
@@ -153,10 +158,7 @@ class Recorder:
         plain = (bool, int, float, str)
         shown = {k: v if isinstance(v, plain) else str(v) for k, v in settings.items()}
         figures = {f"final/{name}": float(value) for name, value in final.items()}
-        for part in summary.hparams(shown, figures):
-            self._events.add(part, 0)
-        for name, value in figures.items():
-            self._events.add(summary.scalar(name, value), 0)
+        self._events.add(lambda: [*summary.hparams(shown, figures), *_scalars(figures)], 0)
         self._shown()
 
     def sync(self) -> None:
@@ -182,6 +184,11 @@ class Recorder:
             self._events.close()
         else:
             self._events.flush()
+
+
+def _scalars(values: Mapping[str, float]) -> list[Any]:
+    """What TensorBoard draws curves of, by its own names."""
+    return [summary.scalar(name, value) for name, value in values.items()]
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """TensorBoard's event files, which never stop the run that writes them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from absl import logging
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+_warned: set[Path] = set()  # folders; a run opens one again, to show what came of it
+
 
 class EventFiles:
     """Event files in a folder, which are written where this is called.
 
     tensorboardX's own `SummaryWriter` hands events to a thread over a queue: where the thread dies
     (of a full disk, or a clock that is set back), who writes next waits for ever. Here what cannot
-    be written ends the writing, with one warning, and all goes on without it.
+    be made or written ends the writing, with one warning, and all goes on without it.
     """
 
     def __init__(self, folder: Path):
@@ -26,16 +28,18 @@ class EventFiles:
 
     def begin(self, purge_step: int) -> None:
         """Opens a file that tells TensorBoard to forget what others hold of this step and later."""
+        _warned.discard(self._folder)
         with self._going_on():
             start = SessionLog(status=SessionLog.START)
             self._open().write_event(_event(purge_step, session_log=start))
 
-    def add(self, summary: Any, step: int) -> None:
-        """Writes a summary, such as `tensorboardX.summary` makes them, of a step."""
+    def add(self, make: Callable[[], Iterable[Any]], step: int) -> None:
+        """Writes the summaries of a step that `make` returns: those of `tensorboardX.summary`."""
         if self._given_up:
             return
         with self._going_on():
-            self._open().write_event(_event(step, summary=summary))
+            for summary in make():
+                self._open().write_event(_event(step, summary=summary))
 
     def flush(self) -> None:
         """Has what was written reach the disk."""
@@ -67,6 +71,9 @@ class EventFiles:
                     self._writer.close()
             self._writer = None
             self._given_up = True
+            if self._folder in _warned:
+                return
+            _warned.add(self._folder)
             logging.warning(
                 "TensorBoard's events cannot be written in %s (%s); all goes on without them, and "
                 "the records are in metrics.jsonl",

@@ -17,7 +17,7 @@ from jax._src import distributed  # the key-value store of the processes has no 
 from alphacl_jax.training.last_words import LastWords
 
 _PERIOD = 1.0  # seconds between two looks at the other processes
-RESUME = "The same command on all hosts resumes the run from its last checkpoint"
+RESUME = "The same command on all hosts resumes the run, from its last checkpoint if there is one"
 
 
 class Watch(threading.Thread):
@@ -49,7 +49,7 @@ class Watch(threading.Thread):
             now = time.monotonic()
             for process in self._others:
                 if process in failed:
-                    self._end(f"process {process} stopped: {failed[process]}")
+                    self._end(f"process {process} {failed[process]}")
                 if alive.get(process, "") != heard[process][0]:
                     heard[process] = alive[process], now
                 elif now - heard[process][1] > self._timeout:
@@ -87,13 +87,22 @@ class Watch(threading.Thread):
         if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
             # Most likely a process was lost within a step: the watch will tell which.
             time.sleep(self._timeout + 2 * _PERIOD)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        self._set(f"failed/{self._me}", reason[:500])
+        self._set(f"failed/{self._me}", how_it_ended(error)[:500])
         self._let_others_hear()
         self.stop()
         self.speaker.release()
         # Leaving in good order would wait for the others, which are leaving in none.
         atexit.register(_exit, 1)
+
+
+def how_it_ended(error: BaseException) -> str:
+    """What to say of a process that an error ended: "process 3 ..."."""
+    reason = " ".join(str(error).split())
+    if isinstance(error, KeyboardInterrupt):
+        return f"was interrupted ({reason or 'SIGINT'})"
+    if isinstance(error, SystemExit):
+        return f"ended with status {reason or 0}"
+    return f"stopped: {reason or type(error).__name__}"
 
 
 def _exit(status: int) -> None:

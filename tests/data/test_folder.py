@@ -270,6 +270,8 @@ def test_the_title_is_the_folders_name(tmp_path, monkeypatch):
     assert sources.title_of("folder", ".") == "flowers"
     assert sources.title_of("folder", "/") == "folder"
     assert sources.title_of("cifar10", tmp_path) == "cifar10"
+    composed, two_characters = "F\u00fcchse", "Fu\u0308chse"
+    assert sources.title_of("folder", f"/data/{two_characters}") == composed
 
 
 @pytest.mark.parametrize("limit", [LIMIT, 0])

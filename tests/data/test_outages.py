@@ -1,7 +1,10 @@
 """Data that is away is waited for, and is no damage; damage is what reads and does not decode."""
 
 import errno
+import io
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +20,8 @@ from alphacl_jax.data.outages import Patience
 from tests.data.test_batches import BATCH, IMAGES, Numbered, one_device, order_of
 
 SHAPE = (5, 6, 3)
-PASSING = [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EACCES, errno.ETIMEDOUT]
+PASSING = [errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT]
+DENIED = [errno.EACCES, errno.EPERM]  # no waiting gives the right to read
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +75,63 @@ def test_what_does_not_pass_ends_with_what_it_was_and_what_to_do(pair, monkeypat
     assert len(opened) == 4
     with pytest.raises(DataAwayError, match="the same command goes on from the last checkpoint"):
         Patience().read(partial(_decode, pair[0]))
+
+
+@pytest.mark.parametrize("number", DENIED)
+def test_what_may_not_be_read_ends_at_once(pair, monkeypatch, caplog, number):
+    opened = _failing(monkeypatch, OSError(number, os.strerror(number)), 100)
+    problem = rf"^{pair[0]}: .* permitted|^{pair[0]}: Permission denied"
+    with pytest.raises(DataAwayError, match=problem) as error:
+        Patience().read(partial(_decode, pair[0]))
+    assert "give yourself the right to read it, or move it away" in str(error.value)
+    assert len(opened) == 1
+    assert not caplog.records
+
+
+def _error_of(path: str) -> str:
+    def read():
+        raise OSError(errno.EIO, "Input/output error", path)
+
+    with pytest.raises(DataAwayError) as error:
+        Patience().read(read)
+    return str(error.value)
+
+
+def test_one_file_that_is_never_read_while_others_are(pair):
+    """As where a sector of a disk is bad, at which each resume would end."""
+    assert _error_of(pair[0]).startswith(
+        f"{pair[0]}: Input/output error: the data could not be read for 0 s, and no image was "
+        "taken for damaged. Other files beside it are read, and it may be this one alone: restore "
+        "it from a copy, or move it away, and allow changed data where a run goes on. Once it can"
+    )
+    Path(pair[1]).unlink()
+    assert "Other files" not in _error_of(pair[0])
+
+
+def test_data_is_back_once_all_that_was_away_is(caplog):
+    patience, states = Patience(), []
+
+    def one():
+        """Fails, and has another read meanwhile, which does not; and then one that does."""
+        states.append("")
+        if len(states) == 1:
+            raise OSError(errno.ESTALE, "Stale file handle", "one")
+        if len(states) == 2:
+            patience.read(lambda: None)
+            assert len(caplog.records) == 1
+            patience.read(other)
+            assert len(caplog.records) == 1
+
+    def other():
+        states.append("")
+        if len(states) == 3:
+            raise OSError(errno.EIO, "Input/output error", "other")
+
+    patience.read(one)
+    assert len(states) == 4
+    away, back = (record.getMessage() for record in caplog.records)
+    assert away.startswith("one: Stale file handle: the data cannot be read; trying again for")
+    assert back.startswith("the data can be read again")
 
 
 def test_where_one_thread_gives_up_the_others_do_not_wait(monkeypatch):
@@ -144,9 +205,65 @@ def test_a_disk_error_that_a_decoder_hides(pair, monkeypatch):
     with pytest.raises(OSError, match="Input/output error"):
         _decode(pair[0])
     monkeypatch.undo()
-    _failing(monkeypatch, OSError("decoder error -2"), 1)
+    _failing(monkeypatch, OSError("decoder error -2"), 2)  # of a file that is whole, said twice
     with pytest.raises(UnreadableImage, match="decoder error -2"):
         _decode(pair[0])
+
+
+# What Pillow 12 says of whole files where memory is short: of any, and of JPEG and WebP.
+SHORT = ["out of memory when reading image file", "broken data stream when reading image file"]
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+@pytest.mark.parametrize("said", SHORT)
+def test_a_lack_of_memory_that_a_decoder_takes_for_damage(pair, monkeypatch, said, as_path):
+    monkeypatch.setattr(outages, "_SPARE", 2**62)
+    _failing(monkeypatch, OSError(said), 100)
+    file = pair[0] if as_path else io.BytesIO(Path(pair[0]).read_bytes())
+    with pytest.raises(MemoryError, match=pair[0] if as_path else "^$"):
+        images.decode(file, SHAPE, "an image")
+
+
+def test_a_lack_of_memory_for_a_moment_is_no_damage(pair, monkeypatch):
+    opened = _failing(monkeypatch, OSError(SHORT[1]), 1)
+    for file in (pair[0], io.BytesIO(Path(pair[0]).read_bytes())):
+        assert images.decode(file, SHAPE, "an image")[0, 0].tolist() == [10, 20, 30]
+        assert len(opened) == 2
+        opened.clear()
+
+
+MEMORY_IS_SHORT = """
+import resource, sys
+from alphacl_jax.data import images
+def size():
+    return int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+for path in sys.argv[1:]:
+    assert images.decode(path, (8, 8, 3), path).shape == (8, 8, 3)
+    outcomes = set()
+    for spare in range(0, 12_000_000, 1_000_000):
+        resource.setrlimit(resource.RLIMIT_AS, (size() + spare, hard))
+        try:
+            images.decode(path, (8, 8, 3), path)
+            outcomes.add("decoded")
+        except Exception as error:
+            outcomes.add(type(error).__name__)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+    print(*sorted(outcomes))
+"""
+
+
+@pytest.mark.slow
+def test_of_whole_images_none_is_damaged_while_memory_is_short(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), np.uint8)
+    paths = [str(tmp_path / name) for name in ("a.jpg", "b.webp")]
+    Image.fromarray(pixels).save(paths[0], progressive=True)
+    Image.fromarray(pixels).save(paths[1], method=0)
+    program = [sys.executable, "-c", MEMORY_IS_SHORT, *paths]
+    done = subprocess.run(program, capture_output=True, text=True, check=True)
+    for outcomes in done.stdout.splitlines():
+        assert "MemoryError" in outcomes
+        assert set(outcomes.split()) <= {"MemoryError", "decoded"}
 
 
 def test_headers_of_what_is_away_are_waited_for_and_not_passed_over(pair, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphacl_jax.data import folder, images, sources
+from alphacl_jax.data import folder, images, ranges, sources
 from alphacl_jax.data.decoding import Decoding, parse_pixel_range, shown_range
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
@@ -100,6 +100,78 @@ def test_the_range_that_is_offered_is_one_of_whole_bits(tmp_path, caplog, low, h
     _ramps(tmp_path, low, high, "wide.tif")
     sources.load("folder", tmp_path)
     assert f"such as pixel_range={likely}, or" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "likely"),
+    [
+        ("png", 30000, 33999, (30000, 33999)),
+        ("wide.tif", -1024, 3071, (-1024, 3071)),
+        ("png", 7, 8, (7, 8)),
+        ("png", 7, 7, (7, 8)),
+        ("png", 0, 20000, (0, 32767)),
+        ("float.tif", 2.28649424e-05, 1.00002286, (0, 1)),
+        ("float.tif", 0.125, 0.25, (0.125, 0.25)),
+        ("float.tif", 0, 254.7, (0, 255)),
+    ],
+)
+def test_what_is_offered_keeps_the_levels(tmp_path, caplog, kind, low, high, likely):
+    _ramps(tmp_path, low, high, kind)
+    folder.open_folder(tmp_path)
+    (record,) = caplog.records
+    assert f"pixel_range={shown_range(likely)}, or pixel_range=auto" in record.getMessage()
+    caplog.clear()
+    folder.open_folder(tmp_path, decoding=Decoding(likely))
+    assert ("maps them to" in caplog.text) == (high == low)
+
+
+def test_floats_without_a_range_are_not_said_to_be_mapped(tmp_path, caplog):
+    _ramps(tmp_path, 0, 1, "float.tif")
+    folder.open_folder(tmp_path)
+    assert "of 2 files that were looked at are floats, with values from 0 to 1, and" in caplog.text
+    assert "cannot be read without a range. Give pixel_range=0:1, or" in caplog.text
+    assert "65535" not in caplog.text
+
+
+def test_a_pgm_says_its_highest_value_itself(tmp_path, caplog):
+    values = np.rint(_ramp(0, 4095)).astype(">u2")
+    for name in ("a.pgm", "b.pgm"):
+        (tmp_path / name).write_bytes(b"P5 4 4 4095\n" + values.tobytes())
+    train, _, _ = folder.open_folder(tmp_path)
+    np.testing.assert_array_equal(train[0]["image"].ravel(), np.arange(16) * 17)
+    assert caplog.text == ""
+
+
+def _with_a_broken_pixel(root: Path, value: int, broken: tuple[int, int]) -> str:
+    """Twelve files with values of 12 bits, one of which has one pixel that is broken."""
+    values = np.random.default_rng(0).permutation(4096).reshape(64, 64)
+    for name in "abcdefghijkl":
+        _save(root / "cat" / name, values)
+        _save(root / "dog" / name, values)
+    values[broken] = value
+    _save(root / "dog" / "k", values)
+    return f"{root}/dog/k.png"
+
+
+def test_one_broken_pixel_hides_no_lost_levels(tmp_path, caplog, monkeypatch):
+    file = _with_a_broken_pixel(tmp_path, 65535, (0, 0))
+    sources.load("folder", tmp_path)
+    (record,) = caplog.records
+    assert "values from 4 to 4091, but for a few from 0 to 65535, such as in " in (
+        record.getMessage()
+    )
+    assert f"{file}, and pixel_range=0:65535 maps them to 17 levels of 256. " in record.getMessage()
+    assert record.getMessage().endswith("such as pixel_range=0:4095")  # auto would be no better
+    caplog.clear()
+    monkeypatch.setattr(ranges, "_SAMPLE", 3)  # without the file that spoils the range
+    data = sources.load("folder", tmp_path, decoding=Decoding("auto"))
+    assert data.pixel_range == (0, 65535)
+    (record,) = caplog.records
+    assert f"such as in {file}, and pixel_range=0:65535 maps them to 17" in record.getMessage()
+    assert record.getMessage().endswith("such as pixel_range=0:4095")
+    caplog.clear()
+    sources.load("folder", tmp_path, decoding=Decoding((0, 4095)))
+    assert caplog.text == ""
 
 
 def test_a_window_that_clips_a_little_is_chosen_and_other_images_are_told_of(tmp_path, caplog):
@@ -209,6 +281,32 @@ def test_a_text_is_a_range():
     assert parse_pixel_range(shown_range((-1024, 3071.5))) == (-1024, 3071.5)
     with pytest.raises(ArgumentError, match="pixel_range=7:7 must be two numbers"):
         Decoding((7, 7))
+
+
+def test_a_range_may_be_a_text_or_any_two_numbers():
+    for given in ("0:4095", [0, 4095], np.array([0, 4095]), (0.0, 4095)):
+        kept = Decoding(given).pixel_range
+        assert kept == (0, 4095)
+        assert all(type(value) is float for value in kept)
+    assert Decoding("auto").pixel_range == "auto"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([4095, 0], "pixel_range=4095:0 must be two numbers"),
+        ("4095", "pixel_range=4095 must be LOW:HIGH"),
+        ((1, 2, 3), "pixel_range=1:2:3 must be two numbers"),
+        (4095, "pixel_range=4095 must be two numbers"),
+        (("a", "b"), r"pixel_range=\('a', 'b'\) must be two numbers"),
+        ((0, None), r"pixel_range=\(0, None\) must be two numbers"),
+        (b"0:4095", "must be two numbers"),
+        (True, "pixel_range=True must be two numbers"),
+    ],
+)
+def test_what_is_no_range(given, said):
+    with pytest.raises(ArgumentError, match=said):
+        Decoding(given)
 
 
 def test_a_range_that_was_not_measured_is_a_mistake():

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from alphacl_jax.data import folder, sources, tree
+from alphacl_jax.errors import ArgumentError
 
 
 def write(root: Path, *paths: str) -> None:
@@ -81,6 +82,102 @@ def test_classes_may_be_links_into_a_store(tmp_path):
     (tmp_path / "data" / "dog").symlink_to(tmp_path / "store" / "dogs")
     source = sources.load("folder", tmp_path / "data").train.source
     assert list(source.names) == ["cat/one.png", "dog/3.png"]
+
+
+@pytest.mark.parametrize("also", ["", "bird/x.png"])
+@pytest.mark.parametrize("hard", [False, True])
+def test_classes_of_links_into_a_folder_beside_them_are_refused(tmp_path, caplog, also, hard):
+    write(tmp_path, "all/1.png", "all/2.png", *([also] if also else []))
+    for name, image in (("cat", "1.png"), ("dog", "2.png")):
+        (tmp_path / name).mkdir()
+        make = os.link if hard else os.symlink
+        make(tmp_path / "all" / image, tmp_path / name / "a.png")
+    with pytest.raises(ArgumentError, match="nothing but links to images elsewhere") as error:
+        sources.load("folder", tmp_path)
+    assert ": cat, dog; cat/a.png leads to all/1.png. Move what they" in str(error.value)
+    assert folder.open_any(tmp_path, (5, 6, 1))[1][0] == "all"
+    assert (
+        "2 links lead to images that count in another folder, such as cat/a.png to all/1.png"
+        in (caplog.text)
+    )
+
+
+def test_classes_that_are_links_to_folders_of_another_class_are_refused(tmp_path):
+    write(tmp_path, "all/cats/1.png", "all/dogs/2.png", "bird/3.png")
+    (tmp_path / "cat").symlink_to("all/cats")
+    (tmp_path / "dog").symlink_to("all/dogs")
+    with pytest.raises(ArgumentError, match=r": cat, dog; cat leads to all/cats\. Move what"):
+        sources.load("folder", tmp_path)
+
+
+def test_classes_of_links_to_images_beside_them_are_refused(tmp_path):
+    write(tmp_path, "1.png", "2.png")
+    for name, image in (("cat", "1.png"), ("dog", "2.png")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").symlink_to(f"../{image}")
+    with pytest.raises(ArgumentError, match=r": cat, dog; cat/a\.png leads to 1\.png\. Move"):
+        sources.load("folder", tmp_path)
+
+
+def test_a_second_name_of_a_class_is_no_class(tmp_path, caplog):
+    write(tmp_path, "cat/a.png", "dog/b.png")
+    (tmp_path / "kitty").symlink_to("cat")
+    assert sources.load("folder", tmp_path).class_names == ("cat", "dog")
+    assert "links lead to images" not in caplog.text
+
+
+def test_an_image_that_two_classes_link_to_is_said(tmp_path, caplog):
+    write(tmp_path, "store/1.png", "data/cat/a.png", "data/dog/b.png")
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name / "z.png").symlink_to(tmp_path / "store" / "1.png")
+    source = sources.load("folder", tmp_path / "data").train.source
+    assert list(source.names) == ["cat/a.png", "cat/z.png", "dog/b.png"]
+    assert (
+        "1 links lead to images that count in another folder, such as dog/z.png to cat/z.png"
+        in (caplog.text)
+    )
+
+
+def test_a_file_with_two_names_on_the_disk_counts_once(tmp_path, caplog):
+    write(tmp_path, "train/cat/a.png", "train/dog/b.png", "test/cat/c.png", "test/dog/d.png")
+    os.link(tmp_path / "train/cat/a.png", tmp_path / "train/cat/z.png")
+    os.link(tmp_path / "train/dog/b.png", tmp_path / "test/dog/b.png")
+    data = sources.load("folder", tmp_path)
+    assert list(data.train.source.names) == ["train/cat/a.png", "train/dog/b.png"]
+    assert len(data.test.source) == 3
+    assert "1 links lead to files or folders that are read already" in caplog.text
+    assert "1 test images are training images too" in caplog.text
+
+
+def test_files_outside_of_the_parts_are_counted(tmp_path, caplog):
+    write(tmp_path, *(f"{part}/{name}/a.png" for part in ("train", "test") for name in "xy"))
+    write(tmp_path, "more/b.png")
+    (tmp_path / "extra").mkdir()
+    for name in ("photo.heic", "list.csv", "extra/1.heic", "extra/2.heic", "more/3.heic"):
+        (tmp_path / name).write_bytes(b"?")
+    sources.load("folder", tmp_path)
+    at_the_top, beside = (record.getMessage() for record in caplog.records)
+    assert at_the_top.startswith(f"{tmp_path}: 2 files are left out, since their endings")
+    assert at_the_top.endswith(".csv (1), .heic (1)")
+    assert beside == (
+        f"{tmp_path}: train/ and test/ are read; not read are extra/ (.heic (2)), "
+        "more/ (1 images, .heic (1))"
+    )
+
+
+def test_each_class_folder_is_searched_once(tmp_path, monkeypatch):
+    parts = ("train", "test", "val", "more")
+    write(tmp_path, *(f"{part}/{name}/a.png" for part in parts for name in "xy"))
+    searched: Counter[str] = Counter()
+    scandir = os.scandir
+
+    def counted(path):
+        searched[os.path.relpath(path, tmp_path)] += 1
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    sources.load("folder", tmp_path)
+    assert {searched[f"{part}/{name}"] for part in parts for name in "xy"} == {1}
 
 
 def test_hidden_names_are_hidden_at_any_depth(tmp_path):

@@ -29,7 +29,7 @@ def test_the_endings_named_are_those_that_are_tried():
 
 def test_each_name_of_a_part_is_named():
     cells = PAGE[PAGE.index("| part | names |") :].split("\n\n")[0].replace("held_out", "heldout")
-    for name in parts._NAMES:
+    for name in (*parts.TRAIN, *parts.HELD_OUT):
         assert re.search(rf"(?<!\w){name}(?!\w)", cells)
 
 

@@ -138,7 +138,7 @@ def test_legend_of_hostile_names(tmp_path, figures):
     assert not any(t.get_parse_math() for t in figures[0].axes[0].get_legend().get_texts())
 
 
-def test_names_that_would_look_alike_have_their_numbers(tmp_path, figures):
+def test_names_that_would_look_alike_have_their_numbers(tmp_path, figures, caplog):
     names = ["a" * 30 + "1" + "b" * 30, "a" * 30 + "2" + "b" * 30, "c"]
     plot_map(tmp_path / "map.png", np.eye(6), np.arange(6) % 3, names)
     shown = [t.get_text() for t in figures[0].axes[0].get_legend().get_texts()]
@@ -146,6 +146,9 @@ def test_names_that_would_look_alike_have_their_numbers(tmp_path, figures):
     assert shown[1].startswith("1: aaa")
     assert shown[2] == "c"
     assert max(map(len, shown)) == 28
+    assert caplog.messages == [
+        f"classes that the legend shows by number: 0 is {names[0]!r}, 1 is {names[1]!r}"
+    ]
 
 
 def test_no_class_is_hidden_in_silence(tmp_path, figures):

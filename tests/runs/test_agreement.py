@@ -1,6 +1,9 @@
 """What a run's processes compare: settings, versions and data, and not the places of these."""
 
+import importlib.metadata
 import json
+import platform
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -49,6 +52,31 @@ def test_an_option_of_jax_is_compared():
     finally:
         jax.config.update("jax_default_matmul_precision", before)
     assert set(differing_values([one, other])) == {"JAX's jax_default_matmul_precision"}
+
+
+def test_own_devices_python_and_what_drives_devices_are_compared(monkeypatch):
+    one, version, devices = _compared(), importlib.metadata.version, jax.devices()
+
+    def other_version(name):
+        return "13.0" if name == "jax-cuda13-plugin" else version(name)
+
+    def first_is_of_another_host(*_):
+        return [SimpleNamespace(platform="gpu", device_kind="another host's"), *devices[1:]]
+
+    run, training = _opened()
+    description = pretraining.describe(run, training)
+    monkeypatch.setattr(importlib.metadata, "version", other_version)
+    monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "1"))
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "devices", first_is_of_another_host)
+        other = to_compare(run, description, None)
+    assert set(differing_values([one, other])) == {
+        "version of jax-cuda13-plugin",
+        "version of Python",
+    }
+    kinds = [SimpleNamespace(platform="gpu", device_kind="H200")]
+    monkeypatch.setattr(jax, "local_devices", lambda: kinds)
+    assert to_compare(run, description, None)["kind of device"] == "H200"
 
 
 def test_data_is_compared_by_what_it_is_and_not_by_where_it_lies(tmp_path):

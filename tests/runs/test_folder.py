@@ -189,6 +189,23 @@ def test_a_folder_that_lost_its_settings_says_what_to_restore(tmp_path):
             assert f"Restore {tmp_path / 'flags.txt'} from a copy" in str(error.value)
 
 
+def test_a_folder_of_runs_that_are_called_as_seeds_are_is_none(tmp_path):
+    for name in ("seed-0", "seed-1"):
+        claim_workdir(tmp_path / name, make_settings())
+        (tmp_path / name / "checkpoints" / "30").mkdir(parents=True)
+    for read in (read_settings, lambda workdir: claim_workdir(workdir, make_settings())):
+        with pytest.raises(RunError) as error:
+            read(tmp_path)
+        assert str(error.value) == (
+            f"{tmp_path} holds no run of its own (flags.txt is missing), but those in "
+            f"{tmp_path}/seed-0, {tmp_path}/seed-1. Use one of these run folders; or, where they "
+            f"are the seeds of one run, restore {tmp_path}/flags.txt from a copy of the folder"
+        )
+    (tmp_path / "seed-1" / "flags.txt").unlink()
+    with pytest.raises(RunError, match=r"holds checkpoints, the last of step 30, .* is missing"):
+        read_settings(tmp_path)
+
+
 def test_a_folder_whose_settings_a_power_cut_emptied_is_taken(tmp_path):
     claim_workdir(tmp_path, make_settings())
     with locked(tmp_path):

@@ -3,6 +3,7 @@
 python stubborn_process.py FOLDER
 """
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ def _step(state, batch, recorded):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may be in the background
     key = jax.random.key_data(jax.random.key(0))
     state = TrainState(jnp.int32(0), jnp.zeros(3), {}, (), key)
     train_in(Path(sys.argv[1]), state, _step, Counting(), Schedule(2, 1, 1))

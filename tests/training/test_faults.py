@@ -222,6 +222,16 @@ def test_good_records_before_and_after_damage_are_kept(tmp_path, line, caplog):
     assert (tmp_path / "metrics.jsonl.damaged-1").read_bytes() == b"".join(whole)
 
 
+@pytest.mark.parametrize("tail", [b"\0" * 50, b"\xff\xfe garbage", b'{"step": 3, "lo\0\0', b"loss"])
+def test_an_end_that_no_record_begins_with_is_damage(tmp_path, tail, caplog):
+    path = tmp_path / "metrics.jsonl"
+    whole = b'{"step": 2, "loss": 1.0}\n' + tail
+    path.write_bytes(whole)
+    _train(tmp_path)
+    assert f"{path}: 1 lines are no records, the first is line 2." in caplog.text
+    assert (tmp_path / "metrics.jsonl.damaged-1").read_bytes() == whole
+
+
 def test_a_line_that_was_cut_off_is_no_damage(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 2, "loss": 1.0}\n{"step": 3')

@@ -59,6 +59,44 @@ def test_once_it_is_released_nothing_is_said_and_faults_are_shown_as_before():
     assert "Go on" not in said
 
 
+# A run of one process that its own signal ends: between two steps, and in a library for long.
+TWICE = """
+from alphacl_jax.training.signals import stop_requests
+with joined(cluster), stop_requests():
+    for number in (signal.SIGTERM, signal.SIGTERM):
+        os.kill(os.getpid(), number)
+        time.sleep(0.2)
+    time.sleep(60)
+"""
+IN_C = """
+from alphacl_jax.cli import interrupt
+interrupt._SECONDS_TO_END = 0.2
+with interrupt.plain_interrupts(["again"]), joined(cluster):
+    try:
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        time.sleep(60)
+"""
+JOINED = """
+import os, signal, time
+from alphacl_jax.training.hosts import Cluster, joined
+cluster = Cluster("127.0.0.1:{port}", 1, 0, 60, 60)
+"""
+
+
+@pytest.mark.parametrize("how", [TWICE, IN_C], ids=["a second signal", "in a library"])
+def test_a_process_that_its_own_signal_ends_was_not_killed_from_outside(how):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        program = JOINED.format(port=probe.getsockname()[1]) + how
+    process = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert process.returncode == 143
+    assert "SIGTERM came" in process.stderr
+    assert "killed" not in process.stderr
+
+
 def test_the_sentence_tells_a_lost_coordinator_from_one_that_hangs_or_answers(monkeypatch):
     monkeypatch.setattr(last_words, "_SECONDS_TO_ANSWER", 0.2)
     with socket.socket() as listener:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 from tensorboardX.record_writer import RecordWriter
@@ -168,8 +169,26 @@ def test_a_folder_for_events_that_cannot_be_made(tmp_path, caplog):
     recorder.image("pictures/map", np.zeros((5, 7)), 2)
     recorder.hyperparameters({"lr": 0.1}, {"knn": 0.75})
     assert len(read_records(tmp_path / "metrics.jsonl")) == 2
-    assert len(caplog.records) == 2  # of the records, and of what came after them
-    assert all("all goes on without them" in r.getMessage() for r in caplog.records)
+    (record,) = caplog.records  # of the records, and of what came after them
+    assert "all goes on without them" in record.getMessage()
+    _write(tmp_path, 2, [3])
+    assert len(caplog.records) == 2  # of a run that was started again
+
+
+def test_what_cannot_be_made_for_tensorboard_costs_one_warning(tmp_path, monkeypatch, caplog):
+    def fails(*arguments, **options):
+        raise TypeError("no curve of this")
+
+    for kind in ("scalar", "image", "hparams"):
+        monkeypatch.setattr(summary, kind, fails)
+    recorder = Recorder(tmp_path)
+    recorder.image("pictures/map", np.zeros((5, 7)), 2)
+    recorder.hyperparameters({"lr": 0.1}, {"knn": 0.75})
+    assert len(caplog.records) == 1
+    _write(tmp_path, 0, [1, 2])
+    assert len(read_records(tmp_path / "metrics.jsonl")) == 2
+    assert len(caplog.records) == 2
+    assert all("(no curve of this); all goes on" in r.getMessage() for r in caplog.records)
 
 
 def test_records_start_no_thread_that_could_die(tmp_path):

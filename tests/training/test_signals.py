@@ -15,6 +15,14 @@ from alphacl_jax.training.signals import stop_requests
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal: what is started in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_is_answered_and_told(number, capfd):
     before = signal.getsignal(number)
@@ -39,6 +47,16 @@ def test_other_signals_are_not_answered(capfd):
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert seen == [signal.SIGUSR1]
+    assert capfd.readouterr().err == ""
+
+
+def test_a_signal_that_is_ignored_stays_so(capfd):
+    """As Ctrl-C in a program that was started in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stop_requests() as stop_requested:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop_requested() is None
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert capfd.readouterr().err == ""
 
 
