@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from alphacl_jax.lazy import attributes_of
 
 if TYPE_CHECKING:
-    from alphacl_jax import families, rules
+    from alphacl_jax import families, objectives, rules
     from alphacl_jax.covariance import contrastive_covariance, energy
     from alphacl_jax.distances import l2_normalize, squared_distances
     from alphacl_jax.families import Family
@@ -28,6 +28,7 @@ __all__ = [
     "families",
     "l2_normalize",
     "learned_temperature",
+    "objectives",
     "pairwise_importance",
     "rules",
     "squared_distances",
@@ -49,7 +50,16 @@ _HOMES = {
 }
 
 # Modules that can be had as attributes of the package, as if it had imported them.
-_KERNELS = {"families", "rules", "errors", "layouts", "blocks", "sharded", *_HOMES.values()}
+_KERNELS = {
+    "families",
+    "rules",
+    "objectives",
+    "errors",
+    "layouts",
+    "blocks",
+    "sharded",
+    *_HOMES.values(),
+}
 
 if not TYPE_CHECKING:  # or every name would pass a type check
     __getattr__ = attributes_of(__name__, _HOMES, _KERNELS)

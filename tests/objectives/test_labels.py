@@ -147,7 +147,14 @@ def test_the_gradient_is_that_of_an_energy_with_signed_weights(name, x64):
     same = np.array(loops.classes(LABELS))
     together = same[:, None] == same[None, :]
     off_diagonal = ~np.eye(N, dtype=bool)
-    if name != "supcon_in" and name != "nca_probability":
+    if name == "supcon_out":  # a positive that takes more than its share is pushed
+        shares = np.exp(-loops.half_distances(np.asarray(z)) / TAU) * off_diagonal
+        shares /= shares.sum(axis=1, keepdims=True)
+        positives = together & off_diagonal
+        count = positives.sum(axis=1, keepdims=True)
+        want = (shares - positives / np.maximum(count, 1)) / TAU * (count > 0)
+        np.testing.assert_allclose(alpha, want, rtol=1e-8, atol=1e-12)
+    else:
         assert (np.asarray(alpha)[together & off_diagonal] <= 1e-12).all()
     assert (np.asarray(alpha)[~together] >= -1e-12).all()
 
