@@ -129,6 +129,8 @@ def load_noted(workdir: Path) -> tuple["Encoder", list[int]]:
 def output_of(values: flags.FlagValues, default: Path) -> Path:
     """The folder that --output names, which is made if it is not there."""
     output = Path(values["output"].value or default).expanduser()
+    if output.exists() and not output.is_dir():
+        raise ArgumentError("output", output, "is a file. Give a folder")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
