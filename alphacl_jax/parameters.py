@@ -154,7 +154,7 @@ def made(
     """
     arguments = {name: _as_array(value) for name, value in arguments.items()}
     for name, allowed in (ranges or {}).items():
-        check_scalar(name, _plain(arguments[name]), **allowed._asdict())
+        check_scalar(name, _plain(arguments[name]), allowed)
     return _built(build, tuple((ranges or {}).items()), arguments)
 
 

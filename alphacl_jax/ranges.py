@@ -28,8 +28,8 @@ def unwrapped(value: Any) -> Any:
     return jnp.asarray(value) if stands_for else value
 
 
-def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False) -> None:
-    """Raises ValueError unless `value` is a finite number above the bound; traced values pass."""
+def check_scalar(name: str, value: Any, allowed: Range) -> None:
+    """Raises ValueError unless `value` is a number that is allowed; traced values pass."""
     if isinstance(value, str) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
         raise ArgumentError(name, shown(value), "must be a number")
     if jnp.ndim(value) != 0:
@@ -39,9 +39,10 @@ def check_scalar(name: str, value: Any, *, above: float, inclusive: bool = False
         raise ArgumentError(name, shown(value), "must be a number")
     if isinstance(value, jax.core.Tracer):
         return
-    number = float(value)
-    if not math.isfinite(number) or not (number > above or (inclusive and number == above)):
-        sign = ">=" if inclusive else ">"
+    number, above = float(value), allowed.above
+    on_bound = allowed.inclusive and number == above
+    if not math.isfinite(number) or not (number > above or on_bound):
+        sign = ">=" if allowed.inclusive else ">"
         bound = f" {sign} {above:g}" if math.isfinite(above) else ""
         problem = f"is out of range; it must be a finite number{bound}"
         raise ArgumentError(name, f"{number:g}", problem)
@@ -53,7 +54,7 @@ def in_its_range(name: str, value: Any, allowed: Range) -> Any:
     Raises:
       ValueError: for a value out of range, where it is not traced.
     """
-    check_scalar(name, value, **allowed._asdict())
+    check_scalar(name, value, allowed)
     if not isinstance(value, jax.core.Tracer):
         return value
     number = as_floating(value)
@@ -101,7 +102,7 @@ def learned_temperature(log_value: Scalar, minimum: Scalar) -> Array:
       joint behavioural and neural analysis", 2023 (a least temperature, by clamping).
     """
     log_value, minimum = unwrapped(log_value), unwrapped(minimum)
-    check_scalar("log_value", log_value, above=-math.inf)
+    check_scalar("log_value", log_value, FINITE)
     s = as_floating(log_value)
     least = jnp.asarray(in_its_range("minimum", minimum, POSITIVE), s.dtype)
     temperature = jax.lax.stop_gradient(jnp.maximum(jnp.exp(s), least))

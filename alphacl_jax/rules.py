@@ -84,10 +84,14 @@ def ready(rule_or_family: Any) -> Any:
     Raises:
       TypeError: for anything that is neither.
     """
+    _check_kind(rule_or_family)
+    return in_range(rule_or_family)
+
+
+def _check_kind(rule_or_family: Any) -> None:
     if not isinstance(rule_or_family, Rule | Family):
         expected = f"expected a Rule or a Family, got {shown(rule_or_family)}"
         raise TypeError(f"{expected}{meant(rule_or_family)}")
-    return in_range(rule_or_family)
 
 
 def meant(value: Any) -> str:
@@ -113,9 +117,8 @@ def importance(rule_or_family: Rule | Family, d_neg: Array, d_pos: Array, mask: 
     Raises:
       AssertionError: for a rule that returns another shape.
     """
+    _check_kind(rule_or_family)
     rule = from_family(rule_or_family) if isinstance(rule_or_family, Family) else rule_or_family
-    if not isinstance(rule, Rule):
-        raise TypeError(f"expected a Rule or a Family, got {shown(rule)}{meant(rule)}")
     if rule.made_by is None or rule.made_by.build not in _FINITE_ANYWHERE:
         d_neg = at_negatives(d_neg, mask)
     alpha = rule.importance(d_neg, d_pos, mask)

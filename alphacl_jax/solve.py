@@ -7,6 +7,7 @@ negatives and parameters to α, as `alphacl_jax.rules` says.
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -206,25 +207,29 @@ def _falls(places: list[float], values: list[float]) -> bool:
 def _places(low: float, high: float) -> list[float]:
     """Rising arguments all over the open interval (low, high), as `_into_domain` spaces them."""
     reach = 0.9 * math.log(float(jnp.finfo(jnp.float32).max))
-    spread = [reach * (k / 32 - 1) for k in range(65)]
-    if math.isinf(low) and math.isinf(high):
-        return [math.sinh(u) for u in spread]
-    if math.isinf(high):
-        return [low + math.exp(u) for u in spread]
-    if math.isinf(low):
-        return [high - math.exp(-u) for u in spread]
-    return [low + (high - low) / (1 + math.exp(-u)) for u in spread]
+    # By Python's functions: JAX would compile each of its own, which takes a second.
+    return [_into_domain(reach * (k / 32 - 1), low, high, _BY_PYTHON) for k in range(65)]
 
 
-def _into_domain(u: Array, low: float, high: float) -> Array:
+class _Functions(NamedTuple):
+    sinh: Callable[..., Any]
+    exp: Callable[..., Any]
+    sigmoid: Callable[..., Any]
+
+
+_BY_JAX = _Functions(jnp.sinh, jnp.exp, jax.nn.sigmoid)
+_BY_PYTHON = _Functions(math.sinh, math.exp, lambda u: 1 / (1 + math.exp(-u)))
+
+
+def _into_domain(u: Any, low: float, high: float, by: _Functions = _BY_JAX) -> Any:
     """An increasing map of the real line onto the open interval (low, high)."""
     if math.isinf(low) and math.isinf(high):
-        return jnp.sinh(u)
+        return by.sinh(u)
     if math.isinf(high):
-        return low + jnp.exp(u)
+        return low + by.exp(u)
     if math.isinf(low):
-        return high - jnp.exp(-u)
-    return low + (high - low) * jax.nn.sigmoid(u)
+        return high - by.exp(-u)
+    return low + (high - low) * by.sigmoid(u)
 
 
 def _above_minimum(d_neg: Array, mask: Array) -> Array:

@@ -45,12 +45,22 @@ def test_traced_constants_that_have_derivatives_come_before_the_others():
     "psi",
     [
         # Neither has a derivative by its own constants.
-        lambda table: lambda x: jax.scipy.special.betainc(table[0], table[1], jax.nn.sigmoid(x)),
-        lambda table: (
-            lambda x: jnp.exp(x / jax.lax.while_loop(lambda c: c < 5, lambda c: c * 2, table[0]))
+        pytest.param(
+            lambda table: (
+                lambda x: jax.scipy.special.betainc(table[0], table[1], jax.nn.sigmoid(x))
+            ),
+            id="betainc",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            lambda table: (
+                lambda x: jnp.exp(
+                    x / jax.lax.while_loop(lambda c: c < 5, lambda c: c * 2, table[0])
+                )
+            ),
+            id="while_loop",
         ),
     ],
-    ids=["betainc", "while_loop"],
 )
 def test_constants_that_are_not_traced_need_no_derivative(psi):
     own = psi(jax.device_put(np.float32([2, 3])))
@@ -58,6 +68,7 @@ def test_constants_that_are_not_traced_need_no_derivative(psi):
     np.testing.assert_allclose(blocked, dense, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_second_derivatives_by_what_is_closed_over(x64):
     z = Z.astype(np.float64)
 

@@ -304,16 +304,22 @@ def test_padding_and_rules_of_ones_own_equal_the_dense_float64_form(x64):
     fuzz_harder()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("part", range(2))
-def test_many_paddings_and_rules_of_ones_own(part, x64):
+def check_many(cases, part):
+    """Fifty of them, others for each part."""
+
     @hypothesis.seed(part + 1)
     @hypothesis.settings(max_examples=50, **{**SETTINGS, "derandomize": False})
-    @hypothesis.given(case=harder_draws())
+    @hypothesis.given(case=cases)
     def more(case):
         check(case)
 
     more()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(2))
+def test_many_paddings_and_rules_of_ones_own(part, x64):
+    check_many(harder_draws(), part)
 
 
 @hypothesis.settings(max_examples=5, **SETTINGS)
@@ -341,10 +347,4 @@ def test_label_gaps():
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(6))
 def test_many_combinations_equal_the_dense_float64_form(part, x64):
-    @hypothesis.seed(part + 1)
-    @hypothesis.settings(max_examples=50, **{**SETTINGS, "derandomize": False})
-    @hypothesis.given(case=draws())
-    def more(case):
-        check(case)
-
-    more()
+    check_many(draws(), part)

@@ -134,20 +134,24 @@ def decoding_for(encoder: "Encoder", data: DataSettings) -> Decoding:
 
 
 def open_data(encoder: "Encoder", data: DataSettings) -> "Dataset":
-    """The data, brought to the images that the encoder takes."""
+    """The data, brought to the images that the encoder takes.
+
+    Where they are the run's own and not those that it was trained on, a note says so.
+    """
     from alphacl_jax.data import sources
 
-    return sources.load(
+    dataset = sources.load(
         data.dataset,
         data.data_dir,
         data.image_size,
         image_shape=encoder.preprocessing.image_shape,
         decoding=decoding_for(encoder, data),
     )
+    _note_changed(encoder, data, dataset)
+    return dataset
 
 
-def note_changed(encoder: "Encoder", data: DataSettings, dataset: "Dataset") -> None:
-    """Says so where the run's own data are not those that it was trained on."""
+def _note_changed(encoder: "Encoder", data: DataSettings, dataset: "Dataset") -> None:
     from alphacl_jax.data.reading import fingerprint_of
 
     own, then = encoder.settings.data, encoder.description.fingerprint

@@ -22,7 +22,6 @@ from alphacl_jax.cli.data_flags import (
     data_settings_of,
     decoding_for,
     define_data_flags,
-    note_changed,
     open_data,
     workdir_of,
 )
@@ -58,13 +57,9 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FLAGS
     with plain_errors(values):
         workdir = workdir_of(values)
-        from alphacl_jax.cli.evaluate import note_unfinished, output_of
-        from alphacl_jax.runs.encoder import load_encoder
-        from alphacl_jax.runs.folder import saved_steps
+        from alphacl_jax.cli.evaluate import load_noted, output_of
 
-        saved = saved_steps(workdir)
-        encoder = load_encoder(workdir)
-        note_unfinished(encoder, workdir, saved)
+        encoder, _ = load_noted(workdir)
         data = data_settings_of(values, encoder.settings.data)
         output = output_of(values, workdir / "features")
         embed(encoder, parts_of(encoder, data), output, data.memory_limit_mb * 2**20)
@@ -87,7 +82,6 @@ def parts_of(encoder: "Encoder", data: DataSettings) -> "Parts":
         )
         return {"images": (Split(source, labelled=bool(class_names)), class_names)}
     dataset = open_data(encoder, data)
-    note_changed(encoder, data, dataset)
     parts = {"train": dataset.train, "test": dataset.test}
     if dataset.train is None:
         parts = {"pretrain": dataset.pretrain}

@@ -20,7 +20,6 @@ from alphacl_jax.cli.data_flags import (
     DATA,
     data_settings_of,
     define_data_flags,
-    note_changed,
     open_data,
     workdir_of,
 )
@@ -65,12 +64,9 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FLAGS
     with plain_errors(values):
         workdir = workdir_of(values)
-        from alphacl_jax.runs.encoder import load_encoder
         from alphacl_jax.runs.folder import saved_steps
 
-        saved = saved_steps(workdir)  # before: a step may be saved while the encoder is read
-        encoder = load_encoder(workdir)
-        note_unfinished(encoder, workdir, saved)
+        encoder, saved = load_noted(workdir)
         evaluate(encoder, workdir, values)
         later = saved_steps(workdir)
         if later and later[-1] > max([encoder.step, *saved[-1:]]):
@@ -93,7 +89,6 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
     output = output_of(values, workdir)
     data = data_settings_of(values, own)
     dataset = open_data(encoder, data)
-    note_changed(encoder, data, dataset)
     baselines = baselines_of(encoder, dataset, data_mesh() if values["supervised"].value else None)
     found = looks.evaluate_encoder(
         encoder,
@@ -120,9 +115,22 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
         print(f"note: {error}. --output=FOLDER writes them elsewhere", file=sys.stderr)
 
 
+def load_noted(workdir: Path) -> tuple["Encoder", list[int]]:
+    """The encoder of a run, after a note where that is unfinished; and the steps saved before."""
+    from alphacl_jax.runs.encoder import load_encoder
+    from alphacl_jax.runs.folder import saved_steps
+
+    saved = saved_steps(workdir)  # before: a step may be saved while the encoder is read
+    encoder = load_encoder(workdir)
+    note_unfinished(encoder, workdir, saved)
+    return encoder, saved
+
+
 def output_of(values: flags.FlagValues, default: Path) -> Path:
     """The folder that --output names, which is made if it is not there."""
     output = Path(values["output"].value or default).expanduser()
+    if output.exists() and not output.is_dir():
+        raise ArgumentError("output", output, "is a file. Give a folder")
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -27,6 +27,7 @@ from alphacl_jax.errors import RunError, differences
 if TYPE_CHECKING:
     from alphacl_jax.runs.folder import OtherDataError, OtherRunError
     from alphacl_jax.runs.run import Run, Training
+    from alphacl_jax.runs.settings import RunSettings
 
 Show = Callable[[str], None]
 
@@ -81,7 +82,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
         except OtherDataError as error:
             raise RunError(_other_data(error)) from error
         except NonFiniteLossError as error:
-            raise RunError(f"{error} (given: {_flags_of_advice(values)})") from error
+            raise RunError(f"{error} (given: {_flags_of_advice(settings)})") from error
 
 
 def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
@@ -119,12 +120,13 @@ def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
         return table
 
 
-def _flags_of_advice(values: flags.FlagValues) -> str:
+def _flags_of_advice(settings: "RunSettings") -> str:
     """The flags that may be changed where training diverges, with their values."""
-    names = ("learning_rate", "temperature", "clip_norm")
+    from alphacl_jax.runs.pretraining import changeable
+
     return ", ".join(
-        f"no --{name}" if values[name].value is None else f"--{name}={values[name].value}"
-        for name in names
+        f"no --{name}" if value is None else f"--{name}={value}"
+        for name, value in changeable(settings).items()
     )
 
 

@@ -186,8 +186,10 @@ def _as_sentence(error: Exception) -> str:
 
 
 def _wanted(name: str) -> str:
-    """What a flag of numbers takes, with its range."""
+    """What a flag takes: of numbers with their range."""
     parser = flags.FLAGS[name].parser if name in flags.FLAGS else None
+    if isinstance(parser, flags.BooleanParser):
+        return f"must be true or false: --{name} or --no{name}"
     if not isinstance(parser, flags.IntegerParser | flags.FloatParser):
         return ""
     kind = "whole number" if isinstance(parser, flags.IntegerParser) else "number"

@@ -7,7 +7,6 @@ each epoch has its own, and their state, which fits into JSON, restores the posi
 import copy
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Protocol, Self
 
 import grain
@@ -291,7 +290,7 @@ class _Streamed:
         while True:
             if index not in self._damage:
                 try:
-                    example = self._patience.read(partial(source.__getitem__, index))
+                    example = self._patience.read(source.__getitem__, index)
                     return {"images": example["image"], "labels": np.int32(example["label"])}
                 except UnreadableImage as error:
                     left = self._damage.add(index, str(error))

@@ -1,6 +1,5 @@
 """A look into the images of a data set, to tell whether two hosts see the same ones."""
 
-import functools
 import hashlib
 
 import numpy as np
@@ -26,7 +25,7 @@ def sample_of(source: Source, count: int = 64) -> dict[str, str]:
 
 def _digest(source: Source, index: int, patience: Patience) -> str:
     try:
-        example = patience.read(functools.partial(source.__getitem__, index))
+        example = patience.read(source.__getitem__, index)
     except UnreadableImage:
         return "damaged"
     digest = hashlib.sha256(str(example["label"]).encode())

@@ -1,7 +1,6 @@
 """Images in folders: class folders under train/ and test/, or any folder, whole and as it is."""
 
 import dataclasses
-import functools
 import hashlib
 import os
 from collections.abc import Sequence
@@ -45,7 +44,7 @@ class FolderSource:
         """Of the names and sizes of the files, wherever the folder lies."""
         digest, patience = hashlib.sha256(), Patience()
         for path, name in zip(self.paths, self.names, strict=True):
-            size = patience.read(functools.partial(_size, path))
+            size = patience.read(_size, path)
             line = f"{tree.composed(name)}\0{size}\n"
             digest.update(line.encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]

@@ -224,7 +224,7 @@ def all_grey(files: Iterable[ImageFile]) -> bool:
     """
     known, patience = False, Patience()
     for file in files:
-        grey = patience.read(functools.partial(_is_grey, file))
+        grey = patience.read(_is_grey, file)
         if grey is False:
             return False
         known = known or grey is not None
@@ -262,7 +262,7 @@ def common_size(files: Iterable[ImageFile], where: str) -> tuple[int, int]:
     sizes: Counter[tuple[int, int]] = Counter()
     problem, patience = "", Patience()
     for file in files:
-        found = patience.read(functools.partial(_header_size, file))
+        found = patience.read(_header_size, file)
         if isinstance(found, tuple):
             sizes[found] += 1
         else:

@@ -6,6 +6,7 @@ again, with growing waits, and then ends with an error that says so.
 """
 
 import errno
+import functools
 import itertools
 import os
 import stat
@@ -13,14 +14,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import IO, TypeVar
+from typing import IO, ParamSpec, TypeVar
 
 from absl import logging
 
 from alphacl_jax.data.errors import DataAwayError
-from alphacl_jax.files import name_file
+from alphacl_jax.files import in_words, name_file
 
 Found = TypeVar("Found")
+Arguments = ParamSpec("Arguments")
 
 # Seconds before each further try: two minutes in all.
 _WAITS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -46,21 +48,24 @@ class Patience:
         self._failing = 0  # reads that are being repeated
         self._away_since = 0.0
 
-    def read(self, read: Callable[[], Found]) -> Found:
-        """What `read()` returns, once it raises neither an OSError nor a MemoryError.
+    def read(
+        self, read: Callable[Arguments, Found], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Found:
+        """What `read(*args, **kwargs)` returns, once it raises no OSError and no MemoryError.
 
         Raises:
           DataAwayError: where it still does after the last of the waits; at once where there is no
             right to read, which comes by no waiting.
         """
+        call = functools.partial(read, *args, **kwargs)
         try:
-            return read()
+            return call()
         except (OSError, MemoryError) as error:
             if _is_denied(error):
                 raise self._give_up(error) from error
             first = error
         with self._told(first):
-            return self._again(read, first)
+            return self._again(call, first)
 
     def _again(self, read: Callable[[], Found], error: OSError | MemoryError) -> Found:
         for wait in _WAITS:
@@ -122,9 +127,7 @@ def _is_denied(error: OSError | MemoryError) -> bool:
 def _in_words(error: OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return f"{error}: out of memory" if str(error) else "out of memory"
-    if error.filename is not None and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    return in_words(error)
 
 
 def raise_if_away(error: Exception, file: str | IO[bytes]) -> None:

@@ -1,6 +1,5 @@
 """A picture of augmented views, to see what a policy does before training on it."""
 
-import functools
 import os
 import pathlib
 import textwrap
@@ -106,7 +105,7 @@ def choose_images(split: Split, count: int, classes: int) -> tuple[np.ndarray, n
     share, patience = -(-count // max(classes, 1)), Patience()
     for index in np.random.default_rng(0).permutation(len(split.source))[:_LOOKED_AT]:
         try:
-            example = patience.read(functools.partial(split.source.__getitem__, int(index)))
+            example = patience.read(split.source.__getitem__, int(index))
         except UnreadableImage:
             continue
         by_label.setdefault(example["label"], []).append(example["image"])

@@ -4,7 +4,6 @@ Many cameras and scanners store 10 to 14 bits in a type of 16 or 32, and no file
 """
 
 import dataclasses
-import functools
 import math
 import os
 from collections.abc import Sequence
@@ -226,7 +225,7 @@ def _look_at(files: Sequence[str], decoding: Decoding, count: int) -> list[_Look
     patience = Patience()
 
     def look(file: str) -> _Look | None:
-        return patience.read(functools.partial(_look, file, decoding.max_megapixels, count))
+        return patience.read(_look, file, decoding.max_megapixels, count)
 
     found = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

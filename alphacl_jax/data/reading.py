@@ -1,7 +1,6 @@
 """Reading images: random access to encoded ones, and the decoding of all of a set, in order."""
 
 import dataclasses
-import functools
 import hashlib
 import math
 import os
@@ -186,7 +185,7 @@ def _decode(source: Source, indices: np.ndarray) -> tuple[_Decoded, list[str]]:
 
     def read(row: int) -> str | None:
         try:
-            example = patience.read(functools.partial(source.__getitem__, int(indices[row])))
+            example = patience.read(source.__getitem__, int(indices[row]))
         except images.UnreadableImage as error:
             return str(error)
         pixels[row], labels[row] = example["image"], example["label"]

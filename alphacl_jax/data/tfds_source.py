@@ -111,7 +111,7 @@ def open_tfds(
         return Records(lambda: builder.as_data_source(split, decoders=decoders))
 
     def read(of: Records, index: int) -> dict[str, Any]:
-        return patience.read(lambda: of.read(index, f"{name}, record {index}"))
+        return patience.read(of.read, index, f"{name}, record {index}")
 
     patience, size = Patience(), size or own_size
     if size is None:

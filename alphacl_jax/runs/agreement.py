@@ -12,8 +12,8 @@ import numpy as np
 
 import alphacl_jax
 from alphacl_jax.data.contents import sample_of
+from alphacl_jax.runs.description import Description
 from alphacl_jax.runs.flag_file import as_mapping
-from alphacl_jax.runs.folder import Description
 from alphacl_jax.runs.run import Run
 from alphacl_jax.runs.settings import PLACES
 

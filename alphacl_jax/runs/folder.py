@@ -111,30 +111,31 @@ def read_settings(workdir: Path) -> RunSettings:
     path = workdir / _SETTINGS
     if lost := _lost_settings(workdir):
         raise RunError(lost)
-    if not path.is_file() or not path.stat().st_size:
-        state = "empty" if path.is_file() else "missing"
-        raise RunError(f"{workdir} holds no run: {path} is {state}. Check the run folder")
+    if absent := _absent_settings(workdir):
+        raise RunError(f"{workdir} holds no run: {path} is {absent}. Check the run folder")
     try:
         return from_text(path.read_text())
     except (ValueError, OSError) as error:
         raise RunError(f"{path} cannot be read as flags: {error}") from error
 
 
-def _has_settings(workdir: Path) -> bool:
+def _absent_settings(workdir: Path) -> str:
+    """How a folder has no settings: "missing", or "empty" after a power cut; "" where it has."""
     path = workdir / _SETTINGS
-    return path.exists() and path.stat().st_size > 0  # a power cut may leave an empty one
+    if not path.is_file():
+        return "missing"
+    return "" if path.stat().st_size else "empty"
 
 
 def _lost_settings(workdir: Path) -> str | None:
     """What to say of a folder that has a run's states and no settings; None of any other folder."""
     path = workdir / _SETTINGS
-    if _has_settings(workdir):
+    if not (state := _absent_settings(workdir)):
         return None
     steps = {folder: saved for folder in of_seeds(workdir) if (saved := saved_steps(folder))}
     if not steps:
         return None
-    state = "empty" if path.exists() else "missing"
-    if all(map(_has_settings, steps)):  # runs of their own, or the seeds of one
+    if not any(map(_absent_settings, steps)):  # runs of their own, or the seeds of one
         return (
             f"{workdir} holds no run of its own ({_SETTINGS} is {state}), but those in "
             f"{', '.join(map(str, steps))}. Use one of these run folders; or, where they are the "
@@ -205,7 +206,7 @@ def claim_workdir(
     """
     if lost := _lost_settings(workdir):
         raise RunError(lost)
-    if _has_settings(workdir):
+    if not _absent_settings(workdir):
         return _continue(workdir, settings, data, allow_changed_data)
     # A process that was killed, or the power cut, while it made the folder may have left the file
     # half written or empty.

@@ -102,11 +102,11 @@ def _of_arrays(settings: DataSettings) -> DataSettings:
     return dataclasses.replace(settings, dataset=ARRAYS)
 
 
-def changeable(settings: RunSettings) -> str:
+def changeable(settings: RunSettings) -> dict[str, Any]:
     """The settings that the advice of a NonFiniteLossError is about, with their values."""
     values = as_mapping(settings)
     names = ("learning_rate", "temperature", "clip_norm")
-    return ", ".join(f"{name}={values[name]}" for name in names if name in values)
+    return {name: values[name] for name in names if name in values}
 
 
 @contextmanager
@@ -261,7 +261,8 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
         )
     except (InterruptedBySignal, NonFiniteLossError) as error:
         if isinstance(error, NonFiniteLossError):
-            error.add_note(f"Given were {changeable(run.settings)}.")
+            given = [f"{name}={value}" for name, value in changeable(run.settings).items()]
+            error.add_note(f"Given were {', '.join(given)}.")
         hosts.leave()  # these come to all processes alike
         raise
     finally:

@@ -13,14 +13,13 @@ from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.description import Description
 from alphacl_jax.runs.encoder import encoder_of
 from alphacl_jax.runs.evaluation import figures_over
-from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked
+from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, saved_steps
 from alphacl_jax.runs.pretraining import describe, described
 from alphacl_jax.runs.probes import hook_of_seeds, probe_hook, sample_of
 from alphacl_jax.runs.records import open_records
 from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.runs.start import start_state
 from alphacl_jax.training import hosts
-from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Hook, NonFiniteLossError, train
 from alphacl_jax.training.seeds import (
     SeedsBatches,
@@ -69,7 +68,7 @@ def pretrain_seeds(
             print(f"trained and evaluated already: seed {', '.join(done)}", file=sys.stderr)
         if _as_one_program(run, seeds_as):
             _train_together(
-                members, training, {s: f for s, f in left.items() if not _trained(f, total)}
+                members, training, {s: f for s, f in left.items() if total not in saved_steps(f)}
             )
         for seed, folder in left.items():
             own = replace(training, batches=training.batches.with_seed(seed))
@@ -148,16 +147,6 @@ def _probes(
         assert hook is not None  # as of the first
         hooks.append(hook)
     return [hook_of_seeds(hooks)]
-
-
-def _trained(folder: Path, total_steps: int) -> bool:
-    if not checkpoints_of(folder).is_dir():
-        return False
-    checkpoints = Checkpoints(checkpoints_of(folder), read_only=True)
-    try:
-        return total_steps in checkpoints.steps()
-    finally:
-        checkpoints.close()
 
 
 def _evaluated(folder: Path, total_steps: int) -> bool:

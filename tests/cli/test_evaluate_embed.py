@@ -214,6 +214,8 @@ def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"/file/x: Not a directory"):
         run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file/x")
+    with pytest.raises(RunError, match=r"--output=.*/file is a file. Give a folder"):
+        run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file")
 
 
 def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):

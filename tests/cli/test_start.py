@@ -33,6 +33,15 @@ def test_a_number_out_of_a_flags_range(monkeypatch):
     assert _as_sentence(error.value) == "--k=0 must be a whole number >= 1"
 
 
+def test_a_switch_is_no_word(monkeypatch):
+    values = flags.FlagValues()
+    flags.DEFINE_bool("show", False, "", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    with pytest.raises(flags.IllegalFlagValueError) as error:
+        values(["script", "--show=maybe"])
+    assert _as_sentence(error.value) == "--show=maybe must be true or false: --show or --noshow"
+
+
 def test_paths_mean_the_same_from_another_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert make_settings("--data_dir=gs://bucket/sets").data.data_dir == "gs://bucket/sets"

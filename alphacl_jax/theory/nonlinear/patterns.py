@@ -10,7 +10,7 @@ from jax import Array
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.losses import pairwise_importance
-from alphacl_jax.ranges import check_scalar
+from alphacl_jax.ranges import NOT_NEGATIVE, check_scalar
 from alphacl_jax.rules import uniform
 
 # How far from 1 probabilities may sum: above what float32 rounds.
@@ -93,7 +93,7 @@ def pattern_data(
         )
     if num_samples < 2:
         raise ArgumentError("num_samples", num_samples, "is out of range; it must be at least 2")
-    check_scalar("noise", noise, above=0, inclusive=True)
+    check_scalar("noise", noise, NOT_NEGATIVE)
     _require_distribution(probabilities)
     key_which, key_noise = jax.random.split(key)
     count, dim = patterns.shape
