@@ -5,10 +5,26 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from absl import flags
 
-Groups = Mapping[str, Sequence[str]]
+
+class Described(NamedTuple):
+    """A flag as one of several readers has it, where its own text is another's.
+
+    Attributes:
+      name: of the flag.
+      default: in place of the flag's.
+      text: in place of the flag's.
+    """
+
+    name: str
+    default: object
+    text: str
+
+
+Groups = Mapping[str, Sequence[str | Described]]
 
 _INDENT = " " * 6
 
@@ -23,7 +39,7 @@ def help_text(documentation: str | None, groups: Groups | None = None) -> str:
     width = min(100, shutil.get_terminal_size((88, 24)).columns)
     parts = [textwrap.dedent(documentation or "").strip()]
     for title, names in (groups or {"flags": own_flags()}).items():
-        parts.append(f"{title}:\n" + "\n".join(_entry(flags.FLAGS[name], width) for name in names))
+        parts.append(f"{title}:\n" + "\n".join(_entry(name, width) for name in names))
     return "\n\n".join(parts)
 
 
@@ -39,7 +55,10 @@ def own_flags() -> list[str]:
     ]
 
 
-def _entry(flag: flags.Flag, width: int) -> str:
+def _entry(entry: str | Described, width: int) -> str:
+    if isinstance(entry, Described):
+        return _lines(f"  --{entry.name}={_shown(entry.default)}", entry.text, width)
+    flag = flags.FLAGS[entry]
     switch = isinstance(flag.default, bool)
     head = f"  --[no]{flag.name}" if switch else f"  --{flag.name}={_shown(flag.default)}"
     choices = getattr(flag.parser, "enum_values", None)
@@ -49,6 +68,10 @@ def _entry(flag: flags.Flag, width: int) -> str:
         text += f" Default: {str(flag.default).lower()}."
     if choices and not all(choice in text for choice in choices):
         text += f" One of {', '.join(choices)}."
+    return _lines(head, text, width)
+
+
+def _lines(head: str, text: str, width: int) -> str:
     body = textwrap.fill(text, width, initial_indent=_INDENT, subsequent_indent=_INDENT)
     return f"{head}\n{body}"
 

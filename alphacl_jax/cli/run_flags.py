@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from alphacl_jax.cli.help import Groups
+from alphacl_jax.cli.help import Described, Groups
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.fields import kind_of, parse
 from alphacl_jax.runs.flag_file import Fields, fields_of, from_mapping, groups_of
@@ -58,15 +58,20 @@ def define_setting(
     values: flags.FlagValues, name: str, owner: type, field: dataclasses.Field[Any]
 ) -> None:
     """Defines the flag of one setting."""
-    text = field.metadata["text"]
-    choices = field.metadata["choices"]
-    if not all(choice in text for choice in choices):
-        text = f"{text} One of {', '.join(choices)}."
+    text = _text(field)
     if kind_of(owner, name)[0] is bool:
         flags.DEFINE_bool(name, bool(field.default), text, flag_values=values)
     else:
         parser, serializer = _SettingParser(owner, field), _SettingSerializer()
         flags.DEFINE(parser, name, field.default, text, values, serializer)
+
+
+def _text(field: dataclasses.Field[Any]) -> str:
+    """What the help says of a setting, its choices included."""
+    text, choices = str(field.metadata["text"]), field.metadata["choices"]
+    if all(choice in text for choice in choices):
+        return text
+    return f"{text} One of {', '.join(choices)}."
 
 
 def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
@@ -105,21 +110,42 @@ def help_groups(own: Groups) -> Groups:
     Args:
       own: flags of the command itself.
     """
-    fields = _all_fields()
+    first = next(iter(METHODS))
+    fields = fields_of(first)
     basic = [name for name, (_, field) in fields.items() if field.metadata["basic"]]
     basic.sort(key=lambda name: fields[name][0] is RunSettings)  # data first, the seed last
-    groups: dict[str, list[str]] = {"what most runs set": basic}
+    groups: dict[str, list[str | Described]] = {"what most runs set": [_METHOD, *basic]}
     groups |= {title: list(names) for title, names in own.items()}
-    for title, names in _by_subject():
+    for title, names in _by_subject(first):
         groups.setdefault(title, []).extend(n for n in names if n not in basic)
     return groups
 
 
-def _by_subject() -> Iterator[tuple[str, list[str]]]:
+def _by_subject(first: str) -> Iterator[tuple[str, list[str | Described]]]:
+    for subject, owner in groups_of(first).items():
+        title = f"method {first}" if subject == "method" else subject
+        yield title, [field.name for field in dataclasses.fields(owner)]
+    told = {name: field for name, (_, field) in fields_of(first).items()}
     for method in METHODS:
-        for subject, owner in groups_of(method).items():
-            title = f"method {method}" if subject == "method" else subject
-            if subject == "method" or method == next(iter(METHODS)):
-                yield title, [field.name for field in dataclasses.fields(owner)]
+        if method != first:
+            yield _of_method(method, told)
     own = [field.name for field in dataclasses.fields(RunSettings) if field.metadata]
-    yield "seeds and method", [_METHOD, *own]
+    yield "seeds", list(own)
+
+
+def _of_method(
+    method: str, told: dict[str, dataclasses.Field[Any]]
+) -> tuple[str, list[str | Described]]:
+    """The settings of one more method: those that were not told yet, or of which more is to say."""
+    names: list[str | Described] = []
+    known = []
+    for field in dataclasses.fields(METHODS[method]):
+        before = told.setdefault(field.name, field)
+        if before is field:
+            names.append(field.name)
+        elif (before.default, before.metadata) == (field.default, field.metadata):
+            known.append(field.name)
+        else:
+            names.append(Described(field.name, field.default, _text(field)))
+    also = f" (reads {', '.join(known)} as well)" if known else ""
+    return f"method {method}{also}", names

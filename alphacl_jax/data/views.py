@@ -43,17 +43,26 @@ def _standardize(images: jax.Array, mean: chex.Array, std: chex.Array) -> jax.Ar
 
 
 def one_view(
-    key: jax.Array, images: jax.Array, policy: Policy, mean: chex.Array, std: chex.Array
+    key: jax.Array,
+    images: jax.Array,
+    policy: Policy,
+    mean: chex.Array,
+    std: chex.Array,
+    size: tuple[int, int] | None = None,
 ) -> jax.Array:
     """One augmented, normalised view of each image: uint8 to float32, `[batch, h, w, c]`.
 
     Pure; call it under jit with `policy` static. The draws depend on `key` and the position in the
-    batch alone, so the result does not depend on how the batch is sharded.
+    batch alone, so the result does not depend on how the batch is sharded. Crops are resized to
+    `size`, (height, width), by default the images'.
 
     Raises:
-      ValueError: if `images` is not uint8, or the policy asks for what the shape does not allow.
+      ValueError: if `images` is not uint8, a size is given to a policy that never crops, or the
+        policy asks for what the shape does not allow.
     """
     chex.assert_rank(images, 4)
+    if size is not None and policy.crop_prob == 0:
+        raise ArgumentError("size", size, "is that of crops, and the policy makes none")
     keys = jax.random.split(key, 9)
     out = _unit_range(images)
     if policy.crop_prob > 0:
@@ -62,6 +71,7 @@ def one_view(
             out,
             scale=policy.crop_scale,
             ratio=policy.crop_ratio,
+            size=size,
             prob=policy.crop_prob,
             flip_prob=policy.flip_prob,
         )
@@ -113,9 +123,10 @@ def make_views(
     mean: chex.Array,
     std: chex.Array,
     views: int = 2,
+    size: tuple[int, int] | None = None,
 ) -> jax.Array:
     """Independently augmented views of each image: uint8 `[batch, h, w, c]` to float32
-    `[batch, views, h, w, c]`.
+    `[batch, views, h, w, c]`, or of another size where the policy crops.
 
     The views lie beside each other on axis 1, so that `reshape(views * batch, ...)` moves nothing
     between devices when the batch is sharded.
@@ -127,5 +138,5 @@ def make_views(
         raise ArgumentError("views", views, "must be at least 1")
     batch = images.shape[0]
     repeated = jnp.repeat(images[:, None], views, axis=1).reshape(views * batch, *images.shape[1:])
-    augmented = one_view(key, repeated, policy, mean, std)
+    augmented = one_view(key, repeated, policy, mean, std, size)
     return augmented.reshape(batch, views, *augmented.shape[1:])

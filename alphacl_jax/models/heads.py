@@ -1,4 +1,4 @@
-"""What sits on top of an encoder: the projector whose output the contrastive loss sees."""
+"""What sits on top of an encoder: projectors, predictors, a part of the features."""
 
 from typing import Any, Literal, get_args
 
@@ -27,10 +27,11 @@ class Projector(nn.Module):
             `dim` and `batch_norm` have no effect.
         dim: width of the output.
         batch_norm: "none", "affine" (with a learned scale and bias) or "no_affine".
+        output_norm: the same of the output.
         dtype: of the computation; parameters and output are float32.
 
     Raises:
-        ValueError: a width below 1, a negative depth, an unknown `batch_norm`.
+        ValueError: a width below 1, a negative depth, an unknown `batch_norm` or `output_norm`.
 
     References:
         Chen et al. 2020, "SimCLR" (arXiv:2002.05709), section 2.1.
@@ -40,6 +41,7 @@ class Projector(nn.Module):
     depth: int = 2
     dim: int = 128
     batch_norm: BatchNormKind = "none"
+    output_norm: BatchNormKind = "none"
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
@@ -48,12 +50,11 @@ class Projector(nn.Module):
         for name in ("hidden", "dim"):
             if getattr(self, name) < 1:
                 raise ArgumentError(name, getattr(self, name), "must be at least 1")
-        if self.batch_norm not in get_args(BatchNormKind):
-            raise ArgumentError(
-                "batch_norm",
-                repr(self.batch_norm),
-                f"must be one of {', '.join(get_args(BatchNormKind))}",
-            )
+        for name in ("batch_norm", "output_norm"):
+            kind = getattr(self, name)
+            if kind not in get_args(BatchNormKind):
+                known = ", ".join(get_args(BatchNormKind))
+                raise ArgumentError(name, repr(kind), f"must be one of {known}")
         super().__post_init__()
 
     @nn.compact
@@ -62,18 +63,72 @@ class Projector(nn.Module):
         chex.assert_rank(h, 2)
         if self.depth == 0:
             return h.astype(jnp.float32)
-        normalised = self.batch_norm != "none"
-        affine = self.batch_norm == "affine"
         for _ in range(self.depth - 1):
-            h = nn.Dense(self.hidden, use_bias=not normalised, dtype=self.dtype)(h)
-            if normalised:
-                h = nn.BatchNorm(
-                    use_running_average=not train,
-                    momentum=0.9,
-                    epsilon=1e-5,
-                    use_scale=affine,
-                    use_bias=affine,
-                    dtype=self.dtype,
-                )(h)
-            h = nn.relu(h)
-        return nn.Dense(self.dim, dtype=self.dtype)(h).astype(jnp.float32)
+            h = nn.relu(self._layer(h, self.hidden, self.batch_norm, train))
+        return self._layer(h, self.dim, self.output_norm, train).astype(jnp.float32)
+
+    def _layer(self, h: jax.Array, width: int, norm: BatchNormKind, train: bool) -> jax.Array:
+        h = nn.Dense(width, use_bias=norm == "none", dtype=self.dtype)(h)
+        if norm == "none":
+            return h
+        affine = norm == "affine"
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            use_scale=affine,
+            use_bias=affine,
+            dtype=self.dtype,
+        )(h)
+
+
+class Predictor(nn.Module):
+    """A `Projector` from embeddings `[batch, dim]` to the same width, in float32.
+
+    Attributes:
+        hidden: as in `Projector`.
+        depth: 2, or 1 for a linear predictor.
+        batch_norm: as in `Projector`.
+        dtype: as in `Projector`.
+
+    References:
+        Grill et al. 2020, "Bootstrap Your Own Latent", section 3.
+    """
+
+    hidden: int
+    depth: int = 2
+    batch_norm: BatchNormKind = "none"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: jax.Array, train: bool) -> jax.Array:
+        """Predictions `[batch, dim]`; `train` as in `ResNet`."""
+        projector = Projector(
+            self.hidden, self.depth, z.shape[-1], self.batch_norm, dtype=self.dtype
+        )
+        found: jax.Array = projector(z, train)
+        return found
+
+
+class Subvector(nn.Module):
+    """The first `size` coordinates of the features `[batch, in]`, in float32: DirectCLR's.
+
+    Raises:
+        ValueError: features of fewer coordinates.
+
+    References:
+        Jing et al. 2022, "Understanding dimensional collapse in contrastive self-supervised
+        learning" (arXiv:2110.09348), section 6.
+    """
+
+    size: int
+
+    @nn.compact
+    def __call__(self, h: jax.Array, train: bool) -> jax.Array:
+        """Embeddings `[batch, size]`."""
+        del train
+        chex.assert_rank(h, 2)
+        if not 1 <= self.size <= h.shape[1]:
+            problem = f"must be between 1 and the number of features, {h.shape[1]}"
+            raise ArgumentError("subvector", self.size, problem)
+        return h[:, : self.size].astype(jnp.float32)

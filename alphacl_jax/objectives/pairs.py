@@ -27,7 +27,12 @@ def _by_rows(options: Any) -> bool:
 
 @left_to_compiler(rows=_by_rows)
 def regression_loss(
-    prediction: Array, target: Array, *, reduction: str = "mean", axis_name: AxisName = None
+    prediction: Array,
+    target: Array,
+    *,
+    stop_gradient: bool = True,
+    reduction: str = "mean",
+    axis_name: AxisName = None,
 ) -> Array:
     """`2 − 2 cos(p_i, t_i)`, the target held fixed: BYOL's loss of one view, by default its mean.
 
@@ -37,7 +42,9 @@ def regression_loss(
 
     Args:
       prediction: p `[n, dim]`, floating; normalised here.
-      target: t `[n, dim]`, of the other view; no gradient flows into it.
+      target: t `[n, dim]`, of the other view; normalised here.
+      stop_gradient: whether t is held fixed; without it both sides are drawn together, which
+        collapses where nothing else is in the way.
       reduction: "mean" over rows, "sum", or "none" for `[n]`.
       axis_name: as in `contrastive_loss`.
 
@@ -52,7 +59,7 @@ def regression_loss(
       Grill et al., "Bootstrap Your Own Latent", 2020; Chen and He, "Exploring Simple Siamese
       Representation Learning", 2021.
     """
-    p, t = check_views(prediction, jax.lax.stop_gradient(target))
+    p, t = check_views(prediction, jax.lax.stop_gradient(target) if stop_gradient else target)
     dtype = compute_dtype(p)
     p, t = (l2_normalize(each.astype(dtype)) for each in (p, t))
     return reduce_anchors(2.0 - 2.0 * jnp.sum(p * t, axis=1), reduction, axis_name)

@@ -14,7 +14,7 @@ from alphacl_jax.data.views import make_views
 from alphacl_jax.methods.classifier import classifier_method
 from alphacl_jax.methods.method import Batch
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
-from alphacl_jax.runs.methods import make_batch_of, make_method
+from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
 from alphacl_jax.runs.settings import RunSettings
@@ -42,7 +42,7 @@ def untrained_encoder(encoder: Encoder) -> Encoder:
     mesh = data_mesh(jax.local_devices()[:1])
     init = make_init(
         make_method(settings, preprocessing.image_shape, mesh),
-        optimizer_of(settings.optimizer, 1)[0],
+        optimizer_of(settings.optimizer, 1, parts_of(settings))[0],
         make_batch_of(settings, description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
         mesh,

@@ -20,7 +20,7 @@ from alphacl_jax.methods.method import Method
 from alphacl_jax.runs.description import Description, read_description
 from alphacl_jax.runs.exported import is_export, read_export
 from alphacl_jax.runs.folder import checkpoints_of, read_settings
-from alphacl_jax.runs.methods import label_of, make_batch_of, make_method
+from alphacl_jax.runs.methods import label_of, make_batch_of, make_method, parts_of
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import optimizer_of
 from alphacl_jax.runs.settings import RunSettings
@@ -200,7 +200,7 @@ def _shapes(settings: RunSettings, description: Description) -> TrainState:
     preprocessing = description.preprocessing
     init = init_of(
         _method(settings, preprocessing),
-        optimizer_of(settings.optimizer, 1)[0],
+        optimizer_of(settings.optimizer, 1, parts_of(settings))[0],
         make_batch_of(settings, description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
     )

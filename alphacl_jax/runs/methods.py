@@ -1,87 +1,241 @@
 """The methods that a run can train, each with what makes it from its settings."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import optax
 from jax import Array
 from jax.sharding import Mesh
 
 from alphacl_jax.data.policies import Policy
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.data.views import make_views
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.methods.method import Batch, Method
+from alphacl_jax.methods.queue import queue_method
+from alphacl_jax.methods.siamese import SetPredictor, siamese_method
+from alphacl_jax.methods.supervised import supervised_method
+from alphacl_jax.methods.target import Momentum, constant_momentum, cosine_momentum
+from alphacl_jax.models.heads import Subvector
 from alphacl_jax.runs.fields import require_default
 from alphacl_jax.runs.flag_file import method_name
-from alphacl_jax.runs.networks import make_encoder, make_projector
-from alphacl_jax.runs.objectives import make_objective
-from alphacl_jax.runs.settings import ContrastiveSettings, RunSettings
+from alphacl_jax.runs.method_settings import AverageSettings
+from alphacl_jax.runs.networks import make_encoder, make_predictor, make_projector
+from alphacl_jax.runs.objectives import block_size_of, make_label_loss, make_objective
+from alphacl_jax.runs.settings import (
+    ContrastiveSettings,
+    DirectCLRSettings,
+    QueueSettings,
+    RunSettings,
+    SiameseSettings,
+    SupervisedSettings,
+)
+from alphacl_jax.training.optim import Part
 from alphacl_jax.training.step import MakeBatch
+
+Shape = tuple[int, int, int]
 
 
 class Maker(NamedTuple):
     """How a method is made.
 
     Attributes:
-      method: from the run's settings, the images' shape and the devices.
+      method: from the run's settings, the images' shape, the devices, and the run's steps.
       make_batch: what makes the batch that the method reads of raw images.
       label: what the table calls a run with these settings.
+      views: how many views of an image the method reads; None for any number, of two sizes.
+      labels: whether it cannot do without labels.
       unread: settings of the network that the method does not read; one that is set is an error.
     """
 
-    method: Callable[[RunSettings, tuple[int, int, int], Mesh], Method]
-    make_batch: Callable[[Policy, Preprocessing], MakeBatch]
+    method: Callable[[RunSettings, Shape, Mesh, int], Method]
+    make_batch: Callable[[RunSettings, Policy, Preprocessing], MakeBatch]
     label: Callable[[Any], str]
+    views: int | None = 2
+    labels: Callable[[Any], bool] = lambda own: False
     unread: tuple[str, ...] = ()
 
 
-def _contrastive(settings: RunSettings, image_shape: tuple[int, int, int], mesh: Mesh) -> Method:
+def _contrastive(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Method:
+    del steps
     own = settings.method
-    assert isinstance(own, ContrastiveSettings)
-    block_size = str(own.block_size)
+    assert isinstance(own, ContrastiveSettings | DirectCLRSettings)
     return contrastive_method(
-        make_encoder(settings.model, image_shape),
-        make_projector(settings.model),
+        make_encoder(settings.model, shape),
+        Subvector(own.subvector)
+        if isinstance(own, DirectCLRSettings)
+        else make_projector(settings.model),
         make_objective(own),
         mesh,
         negatives=own.negatives,
+        labelled=own.labelled,
         stop_gradient=own.stop_gradient,
-        block_size=block_size if block_size == "auto" else int(block_size),
+        block_size=block_size_of(own.block_size),
     )
 
 
-def _loss(settings: ContrastiveSettings) -> str:
-    return settings.loss
+def _supervised(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Method:
+    del steps
+    own = settings.method
+    assert isinstance(own, SupervisedSettings)
+    return supervised_method(
+        make_encoder(settings.model, shape),
+        make_projector(settings.model),
+        make_label_loss(own),
+        mesh,
+    )
 
 
-def _two_views(policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
-    """Two augmented views of each image, and the labels."""
+def _queue(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Method:
+    own = settings.method
+    assert isinstance(own, QueueSettings)
+    keys = 2 * settings.optimizer.batch_size
+    if own.queue_size % keys:
+        problem = f"must be a multiple of {keys}, the keys of one batch of {keys // 2}"
+        raise ArgumentError("queue_size", own.queue_size, problem)
+    return queue_method(
+        make_encoder(settings.model, shape),
+        make_projector(settings.model),
+        make_objective(own),
+        mesh,
+        size=own.queue_size,
+        momentum=_momentum(own, steps),
+        stop_gradient=own.stop_gradient,
+        block_size=block_size_of(own.block_size),
+    )
+
+
+def _siamese(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Method:
+    del mesh  # its loss compares no samples
+    own = settings.method
+    assert isinstance(own, SiameseSettings)
+    predictor: Any = None
+    if own.predictor in ("mlp", "linear"):
+        predictor = make_predictor(settings.model, own)
+    elif own.predictor != "none":
+        predictor = SetPredictor(own.predictor, own.predictor_eps, own.predictor_every)
+    return siamese_method(
+        make_encoder(settings.model, shape),
+        make_projector(settings.model),
+        predictor,
+        target=own.target,
+        momentum=_momentum(own, steps) if own.target == "ema" else None,
+        correlation_decay=own.correlation_decay,
+    )
+
+
+def _momentum(settings: AverageSettings, total_steps: int) -> Momentum:
+    if settings.ema_schedule == "constant":
+        return constant_momentum(settings.ema_momentum)
+    return cosine_momentum(settings.ema_momentum, total_steps)
+
+
+def _loss(own: Any) -> str:
+    return str(own.loss)
+
+
+def _named_siamese(own: SiameseSettings) -> str:
+    """By its name in the literature, where it has one."""
+    known = {("mlp", "ema"): "byol", ("mlp", "stop_gradient"): "simsiam"}
+    if own.predictor in ("directpred", "directcopy"):
+        return own.predictor if own.target == "ema" else f"{own.predictor}-{own.target}"
+    return known.get((own.predictor, own.target), f"siamese-{own.predictor}-{own.target}")
+
+
+def _views(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
+    """Augmented views of each image, of two sizes where the settings say so, and the labels."""
+    own = settings.augmentation
+    colours = preprocessing.mean, preprocessing.std
+    low, high = own.small_scale
+    # Of small crops every image gets one.
+    small = dataclasses.replace(policy, crop_prob=1.0, crop_scale=(low, high))
 
     def make_batch(key: Array, raw: Batch) -> Batch:
-        views = make_views(key, raw["images"], policy, preprocessing.mean, preprocessing.std)
-        return {"views": views, "labels": raw["labels"]}
+        images = raw["images"]
+        views = make_views(key, images, policy, *colours, views=own.large_views)
+        batch = {"views": views, "labels": raw["labels"]}
+        if own.small_views:
+            sides = own.small_side or -(-min(images.shape[1:3]) // 2)
+            batch["small_views"] = make_views(
+                jax.random.fold_in(key, 1),
+                images,
+                small,
+                *colours,
+                views=own.small_views,
+                size=(sides, sides),
+            )
+        return batch
 
     return make_batch
 
 
-MAKERS: dict[str, Maker] = {"contrastive": Maker(_contrastive, _two_views, _loss)}
+_OF_PROJECTOR = (
+    "projector_hidden", "projector_depth", "projector_dim", "projector_norm",
+    "projector_output_norm",
+)  # fmt: skip
+MAKERS: dict[str, Maker] = {
+    "contrastive": Maker(_contrastive, _views, _loss, labels=lambda own: own.labelled),
+    "supervised": Maker(_supervised, _views, _loss, views=None, labels=lambda own: True),
+    "directclr": Maker(
+        _contrastive,
+        _views,
+        lambda own: f"directclr-{own.loss}",
+        labels=lambda own: own.labelled,
+        unread=_OF_PROJECTOR,
+    ),
+    "queue": Maker(_queue, _views, lambda own: f"queue-{own.loss}"),
+    "siamese": Maker(_siamese, _views, _named_siamese, views=None),
+}
 
 
-def make_method(settings: RunSettings, image_shape: tuple[int, int, int], mesh: Mesh) -> Method:
+def make_method(
+    settings: RunSettings, image_shape: Shape, mesh: Mesh, total_steps: int = 1
+) -> Method:
     """The method of a run.
+
+    Args:
+      settings: of the run.
+      image_shape: (height, width, channels).
+      mesh: the devices.
+      total_steps: of the run; what only evaluates the method need not know them.
 
     Raises:
       ArgumentError: where its settings do not fit each other, or one is set that it does not read.
     """
     name = method_name(settings)
-    for unread in MAKERS[name].unread:
+    maker = MAKERS[name]
+    for unread in maker.unread:
         require_default(settings.model, unread, f"other methods than {name}")
-    return MAKERS[name].method(settings, image_shape, mesh)
+    views = settings.augmentation.views
+    if maker.views is not None and views != str(maker.views):
+        problem = f"views are made of each image, and the method {name} reads {maker.views}"
+        raise ArgumentError("views", views, problem)
+    return maker.method(settings, image_shape, mesh, total_steps)
+
+
+def reads_labels(settings: RunSettings) -> bool:
+    """Whether a run's method cannot do without labels."""
+    return MAKERS[method_name(settings)].labels(settings.method)
 
 
 def make_batch_of(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
     """What makes the batch that a run's method reads of raw images."""
-    return MAKERS[method_name(settings)].make_batch(policy, preprocessing)
+    return MAKERS[method_name(settings)].make_batch(settings, policy, preprocessing)
+
+
+def parts_of(settings: RunSettings) -> dict[str, Part]:
+    """What the optimiser is to do otherwise in parts of the method's parameters."""
+    own = settings.method
+    if not isinstance(own, SiameseSettings) or own.predictor not in ("mlp", "linear"):
+        return {}
+    schedule = None
+    if own.predictor_constant_rate:
+        schedule = optax.constant_schedule(settings.optimizer.learning_rate)
+    part = Part(own.predictor_rate, schedule, own.predictor_weight_decay)
+    return {} if part == Part() else {"predictor": part}
 
 
 def label_of(settings: RunSettings) -> str:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.models import heads, resnet
 from alphacl_jax.runs.fields import require_default
-from alphacl_jax.runs.settings import ModelSettings
+from alphacl_jax.runs.settings import ModelSettings, SiameseSettings
 
 _LARGE_STEM_ABOVE = 64
 
@@ -45,11 +45,23 @@ def make_projector(settings: ModelSettings) -> heads.Projector:
         for name in ("projector_hidden", "projector_norm"):
             require_default(settings, name, "projectors of a depth of 2 or more")
     if settings.projector_depth < 1:
-        require_default(settings, "projector_dim", "projectors of a depth of 1 or more")
+        for name in ("projector_dim", "projector_output_norm"):
+            require_default(settings, name, "projectors of a depth of 1 or more")
     return heads.Projector(
         hidden=settings.projector_hidden,
         depth=settings.projector_depth,
         dim=settings.projector_dim,
         batch_norm=settings.projector_norm,  # type: ignore[arg-type]
+        output_norm=settings.projector_output_norm,  # type: ignore[arg-type]
+        dtype=jnp.dtype(settings.dtype),
+    )
+
+
+def make_predictor(settings: ModelSettings, own: SiameseSettings) -> heads.Predictor:
+    """A learned predictor, of one layer or two."""
+    return heads.Predictor(
+        hidden=own.predictor_hidden,
+        depth=2 if own.predictor == "mlp" else 1,
+        batch_norm=own.predictor_norm if own.predictor == "mlp" else "none",  # type: ignore[arg-type]
         dtype=jnp.dtype(settings.dtype),
     )

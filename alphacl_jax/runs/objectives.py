@@ -1,11 +1,16 @@
-"""From a loss's name and its parameters to a loss family or a rule for α."""
+"""From a loss's name and its parameters to a loss family, a rule for α, or a loss with labels."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
-from alphacl_jax import Family, Rule, families, rules
+from jax import Array
+
+from alphacl_jax import Family, Rule, families, objectives, rules
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.runs.settings import LOSSES, ContrastiveSettings
+from alphacl_jax.runs.method_settings import PairLossSettings
+from alphacl_jax.runs.settings import LOSSES, SupervisedSettings
 
 # Which settings each loss reads, in the order of the function's arguments.
 _FAMILIES: dict[str, tuple[str, ...]] = {
@@ -33,7 +38,7 @@ READ = {
 }
 
 
-def make_objective(settings: ContrastiveSettings) -> Rule | Family:
+def make_objective(settings: PairLossSettings) -> Rule | Family:
     """The rule or family that the settings name, with its parameters.
 
     Raises:
@@ -70,3 +75,23 @@ def make_objective(settings: ContrastiveSettings) -> Rule | Family:
         return rules.from_family(getattr(families, loss.removeprefix("alpha_from_"))(**arguments))
     rule: Rule = getattr(rules, loss.removeprefix("alpha_"))(**arguments)
     return rule
+
+
+def make_label_loss(settings: SupervisedSettings) -> Callable[..., Array]:
+    """The loss with labels that the settings name, with its parameters."""
+    name, _, form = settings.loss.partition("_")
+    blocks: Any = {"block_size": block_size_of(settings.block_size)}
+    if name == "supcon":
+        return functools.partial(
+            objectives.supcon_loss, temperature=settings.temperature, variant=form, **blocks
+        )
+    if name == "nca":
+        return functools.partial(objectives.nca_loss, variant=form, **blocks)
+    if name == "margin":
+        return functools.partial(objectives.margin_loss, margin=settings.margin, **blocks)
+    return functools.partial(objectives.triplet_loss, margin=settings.margin, mining=form, **blocks)
+
+
+def block_size_of(value: int | str) -> int | str:
+    """What a setting says of the blocks, as the losses take it."""
+    return "auto" if str(value) == "auto" else int(value)

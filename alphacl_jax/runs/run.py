@@ -1,6 +1,6 @@
 """From settings to the parts of a run: data, policy, method, step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import jax
@@ -13,10 +13,11 @@ from alphacl_jax.data.decoding import PixelRange
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
-from alphacl_jax.runs.methods import make_batch_of, make_method
+from alphacl_jax.runs.flag_file import method_name
+from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of, reads_labels
 from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
 from alphacl_jax.training.loop import Schedule, TrainStep
-from alphacl_jax.training.optim import make_optimizer, warmup_cosine
+from alphacl_jax.training.optim import Part, make_optimizer, warmup_cosine
 from alphacl_jax.training.state import TrainState
 from alphacl_jax.training.step import MakeBatch, make_init, make_train_step
 
@@ -96,6 +97,9 @@ def open_run(
         if decoding.pixel_range == "auto":
             decoding = replace(decoding, pixel_range=measured or "auto")
         dataset = sources.load(data.dataset, data.data_dir, data.image_size, decoding=decoding)
+    if reads_labels(settings) and not dataset.pretrain.labelled:
+        problem = f"reads labels, and the training images of {dataset.title} have none"
+        raise ArgumentError("method", method_name(settings), problem)
     if settings.evaluation.supervised:
         if settings.evaluation.evaluate == "none":
             raise ArgumentError(
@@ -109,7 +113,9 @@ def open_run(
         settings.augmentation.augmentation,
         settings.augmentation.augmentation_overrides,
     )
-    method = make_method(settings, dataset.image_shape, mesh)
+    steps_per_epoch = len(dataset.pretrain.source) // settings.optimizer.batch_size
+    steps = max(1, settings.optimizer.epochs * steps_per_epoch)
+    method = make_method(settings, dataset.image_shape, mesh, steps)
     return Run(settings, dataset, policy, preprocessing, mesh, method)
 
 
@@ -152,7 +158,7 @@ def prepare_training(run: Run, batches: Batches | None = None) -> Training:
             run.settings.seed,
             run.memory_limit_bytes,
         )
-    optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch)
+    optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch, parts_of(run.settings))
     minutes = looks.save_minutes
     return Training(
         optimizer=optimizer,
@@ -177,9 +183,9 @@ def init_of(run: Run, optimizer: optax.GradientTransformation) -> Callable[[int]
 
 
 def optimizer_of(
-    settings: OptimizerSettings, steps_per_epoch: int
+    settings: OptimizerSettings, steps_per_epoch: int, parts: Mapping[str, Part] | None = None
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser, and its learning rate by step."""
+    """The optimiser, and its learning rate by step; `parts` as in `make_optimizer`."""
     total = settings.epochs * steps_per_epoch
     warmup_epochs = settings.warmup_epochs
     if warmup_epochs is None and settings.epochs >= 10:
@@ -192,6 +198,7 @@ def optimizer_of(
         weight_decay=settings.weight_decay,
         momentum=settings.momentum,
         clip_norm=settings.clip_norm,
+        parts=parts,
     )
     return optimizer, learning_rate
 

@@ -6,7 +6,7 @@ Each field carries its help text and its range. A value out of range is an `Argu
 names the field.
 """
 
-from collections.abc import Mapping
+import re
 from dataclasses import dataclass, fields
 
 from alphacl_jax.data.decoding import (
@@ -17,20 +17,39 @@ from alphacl_jax.data.decoding import (
 )
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.fields import check_settings, require_default, setting
+from alphacl_jax.runs.method_settings import (
+    LOSSES,
+    METHODS,
+    ContrastiveSettings,
+    DirectCLRSettings,
+    MethodSettings,
+    QueueSettings,
+    SiameseSettings,
+    SupervisedSettings,
+)
+
+__all__ = [
+    "LARGEST_SEED",
+    "LOSSES",
+    "METHODS",
+    "PLACES",
+    "AugmentationSettings",
+    "ContrastiveSettings",
+    "DataSettings",
+    "DirectCLRSettings",
+    "EvaluationSettings",
+    "MethodSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "QueueSettings",
+    "RunSettings",
+    "SiameseSettings",
+    "SupervisedSettings",
+]
 
 LARGEST_SEED = 2**31 - 1
 # Settings that name places of the machine where a run was made.
 PLACES = ("data_dir", "init_from")
-
-LOSSES = (
-    "info_nce", "mine", "triplet", "soft_triplet", "n_plus_one_tuplet", "lifted_structured",
-    "sigmoid", "linear",
-    "alpha_direct", "alpha_entropy", "alpha_inverse", "alpha_square", "alpha_uniform",
-    "alpha_reference_inverse",
-    "alpha_from_info_nce", "alpha_from_mine", "alpha_from_triplet", "alpha_from_soft_triplet",
-    "alpha_from_n_plus_one_tuplet", "alpha_from_lifted_structured", "alpha_from_sigmoid",
-    "alpha_from_linear",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,9 +117,46 @@ class AugmentationSettings:
         "Changes to the augmentation, such as 'cutout_prob=0.5,crop_scale=0.2:1,sobel_prob=0.1'; "
         "the fields are those of alphacl_jax.data.policies.Policy.",
     )
+    views: str = setting(
+        "2", "Views of each image; 2+4 are two of the images' size and four small crops."
+    )
+    small_crop_scale: str = setting(
+        "0.05:0.4", "The range of a small crop's share of the image's area."
+    )
+    small_side: int | None = setting(
+        None, "The side of the small crops, in pixels. Default: half of the image's.", lower=1
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if not re.fullmatch(r"[1-9][0-9]?(\+[1-9][0-9]?)?", str(self.views)):
+            problem = "must be a number of views, such as 2, or of large and small ones: 2+4"
+            raise ArgumentError("views", self.views, problem)
+        scale = self.small_scale
+        if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
+            problem = "must be LOW:HIGH with 0 < LOW <= HIGH <= 1"
+            raise ArgumentError("small_crop_scale", self.small_crop_scale, problem)
+        if not self.small_views:
+            for name in ("small_crop_scale", "small_side"):
+                require_default(self, name, "runs with small views, such as views=2+4,")
+
+    @property
+    def large_views(self) -> int:
+        """How many views have the size of the images."""
+        return int(str(self.views).partition("+")[0])
+
+    @property
+    def small_views(self) -> int:
+        """How many are small crops."""
+        return int(str(self.views).partition("+")[2] or 0)
+
+    @property
+    def small_scale(self) -> tuple[float, ...]:
+        """The range of a small crop's share of the area; nothing where the text is no range."""
+        try:
+            return tuple(float(part) for part in self.small_crop_scale.split(":"))
+        except ValueError:
+            return ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +188,11 @@ class ModelSettings:
         "BatchNorm on the projector's hidden layers.",
         choices=("none", "affine", "no_affine"),
     )
+    projector_output_norm: str = setting(
+        "none",
+        "BatchNorm on the projector's output, as SimSiam has it.",
+        choices=("none", "affine", "no_affine"),
+    )
     dtype: str = setting("float32", "Of the model's computation.", choices=("float32", "bfloat16"))
     init_from: str | None = setting(
         None, "A run folder, or an export of one, whose encoder this run starts from."
@@ -139,56 +200,6 @@ class ModelSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-
-
-@dataclass(frozen=True)
-class MethodSettings:
-    """What each method's own settings are a class of."""
-
-
-@dataclass(frozen=True)
-class ContrastiveSettings(MethodSettings):
-    """The method 'contrastive': a loss of the family, or α-CL, on two views."""
-
-    loss: str = setting(
-        "alpha_direct",
-        "The loss family, or alpha_ and the rule for alpha.",
-        choices=LOSSES,
-        basic=True,
-    )
-    temperature: float = setting(
-        0.5, "tau > 0 of the losses and rules that have one.", above=0, basic=True
-    )
-    power: float = setting(4.0, "p > 1 of alpha_direct: alpha ~ exp(-d^p / tau).", above=1)
-    gamma: float = setting(
-        2.0, "The exponent of alpha_inverse (> 1) and alpha_reference_inverse (> 0).", above=0
-    )
-    eps: float = setting(
-        1.0, "epsilon >= 0 of info_nce: the weight of the positive in the denominator.", lower=0
-    )
-    margin: float | None = setting(
-        None, "Of triplet, soft_triplet and lifted_structured. Default: the family's."
-    )
-    sigmoid_c: float = setting(1.0, "c > 0 of the sigmoid loss.", above=0)
-    negatives: str = setting(
-        "both_views",
-        "Which embeddings are an anchor's negatives.",
-        choices=("both_views", "same_view", "cross_view"),
-    )
-    stop_gradient: bool = setting(
-        True, "Hold alpha fixed in the gradient; without it, 'backprop alpha(theta)'."
-    )
-    block_size: int | str = setting("auto", "Anchors compared at a time: a number, or auto.")
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        text = str(self.block_size)
-        if text != "auto" and (not text.isdecimal() or int(text) < 1):
-            raise ArgumentError("block_size", text, "must be a whole number >= 1, or auto")
-
-
-# The settings of each method that there is, by its name; `alphacl_jax.runs.methods` makes them.
-METHODS: Mapping[str, type[MethodSettings]] = {"contrastive": ContrastiveSettings}
 
 
 @dataclass(frozen=True)
@@ -285,7 +296,7 @@ class RunSettings:
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
-    method: MethodSettings = ContrastiveSettings()
+    method: MethodSettings = ContrastiveSettings()  # noqa: RUF009 - frozen
     optimizer: OptimizerSettings = OptimizerSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 

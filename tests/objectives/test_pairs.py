@@ -84,6 +84,9 @@ def test_regression_is_twice_the_distance_of_directions_and_holds_its_target(x64
     by_p, by_target = jax.grad(objectives.regression_loss, argnums=(0, 1))(p, target)
     assert np.abs(by_p).max() > 1e-3
     assert not by_target.any()
+    through = jax.grad(functools.partial(objectives.regression_loss, stop_gradient=False), 1)
+    by_p_of_swapped = jax.grad(objectives.regression_loss)(target, p)
+    np.testing.assert_allclose(through(p, target), by_p_of_swapped, rtol=1e-10)
     # As a loss of distances its α is −2 between a row and its target.
     alpha = objectives.importance_of(lambda d: 2 * jnp.diagonal(d))(
         acl.squared_distances(p, target)
