@@ -59,6 +59,7 @@ def test_traced_constants_that_have_derivatives_come_before_the_others():
                 )
             ),
             id="while_loop",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -379,7 +379,9 @@ def test_what_has_rows_keeps_them_where_they_lie_under_explicit_sharding():
     )
 
 
-@pytest.mark.parametrize("negatives", ["both_views", "cross_view"])
+@pytest.mark.parametrize(
+    "negatives", ["both_views", pytest.param("cross_view", marks=pytest.mark.slow)]
+)
 def test_export_with_a_symbolic_batch(negatives):
     (n,) = export.symbolic_shape("n")
     shape = jax.ShapeDtypeStruct((n, DIM), jnp.float32)
@@ -399,7 +401,7 @@ def test_export_with_a_symbolic_batch(negatives):
     [
         (None, np.float32([1, 2])),
         (None, np.int32([1, 2])),
-        (3, np.float32([1, 2])),
+        pytest.param(3, np.float32([1, 2]), marks=pytest.mark.slow),
         pytest.param(3, np.int32([1, 2]), marks=pytest.mark.slow),
     ],
 )

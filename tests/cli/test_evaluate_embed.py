@@ -210,6 +210,7 @@ def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_
     assert out.startswith("images: 8x8, RGB; others were scaled, cropped at the centre and conv")
 
 
+@pytest.mark.slow
 def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"/file/x: Not a directory"):

@@ -9,6 +9,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 from tests.docs.documents import PAGES, ROOT, text_of
 
+# These train networks.
+_SLOW = ("docs/encoders.md", "docs/python_runs.md")
 WITH_PYTHON = tuple(page for page in PAGES if "```python" in text_of(page))
 PRINTED = {
     "docs/losses.md": ("NT-Xent", "gradient (256, 128)", "energy", "perplexity"),
@@ -25,7 +27,10 @@ def run(page: str) -> Document:
     return document
 
 
-@pytest.mark.parametrize("page", WITH_PYTHON)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page in _SLOW else []) for page in WITH_PYTHON],
+)
 def test_python_runs_in_order_as_printed(
     page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,7 @@ def tiny():
     [
         (resnet18, 11_176_512, 512),  # torchvision's resnet18 without fc
         (resnet34, 21_284_672, 512),
-        (resnet50, 23_508_032, 2048),
+        pytest.param(resnet50, 23_508_032, 2048, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_counts_are_torchvisions(constructor, published, dim):

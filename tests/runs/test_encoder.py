@@ -177,6 +177,7 @@ def test_settings_of_other_data_are_refused_where_images_are_given(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_supervised_row_needs_labels_before_anything_is_trained(tmp_path):
     asked = dataclasses.replace(TINY, evaluation=EvaluationSettings(supervised=True))
     with pytest.raises(ArgumentError, match="arrays has no labels and no labelled test images"):
@@ -196,6 +197,7 @@ def test_a_learning_rate_that_is_too_large_is_named():
     ]
 
 
+@pytest.mark.slow
 def test_other_arrays_are_gone_on_with_on_request(tmp_path, capsys):
     pretrain(TRAIN_IMAGES, TINY, workdir=tmp_path / "run")
     longer = dataclasses.replace(TINY, optimizer=dataclasses.replace(TINY.optimizer, epochs=4))

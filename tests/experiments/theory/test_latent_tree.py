@@ -30,6 +30,7 @@ def flags_of(folder, **changes):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_a_tiny_run_writes_every_cell(tmp_path, capsys):
     script.run(flags_of(tmp_path))
     written = json.loads((tmp_path / "results.json").read_text())

@@ -119,6 +119,7 @@ def test_a_prediction_of_nothing_is_not_compared():
     assert [agrees for name, agrees in rows.items() if "ReLU" in name] == [False, False]
 
 
+@pytest.mark.slow
 def small_data():
     patterns = equiangular_patterns(3, 3, -0.3)
     frequencies = jnp.asarray([0.4, 0.33, 0.27])

@@ -33,6 +33,7 @@ def test_expected_patterns_against_every_outcome(basins, num_nodes):
     np.testing.assert_allclose(count.variance, np.dot(weight, (found - mean) ** 2), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_prediction_error_is_that_of_repeated_experiments():
     basins, starts, nodes, layers = np.array([0.5, 0.3, 0.15]), 400, 6, 20
     shares = [*basins, 1 - basins.sum()]
