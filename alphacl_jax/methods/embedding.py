@@ -74,8 +74,7 @@ def project_views(network: Network, params: Any, stats: Any, batch: Batch) -> tu
     for name in ("views", "small_views"):
         if name in batch:
             views = batch[name]
-            x, moved = network.train(params, stats, flat_views(views))
-            stats = {**stats, **moved}
+            x, stats = network.train(params, stats, flat_views(views))
             found.append(x.reshape(*views.shape[:2], x.shape[-1]))
     return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1), stats
 

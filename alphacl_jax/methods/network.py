@@ -30,8 +30,8 @@ class Network(NamedTuple):
         return params, stats
 
     def train(self, params: Any, stats: Any, x: Array) -> tuple[Array, dict[str, Any]]:
-        """The output in training mode, and the statistics moved by this batch."""
-        moved = {}
+        """The output in training mode, and the statistics, of these modules moved by this batch."""
+        moved = dict(stats)
         for name, module in self.modules.items():
             variables = {"params": params[name], "batch_stats": stats[name]}
             x, updates = module.apply(variables, x, train=True, mutable=["batch_stats"])

@@ -33,7 +33,7 @@ def directpred(matrix: Array, eps: float) -> Array:
     s = jnp.maximum(s, 0.0)
     highest = jnp.max(s)
     share = s / jnp.where(highest > 0, highest, 1.0)
-    return precise_matmul(u * (jnp.sqrt(share) + eps), u.T)
+    return precise_matmul(u * (jnp.sqrt(share) + eps)[None, :], u.T)
 
 
 def directcopy(matrix: Array, eps: float) -> Array:
@@ -46,13 +46,14 @@ def directcopy(matrix: Array, eps: float) -> Array:
     return matrix + eps * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
 
 
-def fitted(f: Array, p: Array) -> Array:
+def fitted(f: Array, p: Array, *, after: Array | None = None) -> Array:
     """The linear map that fits `p = W f` best on a batch, `[dim, dim]`: what a predictor does.
 
-    Of a linear predictor without bias it is that predictor, on the directions that f has.
+    Of a linear predictor without bias it is that predictor, on the directions that f has. `after`
+    is as in `spread`.
     """
     f, p = jax.lax.stop_gradient((f, p))
-    gram = precise_matmul(f.T, f)
+    gram = in_turn(precise_matmul(f.T, f), after)
     ridge = 1e-6 * jnp.trace(gram) / gram.shape[0] + jnp.finfo(gram.dtype).tiny
     return jnp.linalg.solve(gram + ridge * jnp.eye(gram.shape[0]), precise_matmul(f.T, p)).T
 

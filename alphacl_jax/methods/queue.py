@@ -113,7 +113,7 @@ def queue_method(
         target = moved(state["target"], params, state["count"], momentum)
         x, stats = project_views(network, params, state, batch)
         k, _ = project_views(network, target, state, batch)
-        keys = l2_normalize(k)
+        keys = jax.lax.stop_gradient(l2_normalize(k))
         value, metrics = everywhere(l2_normalize(x), keys, state["queue"], batch["recorded"])
         oldest = (state["count"] * new) % size
         queue = jax.lax.dynamic_update_slice(state["queue"], flat_views(keys), (oldest, 0))

@@ -139,8 +139,8 @@ def siamese_method(
         found = spread(l2_normalize(f), after=weights)
         if predictor is None:
             return found
-        used = fitted(f, p) if weights is None else weights
-        alignment = eigenspace_alignment(used, matrix, after=found["effective_rank"])
+        used = fitted(f, p, after=found["effective_rank"]) if weights is None else weights
+        alignment = eigenspace_alignment(used, matrix, after=used)
         return {**found, "eigenspace_alignment": alignment}
 
     def loss(

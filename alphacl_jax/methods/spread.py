@@ -33,7 +33,7 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
     def everywhere(x: Array) -> Array:
         return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
-    centred = z - everywhere(jnp.mean(z, axis=0))
+    centred = z - everywhere(jnp.mean(z, axis=0, keepdims=True))
     std = jnp.mean(jnp.sqrt(everywhere(jnp.mean(centred**2, axis=0))))
     # Both products have the same eigenvalues above 0.
     few = axis_name is None and centred.shape[0] < centred.shape[1]

@@ -18,14 +18,21 @@ _OTHER_NAMES: Mapping[str, Mapping[str, str]] = {
         "simclr": "info_nce",
         "infonce": "info_nce",
         "quadratic": "alpha_uniform",
+        "supcon": "supcon_out",
+        "triplet": "triplet_all",
+        "nca": "nca_log",
     },
     "optimizer": {"adamW": "adamw", "momentum": "sgd"},
 }
 _NOT_HERE: Mapping[str, Mapping[str, str]] = {
     "loss": dict.fromkeys(
         ("byol", "simsiam"),
-        "it has no negatives, and so is no loss of this family. With negatives, alpha_direct is "
-        "the default and info_nce is SimCLR's",
+        "it has no negatives, and so is no loss of this family but the method siamese. With "
+        "negatives, alpha_direct is the default and info_nce is SimCLR's",
+    )
+    | dict.fromkeys(
+        ("supcon", "supcon_out", "supcon_in", "nca"),
+        "it reads labels: the method supervised has it",
     ),
 }
 
@@ -176,10 +183,10 @@ def _check_range(field: dataclasses.Field[Any], value: float) -> None:
 
 def _not_among(name: str, value: str, choices: tuple[str, ...]) -> str:
     """What to say of a word that is none of the choices, with a guess at what was meant."""
-    if value in _NOT_HERE.get(name, {}):
-        return f"is not here: {_NOT_HERE[name][value]}"
     meant = _OTHER_NAMES.get(name, {}).get(value)
-    close = [meant] if meant else difflib.get_close_matches(value, choices, n=1)
+    if meant not in choices and value in _NOT_HERE.get(name, {}):
+        return f"is not here: {_NOT_HERE[name][value]}"
+    close = [meant] if meant in choices else difflib.get_close_matches(value, choices, n=1)
     guess = f" Did you mean {close[0]}?" if close else ""
     return f"is unknown.{guess} It must be one of {', '.join(choices)}"
 

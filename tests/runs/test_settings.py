@@ -2,16 +2,29 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import AxisType
 
+from alphacl_jax.data import policies
 from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.fields import kind_of, parse, setting
 from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
-from alphacl_jax.runs.methods import MAKERS, Maker, make_batch_of, make_method
+from alphacl_jax.runs.methods import (
+    MAKERS,
+    Maker,
+    label_of,
+    make_batch_of,
+    make_method,
+    parts_of,
+)
 from alphacl_jax.runs.settings import (
     LARGEST_SEED,
     METHODS,
+    AugmentationSettings,
     ContrastiveSettings,
     DataSettings,
     EvaluationSettings,
@@ -19,6 +32,7 @@ from alphacl_jax.runs.settings import (
     ModelSettings,
     OptimizerSettings,
     RunSettings,
+    SupervisedSettings,
 )
 from tests.tiny_runs import make_settings
 
@@ -41,6 +55,8 @@ from tests.tiny_runs import make_settings
         (lambda: ContrastiveSettings(loss="ntxent"), "loss=ntxent .* Did you mean info_nce?"),
         (lambda: ContrastiveSettings(loss="simclr"), "loss=simclr .* Did you mean info_nce?"),
         (lambda: ContrastiveSettings(loss="byol"), "loss=byol is not here: it has no negatives"),
+        (lambda: ContrastiveSettings(loss="supcon"), "loss=supcon is not here: it reads labels"),
+        (lambda: SupervisedSettings(loss="supcon"), "loss=supcon .* Did you mean supcon_out?"),
         (lambda: ContrastiveSettings(temperature=float("nan")), "temperature=nan is out of range"),
         (lambda: ContrastiveSettings(stop_gradient=1), "stop_gradient=1 must be True or False"),
         (lambda: ContrastiveSettings(block_size=0), "block_size=0 must be a whole number >= 1"),
@@ -101,13 +117,11 @@ def other_method(monkeypatch):
     monkeypatch.setitem(METHODS, "other", _OtherSettings)
     made = []
 
-    def method(settings, image_shape, mesh):
+    def method(settings, image_shape, mesh, total_steps):
         made.append(settings)
         return "method"
 
-    maker = Maker(
-        method, lambda policy, preprocessing: "batch", lambda own: "other", ("projector_dim",)
-    )
+    maker = Maker(method, lambda *of: "batch", lambda own: "other", unread=("projector_dim",))
     monkeypatch.setitem(MAKERS, "other", maker)
     return made
 
@@ -191,3 +205,89 @@ def test_no_two_settings_share_a_name():
 def test_texts_become_values(name, text, value):
     owner, field = fields_of("contrastive")[name]
     assert parse(owner, field, text) == value
+
+
+MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method=supervised", "--loss=info_nce"], "loss=info_nce is unknown. .* supcon_out"),
+        (["--method=supervised", "--loss=margin", "--temperature=1"], "temperature=1.0 is set, an"),
+        (["--method=supervised", "--margin=1"], "margin=1.0 is set, and only the losses margin, t"),
+        (["--method=directclr", "--projector_dim=9"], "projector_dim=9 is set, and only other met"),
+        (["--method=queue", "--queue_size=1000"], "queue_size=1000 must be a multiple of 256, the"),
+        (["--method=queue", "--negatives=same_view"], "negatives=same_view is set, and the method"),
+        (["--method=siamese", "--loss=mine"], "loss=mine is set, and the method siamese does not"),
+        (
+            ["--method=siamese", "--predictor=linear", "--predictor_hidden=4"],
+            "predictor_hidden=4 is",
+        ),
+        (
+            ["--method=siamese", "--predictor=none", "--predictor_rate=4"],
+            "predictor_rate=4.0 is set",
+        ),
+        (
+            ["--method=siamese", "--predictor_eps=1"],
+            "predictor_eps=1.0 is set, and only the predic",
+        ),
+        (
+            ["--method=siamese", "--target=shared", "--ema_momentum=0.5"],
+            "ema_momentum=0.5 is set, ",
+        ),
+        (["--views=3"], "views=3 views are made of each image, and the method contrastive reads 2"),
+        (["--method=queue", "--views=2+4"], r"views=2\+4 views are made of each image, and the method queue"),
+        (["--views=0"], "views=0 must be a number of views, such as 2, or of large and small"),
+        (
+            ["--small_side=4"],
+            "small_side=4 is set, and only runs with small views, such as views=2",
+        ),
+        (["--views=2+2", "--small_crop_scale=0.5"], "small_crop_scale=0.5 must be LOW:HIGH with"),
+        (["--projector_depth=0", "--projector_output_norm=affine"], "projector_output_norm=affine"),
+    ],
+)
+def test_settings_of_methods_that_do_not_fit(arguments, message):
+    with pytest.raises((ArgumentError, RunError), match=f"^(--)?{message}"):
+        make_method(make_settings(*arguments), (8, 8, 1), MESH)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "label"),
+    [
+        ([], "alpha_direct"),
+        (["--method=supervised", "--loss=triplet_hard"], "triplet_hard"),
+        (["--method=directclr", "--subvector=8"], "directclr-alpha_direct"),
+        (["--method=queue"], "queue-alpha_direct"),
+        (["--method=siamese"], "byol"),
+        (["--method=siamese", "--target=stop_gradient"], "simsiam"),
+        (["--method=siamese", "--predictor=directcopy"], "directcopy"),
+        (["--method=siamese", "--predictor=none", "--target=shared"], "siamese-none-shared"),
+    ],
+)
+def test_each_method_is_made_and_named(arguments, label):
+    settings = make_settings(*arguments)
+    make_method(settings, (8, 8, 1), MESH)
+    assert label_of(settings) == label
+    assert from_text(to_text(settings)) == settings
+
+
+def test_a_predictor_has_a_rate_and_a_weight_decay_of_its_own():
+    assert parts_of(make_settings("--method=siamese")) == {}
+    own = ["--predictor_rate=3", "--predictor_constant_rate", "--predictor_weight_decay=0"]
+    settings = make_settings("--method=siamese", "--learning_rate=0.5", *own)
+    part = parts_of(settings)["predictor"]
+    assert (part.rate, part.weight_decay) == (3.0, 0.0)
+    assert float(part.schedule(77)) == 0.5
+
+
+def test_views_of_two_sizes():
+    own = AugmentationSettings(views="2+3")
+    assert (own.large_views, own.small_views) == (2, 3)
+    settings = RunSettings(method=SupervisedSettings(), augmentation=own)
+    colours = Preprocessing((9, 8, 3), (0.5,) * 3, (0.2,) * 3)
+    make_batch = make_batch_of(settings, policies.NONE, colours)
+    raw = {"images": jnp.zeros((4, 9, 8, 3), jnp.uint8), "labels": jnp.arange(4)}
+    shapes = jax.eval_shape(make_batch, jax.random.key(0), raw)
+    assert shapes["views"].shape == (4, 2, 9, 8, 3)
+    assert shapes["small_views"].shape == (4, 3, 4, 4, 3)

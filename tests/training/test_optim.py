@@ -7,7 +7,13 @@ import optax
 import pytest
 
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.training.optim import OPTIMIZERS, make_optimizer, warmup_cosine, weights_only
+from alphacl_jax.training.optim import (
+    OPTIMIZERS,
+    Part,
+    make_optimizer,
+    warmup_cosine,
+    weights_only,
+)
 
 PARAMS = {"kernel": jnp.full((3, 2), 2.0), "bias": jnp.full((2,), 2.0), "scale": jnp.ones((2,))}
 
@@ -107,7 +113,8 @@ def test_momentum_is_read():
         ({"weight_decay": -0.1}, "weight_decay=-0.1 must be finite and >= 0"),
         ({"momentum": 1.0}, "momentum=1.0 must be in"),
         ({"clip_norm": 0.0}, "clip_norm=0.0 must be > 0; leave it out"),
-        ({"multipliers": {"encoder": -1.0}}, "multipliers={'encoder': -1.0} must be finite and >="),
+        ({"parts": {"encoder": Part(-1.0)}}, "rate=-1.0 must be finite and >= 0"),
+        ({"parts": {"a": Part(weight_decay=-1.0)}}, "weight_decay=-1.0 must be finite and >= 0"),
     ],
 )
 def test_values_out_of_range(options, message):
@@ -130,14 +137,14 @@ def _updates(optimizer, steps=2):
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_multipliers_scale_the_learning_rate_of_their_part_and_nothing_else(name):
+def test_rates_scale_the_learning_rate_of_their_part_and_nothing_else(name):
     def schedule(step):
         return 0.1 / (1 + step)
 
     options = {"weight_decay": 0.1, "clip_norm": 1.0}
     (plain, *_), _ = _updates(make_optimizer(name, schedule, **options))
-    multipliers = {"predictor": 10.0, "encoder": 0.0}
-    optimizer = make_optimizer(name, schedule, multipliers=multipliers, **options)
+    parts = {"predictor": Part(10.0), "encoder": Part(0.0)}
+    optimizer = make_optimizer(name, schedule, parts=parts, **options)
     (first, _), last = _updates(optimizer)
     jax.tree.map(np.testing.assert_array_equal, first["projector"], plain["projector"])
     jax.tree.map(
@@ -149,22 +156,41 @@ def test_multipliers_scale_the_learning_rate_of_their_part_and_nothing_else(name
 
 
 def test_a_frozen_part_stays_where_its_gradient_is_not_finite():
-    optimizer = make_optimizer("sgd", lambda step: 0.1, multipliers={"encoder": 0.0})
+    optimizer = make_optimizer("sgd", lambda step: 0.1, parts={"encoder": Part(0.0)})
     gradients = jax.tree.map(jnp.ones_like, PARTS)
     gradients["encoder"] = jax.tree.map(lambda p: p * jnp.inf, gradients["encoder"])
     updates, _ = optimizer.update(gradients, optimizer.init(PARTS), PARTS)
     assert not any(np.any(u) for u in jax.tree.leaves(updates["encoder"]))
 
 
-@pytest.mark.parametrize("multipliers", [None, {}])
-def test_without_multipliers_the_state_is_the_plain_one(multipliers):
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_part_may_have_a_schedule_and_a_weight_decay_of_its_own(name):
+    def schedule(step):
+        return 0.1 / (1 + step)
+
+    part = Part(2.0, lambda step: 0.3, weight_decay=0.5)
+    optimizer = make_optimizer(name, schedule, weight_decay=0.1, parts={"predictor": part})
+    found, _ = _updates(optimizer)
+    alone, _ = _updates(make_optimizer(name, lambda step: 0.6, weight_decay=0.5))
+    others, _ = _updates(make_optimizer(name, schedule, weight_decay=0.1))
+    for step in range(2):
+        for name, want in (("predictor", alone), ("encoder", others), ("projector", others)):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+                found[step][name],
+                want[step][name],
+            )
+
+
+@pytest.mark.parametrize("parts", [None, {}])
+def test_without_parts_the_state_is_the_plain_one(parts):
     plain = make_optimizer("sgd", lambda step: 0.1).init(PARTS)
-    state = make_optimizer("sgd", lambda step: 0.1, multipliers=multipliers).init(PARTS)
+    state = make_optimizer("sgd", lambda step: 0.1, parts=parts).init(PARTS)
     assert jax.tree.structure(state) == jax.tree.structure(plain)
 
 
-def test_a_multiplier_of_an_unknown_part_names_those_there_are():
-    optimizer = make_optimizer("sgd", lambda step: 0.1, multipliers={"target": 0.5})
+def test_an_unknown_part_names_those_there_are():
+    optimizer = make_optimizer("sgd", lambda step: 0.1, parts={"target": Part(0.5)})
     with pytest.raises(
         ArgumentError, match=r"target.*no part .* have encoder, predictor, projector"
     ):
