@@ -92,10 +92,6 @@ def _supervised(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> 
 def _queue(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Method:
     own = settings.method
     assert isinstance(own, QueueSettings)
-    keys = 2 * settings.optimizer.batch_size
-    if own.queue_size % keys:
-        problem = f"must be a multiple of {keys}, the keys of one batch of {keys // 2}"
-        raise ArgumentError("queue_size", own.queue_size, problem)
     return queue_method(
         make_encoder(settings.model, shape),
         make_projector(settings.model),
@@ -214,6 +210,18 @@ def make_method(
         problem = f"views are made of each image, and the method {name} reads {maker.views}"
         raise ArgumentError("views", views, problem)
     return maker.method(settings, image_shape, mesh, total_steps)
+
+
+def check_batch_size(settings: RunSettings) -> None:
+    """Refuses a batch that the method cannot be trained with.
+
+    Raises:
+      ArgumentError: for a queue that batches do not fill evenly.
+    """
+    own, keys = settings.method, 2 * settings.optimizer.batch_size
+    if isinstance(own, QueueSettings) and own.queue_size % keys:
+        problem = f"must be a multiple of {keys}, the keys of one batch of {keys // 2}"
+        raise ArgumentError("queue_size", own.queue_size, problem)
 
 
 def reads_labels(settings: RunSettings) -> bool:

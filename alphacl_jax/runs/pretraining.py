@@ -60,7 +60,7 @@ def pretrain(
     Args:
       images: uint8 `[n, height, width, channels]`, or `[n, height, width]` for one channel.
       settings: of the run, with the default data settings but for the limit of memory.
-      labels: int `[n]`, which nothing here reads but probes while training.
+      labels: int `[n]`, -1 where unknown, which methods with labels and probes while training read.
       workdir: a run folder, from which the run can be resumed and loaded; None keeps nothing.
       mesh: the devices, with an axis "data"; by default all of them.
       allow_changed_data: whether the run in `workdir` goes on where it began on other images.

@@ -14,7 +14,13 @@ from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
 from alphacl_jax.runs.flag_file import method_name
-from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of, reads_labels
+from alphacl_jax.runs.methods import (
+    check_batch_size,
+    make_batch_of,
+    make_method,
+    parts_of,
+    reads_labels,
+)
 from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
 from alphacl_jax.training.loop import Schedule, TrainStep
 from alphacl_jax.training.optim import Part, make_optimizer, warmup_cosine
@@ -91,6 +97,7 @@ def open_run(
       ValueError, FileNotFoundError: where settings or data cannot be used; the message says why.
     """
     data = settings.data
+    check_batch_size(settings)
     if dataset is None:
         make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
         decoding = data.decoding

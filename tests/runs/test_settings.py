@@ -21,6 +21,7 @@ from alphacl_jax.runs.methods import (
     make_method,
     parts_of,
 )
+from alphacl_jax.runs.run import open_run
 from alphacl_jax.runs.settings import (
     LARGEST_SEED,
     METHODS,
@@ -237,7 +238,10 @@ MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1
             "ema_momentum=0.5 is set, ",
         ),
         (["--views=3"], "views=3 views are made of each image, and the method contrastive reads 2"),
-        (["--method=queue", "--views=2+4"], r"views=2\+4 views are made of each image, and the method queue"),
+        (
+            ["--method=queue", "--views=2+4"],
+            r"views=2\+4 views are made of each image, and the method queue",
+        ),
         (["--views=0"], "views=0 must be a number of views, such as 2, or of large and small"),
         (
             ["--small_side=4"],
@@ -249,7 +253,7 @@ MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1
 )
 def test_settings_of_methods_that_do_not_fit(arguments, message):
     with pytest.raises((ArgumentError, RunError), match=f"^(--)?{message}"):
-        make_method(make_settings(*arguments), (8, 8, 1), MESH)
+        open_run(make_settings(*arguments), MESH)
 
 
 @pytest.mark.parametrize(
