@@ -39,7 +39,8 @@ def help_text(documentation: str | None, groups: Groups | None = None) -> str:
     width = min(100, shutil.get_terminal_size((88, 24)).columns)
     parts = [textwrap.dedent(documentation or "").strip()]
     for title, names in (groups or {"flags": own_flags()}).items():
-        parts.append(f"{title}:\n" + "\n".join(_entry(name, width) for name in names))
+        heading = textwrap.fill(f"{title}:", width, subsequent_indent="    ")
+        parts.append("\n".join([heading, *(_entry(name, width) for name in names)]))
     return "\n\n".join(parts)
 
 

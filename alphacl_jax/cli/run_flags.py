@@ -140,8 +140,9 @@ def _of_method(
     names: list[str | Described] = []
     known = []
     for field in dataclasses.fields(METHODS[method]):
-        before = told.setdefault(field.name, field)
-        if before is field:
+        before = told.get(field.name)
+        if before is None:
+            told[field.name] = field
             names.append(field.name)
         elif (before.default, before.metadata) == (field.default, field.metadata):
             known.append(field.name)

@@ -13,9 +13,10 @@ class Method(NamedTuple):
     """A way of learning a representation, as four pure functions.
 
     A batch holds what the run's `make_batch` made of what the data yields (of images "views"
-    `[batch, views, height, width, channels]` and "labels" `[batch]`, -1 where there is none), and
-    "recorded", a boolean scalar: whether this step's metrics are recorded. What costs time and is
-    there to be looked at alone is computed only where it is true.
+    `[batch, views, height, width, channels]`, "small_views" of another size where there are some,
+    and "labels" `[batch]`, -1 where there is none), and "recorded", a boolean scalar: whether this
+    step's metrics are recorded. What costs time and is there to be looked at alone is computed only
+    where it is true.
 
     Attributes:
       init: `(key, batch) -> (params, state)`. It reads the batch's shapes and types, no values.

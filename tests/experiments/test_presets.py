@@ -3,22 +3,23 @@
 import re
 from pathlib import Path
 
+import jax
 import pytest
+from jax.sharding import AxisType
 
 from alphacl_jax.data import policies
-from alphacl_jax.runs.networks import make_encoder, make_projector
-from alphacl_jax.runs.objectives import make_objective
+from alphacl_jax.runs.methods import check_batch_size, label_of, make_method
 from tests.tiny_runs import ROOT, make_settings
 
+MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
 PRESETS = sorted((ROOT / "experiments" / "presets").glob("*.flags"))
 
 
 @pytest.mark.parametrize("path", PRESETS, ids=lambda path: path.stem)
 def test_a_preset(path: Path):
     settings = make_settings(f"--flagfile={path}")
-    make_objective(settings.method)
-    make_projector(settings.model)
-    make_encoder(settings.model, (96, 96, 3))
+    make_method(settings, (96, 96, 3), MESH)
+    check_batch_size(settings)
     policies.override(
         policies.default_policy("cifar10", (32, 32, 3)),
         settings.augmentation.augmentation_overrides,
@@ -35,6 +36,12 @@ def test_there_are_presets_for_the_published_rows():
     rows = {*rules, "backprop", "info_nce", "quadratic"}
     names = {path.stem for path in PRESETS}
     assert {f"{data}_{row}" for data in ("cifar10", "stl10") for row in rows} <= names
+
+
+def test_there_is_a_preset_for_every_method():
+    found = {label_of(make_settings(f"--flagfile={path}")) for path in PRESETS}
+    others = {"supcon_out", "byol", "simsiam", "directpred", "directcopy"}
+    assert others | {"queue-info_nce", "directclr-info_nce"} <= found
 
 
 def test_presets_differ():
