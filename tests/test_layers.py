@@ -100,7 +100,10 @@ FOLDERS = {
     "objectives": set(KERNELS),
     "methods": {*KERNELS, "objectives"},
     "training": {"data", "methods"},
-    "runs": {"data", "models", "evaluation", "methods", "training", "families", "rules"},
+    "runs": {
+        *("data", "models", "evaluation", "methods", "training"),
+        *("families", "objectives", "rules"),
+    },
     "cli": {"data", "evaluation", "training", "runs"},
 }
 

@@ -49,10 +49,12 @@ def contrastive_method(
     """
     common: dict[str, Any] = {"negatives": negatives, "block_size": block_size, "axis_name": "data"}
 
-    def options(labels: Array) -> dict[str, Any]:
+    def options(labels: Array | None) -> dict[str, Any]:
+        if labelled and labels is None:
+            raise ArgumentError("labelled", True, "reads labels, and the batch has none")
         return {**common, "labels": labels if labelled else None}
 
-    def loss_of(z: Array, labels: Array) -> Array:
+    def loss_of(z: Array, labels: Array | None) -> Array:
         first, second = z[:, 0], z[:, 1]
         if isinstance(rule_or_family, Family):
             return contrastive_loss(first, second, rule_or_family, **options(labels))
@@ -60,7 +62,7 @@ def contrastive_method(
             first, second, rule_or_family, stop_gradient=stop_gradient, **options(labels)
         )
 
-    def measures_of(z: Array, labels: Array) -> Metrics:
+    def measures_of(z: Array, labels: Array | None) -> Metrics:
         return statistics(z[:, 0], z[:, 1], rule_or_family, **options(labels))
 
     network = Network({"encoder": encoder, "projector": projector})

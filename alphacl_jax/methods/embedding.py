@@ -13,8 +13,9 @@ from alphacl_jax.distances import l2_normalize
 from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network, flat_views
 
-# Of embeddings `[batch, views, dim]` and labels `[batch]`, both one device's part of the batch.
-OfEmbeddings = Callable[[Array, Array], Any]
+# Of embeddings `[batch, views, dim]` and labels `[batch]`, both one device's part of the batch; the
+# labels are None where the batch has none.
+OfEmbeddings = Callable[[Array, Array | None], Any]
 
 
 def embedding_method(
@@ -43,7 +44,7 @@ def embedding_method(
         check(batch)
         return network.init(key, flat_views(batch["views"]))
 
-    def loss_and_measures(z: Array, labels: Array, recorded: Array) -> tuple[Array, Metrics]:
+    def loss_and_measures(z: Array, labels: Array | None, recorded: Array) -> tuple[Array, Metrics]:
         return loss_of(z, labels), if_recorded(
             recorded, measures_of, jax.lax.stop_gradient(z), labels
         )
@@ -59,7 +60,7 @@ def embedding_method(
         del key
         check(batch)
         x, new_state = project_views(network, params, state, batch)
-        value, metrics = everywhere(l2_normalize(x), batch["labels"], batch["recorded"])
+        value, metrics = everywhere(l2_normalize(x), batch.get("labels"), batch["recorded"])
         return value, (new_state, metrics)
 
     return Method(init, loss, *evaluated(network), shown=shown, unit="images")

@@ -1,6 +1,6 @@
 """What a trainer is handed: a method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jax import Array
@@ -25,6 +25,7 @@ class Method(NamedTuple):
       embed: `(params, state, inputs) -> [batch, dim]`, what the loss compares, in evaluation mode.
       shown: names of metrics that the progress shows beside the loss.
       unit: what a batch counts, in the plural: "images".
+      warning: what the metrics of a recorded step warn of, in a sentence; "" for nothing.
 
     `params` is a dict by part, such as "encoder" and "projector"; `state` holds BatchNorm
     statistics and whatever else a method carries between steps.
@@ -36,3 +37,4 @@ class Method(NamedTuple):
     embed: Callable[[Any, Any, Array], Array]
     shown: tuple[str, ...] = ()
     unit: str = "samples"
+    warning: Callable[[Mapping[str, float]], str] = lambda recorded: ""

@@ -24,7 +24,7 @@ from alphacl_jax.methods.predictor import (
     eigenspace_alignment,
     fitted,
 )
-from alphacl_jax.methods.spread import spread
+from alphacl_jax.methods.spread import collapse_warning, spread
 from alphacl_jax.methods.target import Momentum, moved
 from alphacl_jax.objectives import regression_loss
 
@@ -170,7 +170,9 @@ def siamese_method(
         return value, ({**stats, **kept, **new_target, **anew}, metrics)
 
     shown = ("std",) if predictor is None else ("std", "eigenspace_alignment")
-    return Method(init, loss, *evaluated(base), shown=shown, unit="images")
+    return Method(
+        init, loss, *evaluated(base), shown=shown, unit="images", warning=collapse_warning
+    )
 
 
 def _mean_over_pairs(p: Array, t: Array, *, held: bool) -> Array:

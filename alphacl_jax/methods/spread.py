@@ -1,5 +1,7 @@
 """Whether embeddings collapse: how far they spread, and over how many directions."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -7,6 +9,8 @@ from jax.scipy.special import xlogy
 
 from alphacl_jax.methods.method import Metrics
 from alphacl_jax.sharded import AxisName
+
+_COLLAPSED = 0.1  # of what is healthy
 
 
 def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) -> Metrics:
@@ -20,7 +24,8 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
 
     Returns:
       std: the standard deviation over the batch, the mean over dimensions, 0 where all embeddings
-        are one, 1/√dim where they spread over all directions alike.
+        are one.
+      healthy_std: 1/√dim, what std is where they spread over all directions alike.
       effective_rank: `exp(−Σ p log p)` of the eigenvalues p of their covariance, as shares: 1 on a
         line, min(n − 1, dim) at most, 0 where all embeddings are one.
 
@@ -43,7 +48,19 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
     total = jnp.sum(sigma)
     share = sigma / jnp.where(total > 0, total, 1.0)
     rank = jnp.where(total > 0, jnp.exp(-jnp.sum(xlogy(share, share))), 0.0)
-    return {"std": std, "effective_rank": rank}
+    healthy = jnp.full_like(std, z.shape[1] ** -0.5)
+    return {"std": std, "healthy_std": healthy, "effective_rank": rank}
+
+
+def collapse_warning(recorded: Mapping[str, float]) -> str:
+    """What the metrics of a recorded step warn of; "" where they do not."""
+    std, healthy = recorded["std"], recorded["healthy_std"]
+    if std >= _COLLAPSED * healthy:  # NaN is told by the loss
+        return ""
+    return (
+        f"the embeddings are collapsing: their standard deviation per dimension is {std:.2g}, and "
+        f"{healthy:.2g} where they spread over all directions"
+    )
 
 
 def in_turn(matrix: Array, after: Array | None) -> Array:

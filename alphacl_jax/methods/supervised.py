@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from alphacl_jax.methods.embedding import embedding_method
 from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network, flat_views
-from alphacl_jax.methods.spread import spread
+from alphacl_jax.methods.spread import collapse_warning, spread
 
 
 def supervised_method(
@@ -29,10 +29,10 @@ def supervised_method(
       where a step is recorded, and 0 where it is not.
     """
 
-    def loss_of(z: Array, labels: Array) -> Array:
+    def loss_of(z: Array, labels: Array | None) -> Array:
         return loss(z, labels, axis_name="data")
 
-    def measures_of(z: Array, labels: Array) -> Metrics:
+    def measures_of(z: Array, labels: Array | None) -> Metrics:
         del labels
         return spread(flat_views(z), axis_name="data")
 
@@ -40,6 +40,7 @@ def supervised_method(
         del batch
 
     network = Network({"encoder": encoder, "projector": projector})
-    return embedding_method(
+    method = embedding_method(
         network, loss_of, measures_of, mesh, check=any_views, shown=("effective_rank",)
     )
+    return method._replace(warning=collapse_warning)

@@ -28,8 +28,8 @@ def open_records(run: Run, training: Training, workdirs: Sequence[Path]) -> RunR
         run.method.shown,
     )
     if len(workdirs) == 1:
-        return RunRecords(Recorder(workdirs[0]), progress)
-    return RunRecords(SeedsRecorder(list(workdirs)), progress)
+        return RunRecords(Recorder(workdirs[0]), progress, run.method.warning)
+    return RunRecords(SeedsRecorder(list(workdirs)), progress, run.method.warning)
 
 
 def show_in_tensorboard(run: Run, workdir: Path, step: int, figures: dict[str, Any]) -> None:

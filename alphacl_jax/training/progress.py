@@ -87,6 +87,10 @@ class Progress:
                 parts.append(f"{left:.0f} s left")
             print(", ".join([f"step {step}/{self._total}", *parts]), file=self._stream, flush=True)
 
+    def say(self, line: str) -> None:
+        """Shows a line without spoiling the bar."""
+        tqdm.write(line, file=self._stream)
+
     def close(self) -> None:
         """Ends the bar, so that what is printed next starts on a line of its own."""
         if self._bar is not None:

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -219,8 +219,21 @@ class RecordWriter(Protocol):
 class RunRecords:
     """What the loop hands its records to: the files, and the progress on the screen."""
 
-    def __init__(self, recorder: RecordWriter, progress: Progress):
+    def __init__(
+        self,
+        recorder: RecordWriter,
+        progress: Progress,
+        warning: Callable[[Record], str] = lambda record: "",
+    ):
+        """Prepares them.
+
+        Args:
+          recorder: the files.
+          progress: on the screen.
+          warning: what one run's record warns of, which is said once; "" for nothing.
+        """
         self._recorder, self._progress = recorder, progress
+        self._warning, self._warned = warning, False
 
     def begin(self, step: int) -> None:
         """Opens both for a run that has taken `step` steps."""
@@ -241,6 +254,15 @@ class RunRecords:
         self._progress.update(record["step"], record, aside)
         speed = self._progress.per_second / self._recorder.members
         self._recorder.write({**record, f"{self._progress.unit}_per_second": speed})
+        self._warn(record)
+
+    def _warn(self, record: Record) -> None:
+        for run in range(0 if self._warned else self._recorder.members):
+            of_run = {k: v[run] if isinstance(v, list) else v for k, v in record.items()}
+            if text := self._warning(of_run):
+                self._warned = True  # what goes on is in the records
+                self._progress.say(f"warning: step {record['step']:,}: {text}")
+                return
 
     def sync(self) -> None:
         """Has the records reach the disk."""

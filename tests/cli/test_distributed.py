@@ -101,11 +101,22 @@ def _assert_the_same_run(one: Path, two: Path) -> None:
     )
 
 
+# What rounding leaves where a gradient is 0, Adam would make whole steps of.
+SGD = ["--optimizer=sgd", "--learning_rate=0.05"]
+METHODS = {
+    "alpha_direct": [],
+    "supcon_out": ["--method=supervised"],
+    "directpred": ["--method=siamese", "--predictor=directpred", *SGD],
+}
+
+
 @pytest.mark.slow
-def test_two_processes_of_four_devices_are_one_of_eight(tmp_path):
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_of_four_devices_are_one_of_eight(tmp_path, name):
     """On digits, 5 steps; only the first process shows and writes anything."""
     one, two = tmp_path / "one", tmp_path / "two"
     arguments = [*TINY, "--batch_size=256", "--epochs=1", "--log_every=1", "--save_every=3"]
+    arguments += METHODS[name]
     processes = _start_two(*arguments, f"--workdir={two}")
     # The probes are another test's; they come after the processes have parted.
     _wait_for(lambda: processes[1].poll() is not None, [])
@@ -114,7 +125,7 @@ def test_two_processes_of_four_devices_are_one_of_eight(tmp_path):
     shown = processes[0].communicate(timeout=60)[1]
     assert (code, out, err) == (0, "", "")
     steps = r"5 steps on 8 cpu devices of 2 processes, "
-    assert re.match(f"alpha_direct on digits: .* {steps}", shown)
+    assert re.match(f"{name} on digits: .* {steps}", shown)
     environment = os.environ | QUICK | {"JAX_NUM_CPU_DEVICES": "8"}
     alone = start("pretrain", *arguments, f"--workdir={one}", env=environment)
     _wait_for(lambda: _saved(one) == 5, [alone])

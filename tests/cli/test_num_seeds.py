@@ -67,11 +67,20 @@ def _folder(path: Path) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "method",
+    [
+        [],
+        ["--method=supervised"],
+        ["--method=siamese", "--predictor=directpred", "--optimizer=sgd", "--learning_rate=0.05"],
+    ],
+    ids=["contrastive", "supervised", "directpred"],
+)
 def test_a_member_equals_the_single_run_with_its_seed(
-    tmp_path, quick_evaluation, trained_together, capsys
+    tmp_path, quick_evaluation, trained_together, capsys, method
 ):
     together = f"--workdir={tmp_path}/together"
-    probed = [*TEN_STEPS, "--probe_every=1"]
+    probed = [*TEN_STEPS, "--probe_every=1", *method]
     values = tiny_values(*probed, "--num_seeds=2", "--seeds_as=vmap", together)
     text = pretrain(values)
     assert trained_together == [2]

@@ -174,6 +174,7 @@ def test_metrics_tell_collapse():
     _, (_, metrics) = jax.jit(method.loss)(params, state, batch_of(X), KEY)
     z = unit((X @ kernel(params, "encoder") @ kernel(params, "projector")).reshape(-1, DIM))
     np.testing.assert_allclose(metrics["std"], z.std(axis=0).mean(), rtol=1e-4)
+    assert method.warning(metrics) == ""
     share = np.linalg.eigvalsh(np.cov(z.T))
     share = share / share.sum()
     rank = np.exp(-np.sum(share * np.log(share)))
@@ -181,6 +182,8 @@ def test_metrics_tell_collapse():
     same = np.broadcast_to(X[:1, :1], X.shape)
     _, (_, metrics) = jax.jit(method.loss)(params, state, batch_of(same), KEY)
     assert metrics["std"] < 1e-6
+    assert metrics["healthy_std"] == pytest.approx(DIM**-0.5)
+    assert "are collapsing: their standard deviation" in method.warning(metrics)
     quiet = batch_of(X, recorded=False)
     _, (_, metrics) = jax.jit(method.loss)(params, state, quiet, KEY)
     assert not any(metrics.values())

@@ -306,3 +306,21 @@ def test_a_record_has_the_speed_of_one_run_in_the_unit_of_the_method(clock, tmp_
         (record,) = read_records(folder / "metrics.jsonl")
         assert record == {"step": 20, "loss": 1.0 + i, "windows_per_second": 40.0}
     assert f"{40 * members} windows/s" in stream.getvalue()
+
+
+def test_what_a_record_warns_of_is_said_once(tmp_path):
+    folders = [tmp_path / str(i) for i in range(2)]
+    for folder in folders:
+        folder.mkdir()
+    stream = io.StringIO()
+    records = RunRecords(
+        SeedsRecorder(folders),
+        Progress(40, "images", 8, stream=stream),
+        lambda record: "it shrinks" if record["std"] < 0.5 else "",
+    )
+    records.begin(0)
+    for step, std in ((10, [0.9, 0.8]), (20, [0.9, 0.4]), (30, [0.1, 0.1])):
+        records.write({"step": step, "loss": [1.0, 1.0], "std": std})
+    records.close()
+    warned = [line for line in stream.getvalue().splitlines() if "it shrinks" in line]
+    assert warned == ["warning: step 20: it shrinks"]
