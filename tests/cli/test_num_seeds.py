@@ -72,7 +72,7 @@ def _folder(path: Path) -> list[str]:
     [
         [],
         ["--method=supervised"],
-        ["--method=siamese", "--predictor=directpred", "--optimizer=sgd", "--learning_rate=0.05"],
+        ["--method=siamese", "--predictor=directpred", "--optimizer=sgd", "--learning_rate=0.01"],
     ],
     ids=["contrastive", "supervised", "directpred"],
 )
