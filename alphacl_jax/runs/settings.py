@@ -187,6 +187,20 @@ class ContrastiveSettings(MethodSettings):
             raise ArgumentError("block_size", text, "must be a whole number >= 1, or auto")
 
 
+def check_last_seed(seed: int, num_seeds: int) -> None:
+    """Refuses more seeds than there are from the first one on.
+
+    Raises:
+      ArgumentError: naming `num_seeds`.
+    """
+    if seed + num_seeds - 1 > LARGEST_SEED:
+        raise ArgumentError(
+            "num_seeds",
+            num_seeds,
+            f"goes beyond the largest seed, {LARGEST_SEED}, from seed {seed} on",
+        )
+
+
 # The settings of each method that there is, by its name; `alphacl_jax.runs.methods` makes them.
 METHODS: Mapping[str, type[MethodSettings]] = {"contrastive": ContrastiveSettings}
 
@@ -292,13 +306,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         check_settings(self)
         self._check_groups()
-        last = self.seed + self.num_seeds - 1
-        if last > LARGEST_SEED:
-            raise ArgumentError(
-                "num_seeds",
-                self.num_seeds,
-                f"goes beyond the largest seed, {LARGEST_SEED}, from seed {self.seed} on",
-            )
+        check_last_seed(self.seed, self.num_seeds)
 
     def _check_groups(self) -> None:
         for field in fields(self):
