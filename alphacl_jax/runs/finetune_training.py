@@ -2,10 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
@@ -230,8 +231,8 @@ class Trainer:
         state = program.init(seed)
         if pretrained:
             state = with_encoder(state, self._encoder)
-        rates = {"encoder_rate": rate, "classifier_rate": self._settings.classifier_learning_rate}
-        state = state._replace(opt_state=optax.tree.set(state.opt_state, **rates))
+        rates = {"encoder": rate, "classifier": self._settings.classifier_learning_rate}
+        state = state._replace(opt_state=_with_rates(state.opt_state, rates))
         for _ in range(steps):
             state, metrics = program.step(state, next(batches), False)
         # What is not finite once stays so in the parameters.
@@ -283,5 +284,11 @@ def _optimizer(
         own = make_optimizer(settings.optimizer, schedule, weight_decay=settings.weight_decay)
         return optax.chain(own, optax.stateless(scale))
 
-    # Rates in the state, and not in the program, are why one program serves all of them.
+    # In the state, and not in the program, so that one program serves all rates.
     return optax.inject_hyperparams(with_rates)(encoder_rate=1.0, classifier_rate=1.0), schedule
+
+
+def _with_rates(opt_state: optax.OptState, rates: Mapping[str, float]) -> optax.OptState:
+    """The state of the optimiser with the learning rate of each part."""
+    named = {f"{part}_rate": jnp.float32(rate) for part, rate in rates.items()}
+    return optax.tree.set(opt_state, **named)

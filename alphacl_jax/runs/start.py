@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs.encoder import Encoder, load_encoder
@@ -34,8 +35,8 @@ def start_state(run: Run, training: Training) -> TrainState:
 def with_encoder(state: TrainState, other: Encoder) -> TrainState:
     """A state with the weights of another encoder, which stay that encoder's own too."""
     placed = jax.tree.map(
-        # A copy: the step gives up the memory of its state.
-        lambda mine, its: jax.device_put(its, mine.sharding, may_alias=False),
+        # A copy, since the step gives up the memory of its state.
+        lambda mine, its: jax.device_put(jnp.array(its, copy=True), mine.sharding),
         encoder_variables(state),
         other.variables,
     )
