@@ -6,7 +6,7 @@ print(found)
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,19 @@ from alphacl_jax.data.sources import Dataset
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.evaluation.linear import fit_probe
 from alphacl_jax.evaluation.probes import standard_error
-from alphacl_jax.evaluation.report import format_table, over_seeds, verdicts
 from alphacl_jax.runs.agreement import digest_of_arrays
 from alphacl_jax.runs.encoder import Encoder
 from alphacl_jax.runs.evaluation import Report, features_of
 from alphacl_jax.runs.finetune_cells import Cell, Cells
+from alphacl_jax.runs.finetune_report import (
+    FINE_TUNED,
+    PROBE,
+    ROWS,
+    Finetuning,
+    in_words,
+    percent,
+    summary_of,
+)
 from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.runs.finetune_training import (
     Labelled,
@@ -35,39 +43,11 @@ from alphacl_jax.runs.finetune_training import (
     policy_of,
 )
 from alphacl_jax.runs.methods import label_of
-from alphacl_jax.tables import align
 from alphacl_jax.training.mesh import data_mesh
 
-FINE_TUNED, SCRATCH, PROBE = "fine-tuned", "from scratch", "linear probe"
-ROWS = (FINE_TUNED, SCRATCH, PROBE)
 Train = Callable[[Labelled, float, str], Network | None]
 # What may differ between two calls that share a file: it says which cells there are.
 _OF_CELLS = ("label_fraction", "seed", "num_seeds")
-
-
-@dataclasses.dataclass(frozen=True)
-class Finetuning:
-    """What fine-tuning found.
-
-    Attributes:
-      settings: that were asked for.
-      cells: figures by label fraction, seed and row, those that were asked for.
-      figures: as the file has them.
-    """
-
-    settings: FinetuneSettings
-    cells: Sequence[Cell]
-    figures: dict[str, Any]
-
-    def __str__(self) -> str:
-        """The tables as people read them."""
-        titles = _titles(self.cells)
-        rows = self.figures["over_seeds"]
-        seeds = self.settings.num_seeds
-        lines = [f"mean ± standard deviation over {seeds} seeds"] if seeds > 1 else []
-        lines += [format_table(rows, titles), *self.figures["verdicts"]]
-        lines += ["", *_rates(self.cells, titles, self.settings), *self.figures["notes"]]
-        return "\n".join(lines)
 
 
 def finetune(
@@ -115,8 +95,8 @@ def finetune(
                 cell, new = cells.get(key, compute)
                 found.append(cell)
                 if new:
-                    finished(_in_words(cell))
-    return Finetuning(settings, found, cells.write(_summary(found, settings)))
+                    finished(in_words(cell))
+    return Finetuning(settings, found, cells.write(summary_of(found, settings)))
 
 
 class _Study:
@@ -158,7 +138,7 @@ class _Study:
 
     def cell(self, fraction: float, seed: int, row: str) -> Cell:
         """The figures of one cell."""
-        what = f"{_percent(fraction)} of the labels, seed {seed}, {row}"
+        what = f"{percent(fraction)} of the labels, seed {seed}, {row}"
         self._report(what)
         if row == PROBE:
             return self._probe(fraction, seed)
@@ -253,78 +233,3 @@ def _labelled_parts(encoder: Encoder, dataset: Dataset) -> tuple[Split, Split]:
 
 def _accuracy(correct: np.ndarray) -> Cell:
     return {"accuracy": float(correct.mean()), "accuracy_se": standard_error(correct[None])}
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.6g} %"
-
-
-def _in_words(cell: Cell) -> str:
-    """What a finished cell gave, in a line."""
-    text = f"{_percent(cell['label_fraction'])} of the labels, seed {cell['seed']}, {cell['row']}: "
-    text += "diverged" if "accuracy" not in cell else f"{100 * cell['accuracy']:.1f} %"
-    if "encoder_learning_rate" in cell:
-        chosen = ", chosen on held-out labels" if cell["tried"] else ""
-        text += f" (encoder's learning rate {cell['encoder_learning_rate']:g}{chosen})"
-    return text
-
-
-def _titles(cells: Sequence[Cell]) -> dict[str, str]:
-    """The columns, by their share of the labels."""
-    return {
-        str(cell["label_fraction"]): (
-            f"{_percent(cell['label_fraction'])}, {cell['labels']:,} labels"
-        )
-        for cell in cells
-    }
-
-
-def _summary(cells: Sequence[Cell], settings: FinetuneSettings) -> dict[str, Any]:
-    """The table over seeds, what won where, and what is to be known of it."""
-    rows: dict[str, dict[str, float]] = {row: {} for row in ROWS}
-    for row in ROWS:
-        for fraction in settings.label_fraction:
-            own = [c for c in cells if (c["label_fraction"], c["row"]) == (fraction, row)]
-            if all("accuracy" in cell for cell in own):  # a mean of the others would flatter
-                name = str(fraction)
-                runs = [{name: c["accuracy"], f"{name}_se": c["accuracy_se"]} for c in own]
-                rows[row] |= over_seeds(runs)
-    return {
-        "over_seeds": rows,
-        "verdicts": verdicts(rows, titles=_titles(cells)),
-        "notes": _notes(cells, settings),
-    }
-
-
-def _notes(cells: Sequence[Cell], settings: FinetuneSettings) -> list[str]:
-    smaller = {
-        f"{_percent(c['label_fraction'])}: batches of {c['batch_size']} in place of "
-        f"{settings.batch_size}, for there are {c['labels']} labelled images": None
-        for c in cells
-        if c.get("batch_size", settings.batch_size) < settings.batch_size
-    }
-    diverged = [f"{_in_words(c)}; its column has no figure" for c in cells if c.get("diverged")]
-    return [*smaller, *diverged]
-
-
-def _rates(cells: Sequence[Cell], titles: dict[str, str], settings: FinetuneSettings) -> list[str]:
-    """A table of the encoder's learning rates, seed by seed."""
-
-    def of(row: str, fraction: str) -> str:
-        own = [c for c in cells if (str(c["label_fraction"]), c["row"]) == (fraction, row)]
-        rates = " ".join(f"{c['encoder_learning_rate']:g}" for c in own)
-        return rates if any(c["tried"] for c in own) else f"{rates} (not chosen)"
-
-    grid = ", ".join(f"{rate:g}" for rate in settings.encoder_learning_rate)
-    if len(settings.encoder_learning_rate) == 1:
-        return [
-            f"the encoder's learning rate: {grid}; the classifier's: "
-            f"{settings.classifier_learning_rate:g}"
-        ]
-    table = [["encoder's learning rate, by seed", *titles.values()]]
-    table += [[row, *(of(row, fraction) for fraction in titles)] for row in (FINE_TUNED, SCRATCH)]
-    return [
-        align(table),
-        f"chosen on held-out labels from {grid}; the classifier's: "
-        f"{settings.classifier_learning_rate:g}",
-    ]

@@ -12,7 +12,7 @@ import pytest
 
 from alphacl_jax.data import policies
 from alphacl_jax.data.arrays import dataset_from_arrays
-from alphacl_jax.data.sources import ArraySource, Split
+from alphacl_jax.data.sources import ArraySource, Split, fits_in_memory, to_arrays
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.evaluation.linear import draw_labels
 from alphacl_jax.runs import (
@@ -239,7 +239,10 @@ def test_the_tables_as_people_read_them(found):
     assert lines[8].startswith("encoder's learning rate, by seed")
     assert "0.01 0.01 (not chosen)" in lines[9]
     assert lines[11] == ("chosen on held-out labels from 0.001, 0.01; the classifier's: 0.01")
-    assert lines[12:] == ["10 %: batches of 2 in place of 8, for there are 2 labelled images"]
+    assert lines[12:] == [
+        "4 of the 4 chosen are an end of these: one beyond may be better",
+        "10 %: batches of 2 in place of 8, for there are 2 labelled images",
+    ]
 
 
 def test_what_is_kept_is_not_computed_again(found, encoder, dataset, monkeypatch, tmp_path):
@@ -312,7 +315,7 @@ def test_a_loss_that_is_not_finite_is_divergence(encoder, dataset):
 
 def test_one_rate_is_taken_as_it_is(encoder, dataset):
     settings = FinetuneSettings(
-        **{**QUICK, "num_seeds": 1},
+        **{**QUICK, "num_seeds": 1, "min_steps": 100},
         label_fraction=(1.0,),
         encoder_learning_rate=(1e-2,),
     )
@@ -324,16 +327,18 @@ def test_one_rate_is_taken_as_it_is(encoder, dataset):
 
 
 def test_streamed_images_are_those_of_memory(encoder, dataset):
-    settings = FinetuneSettings(
-        **{**QUICK, "num_seeds": 1}, label_fraction=(0.5,), encoder_learning_rate=(1e-3, 1e-2)
+    kept, streamed = (
+        draw(Labelled.all_of(dataset.train, limit), 2, 0.5, seed=0) for limit in (2**20, 0)
     )
-    streamed = finetune(encoder, dataset, settings, memory_limit_bytes=0).cells
-    kept = finetune(encoder, dataset, settings).cells
-    assert [c["labels"] for c in streamed] == [c["labels"] for c in kept] == [12] * 3
-    assert streamed[2] == kept[2]  # the probe
-    for cell in streamed[:2]:
-        assert len(cell["tried"]) == 2
-        assert "accuracy" in cell
+    for a, b in zip(hold_out(kept, 0), hold_out(streamed, 0), strict=True):
+        for x, y in zip(to_arrays(a.images(), 2**20), to_arrays(b.images(), 2**20), strict=True):
+            np.testing.assert_array_equal(x, y)
+    assert not fits_in_memory(streamed.images(), streamed.max_bytes)
+    trainer = Trainer(encoder, 2, FinetuneSettings(**QUICK), data_mesh())
+    network = trainer.train(streamed, trainer.budget(12, 12), 1e-3, 0, pretrained=True)
+    correct, loss = network.correct_and_loss(dataset.test, 0)
+    assert correct.shape == (8,)
+    assert np.isfinite(loss)
 
 
 def test_data_that_cannot_be_used(encoder, dataset):
