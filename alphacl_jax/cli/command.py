@@ -11,6 +11,7 @@ COMMANDS = {
     "pretrain": "train an encoder, and evaluate it",
     "evaluate": "probes, neighbours and pictures of an encoder, on its own or other data",
     "embed": "features and embeddings of images as .npz",
+    "finetune": "an encoder trained on few labels, beside the same network from scratch",
     "export": "an encoder as safetensors or StableHLO",
     "neighbors": "the nearest images of a folder",
     "compare": "several losses over several seeds",

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 DATA = ("dataset", "data_dir", "pixel_range", "max_megapixels", "memory_limit_mb")
 
 
-def define_encoder_flag(values: flags.FlagValues) -> None:
-    """Defines --workdir."""
+def define_encoder_flag(values: flags.FlagValues, name: str = "workdir") -> None:
+    """Defines --workdir, or the flag of another name that says which encoder."""
     flags.DEFINE_string(
-        "workdir", None, "The run folder, or an export of one (needed).", flag_values=values
+        name, None, "The run folder, or an export of one (needed).", flag_values=values
     )
 
 
@@ -42,9 +42,9 @@ def define_decoding_flags(values: flags.FlagValues) -> None:
     )
 
 
-def define_data_flags(values: flags.FlagValues) -> None:
-    """Defines --workdir and those that name other data than the run's own."""
-    define_encoder_flag(values)
+def define_data_flags(values: flags.FlagValues, encoder: str = "workdir") -> None:
+    """Defines the flag that says which encoder, and those of other data than its run's own."""
+    define_encoder_flag(values, encoder)
     flags.DEFINE_string(
         "dataset",
         None,
@@ -68,15 +68,21 @@ def define_data_flags(values: flags.FlagValues) -> None:
     )
 
 
-def workdir_of(values: flags.FlagValues) -> Path:
-    """The folder that --workdir names.
+def workdir_of(values: flags.FlagValues, name: str = "workdir") -> Path:
+    """The folder that --workdir, or the flag of another name, stands for.
 
     Raises:
       RunError: where it is not given.
     """
-    if not values["workdir"].value:
-        raise RunError("--workdir is needed: give the run folder, such as --workdir=runs/NAME")
-    return Path(values["workdir"].value).expanduser()
+    given = values[name].value
+    if not given:
+        raise RunError(f"--{name} is needed: give the run folder, such as --{name}=runs/NAME")
+    return Path(given).expanduser()
+
+
+def is_transfer(values: flags.FlagValues, data: DataSettings, own: DataSettings) -> bool:
+    """Whether the flags ask for other data than the run's own, or for those in another place."""
+    return data.dataset != own.dataset or values["data_dir"].value is not None
 
 
 def data_settings_of(values: flags.FlagValues, own: DataSettings) -> DataSettings:

@@ -20,6 +20,7 @@ from alphacl_jax.cli.data_flags import (
     DATA,
     data_settings_of,
     define_data_flags,
+    is_transfer,
     open_data,
     workdir_of,
 )
@@ -98,7 +99,7 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
         memory_limit_bytes=data.memory_limit_mb * 2**20,
         report=looks.to_terminal,
     )
-    transfer = data.dataset != own.dataset or values["data_dir"].value is not None
+    transfer = is_transfer(values, data, own)
 
     def draw() -> None:
         seed, report = encoder.settings.seed, looks.to_terminal

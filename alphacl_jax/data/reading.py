@@ -18,6 +18,7 @@ from alphacl_jax.data.outages import Patience
 # How many images the colours of a set are measured on.
 _COLOUR_SAMPLE = 2000
 _COLOUR_CHUNK = 64
+_LABEL_CHUNK = 500
 
 
 class Source(Protocol):
@@ -69,6 +70,35 @@ class ArraySource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": self.images[index], "label": int(self.labels[index])}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset:
+    """Some images of a source, by their positions [n] in it."""
+
+    source: Source
+    indices: np.ndarray
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return self.source.image_shape
+
+    @property
+    def names(self) -> list[str] | None:
+        names = self.source.names
+        return None if names is None else [names[i] for i in self.indices]
+
+    def fingerprint(self) -> str:
+        """Of the whole source and the positions."""
+        digest = hashlib.sha256(self.source.fingerprint().encode())
+        digest.update(np.asarray(self.indices, np.int64).tobytes())
+        return digest.hexdigest()[:16]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.source[int(self.indices[index])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,6 +185,32 @@ def in_order_named(
     for chunk in _chunks(split, size, max_bytes):
         named = None if names is None else [names[i] for i in chunk.indices]
         yield chunk.images, chunk.labels, named
+
+
+def labels_of(split: Split, max_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The labels [n] of the images that can be read, in order, and their positions [n].
+
+    Args:
+      split: what is read.
+      max_bytes: as in `in_order`.
+    """
+    chunks = list(_chunks(split, _LABEL_CHUNK, max_bytes))
+    labels, indices = ([getattr(c, name) for c in chunks] for name in ("labels", "indices"))
+    return np.concatenate(labels), np.concatenate(indices)
+
+
+def subset_of(split: Split, indices: np.ndarray, max_bytes: int) -> Split:
+    """The images of a split at increasing positions `indices` [n], all of which can be read.
+
+    Images that were decoded already are not decoded again.
+    """
+    if not fits_in_memory(split, max_bytes):
+        return Split(Subset(split.source, indices), split.labelled)
+    decoded = _all_of(split, max_bytes)
+    rows = np.searchsorted(decoded.indices, indices)
+    if len(rows) == len(decoded.indices):
+        return split
+    return Split(ArraySource(decoded.images[rows], decoded.labels[rows]), split.labelled)
 
 
 def _chunks(split: Split, size: int, max_bytes: int) -> Iterator[_Decoded]:

@@ -94,7 +94,7 @@ def fit_probe(
     if labels_per_class is None:
         chosen = np.random.default_rng(0).permutation(len(train_y))[None]
     else:
-        chosen = _draw(train_y, num_classes, labels_per_class, draws, seed)
+        chosen = draw_labels(train_y, num_classes, labels_per_class, draws, seed)
     train_x, test_x = _standardise(train_x, test_x)
     weights, bias, penalties, at_end = _fit(
         train_x[chosen], train_y[chosen], num_classes, l2, steps
@@ -186,10 +186,20 @@ def _standardise(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, n
     return centred / scale, (test_x - mean) / scale
 
 
-def _draw(
+def draw_labels(
     train_y: np.ndarray, num_classes: int, labels_per_class: int, draws: int, seed: int
 ) -> np.ndarray:
-    """Indices [draws, num_classes · labels_per_class] of the labelled samples."""
+    """The samples whose labels a probe is given, `labels_per_class` of each class.
+
+    Args:
+        train_y, num_classes, labels_per_class, draws, seed: as in `fit_probe`.
+
+    Returns:
+        Indices `[draws, num_classes · labels_per_class]`, without replacement within a draw.
+
+    Raises:
+        ArgumentError: a number below 1, or a class with fewer than `labels_per_class` samples.
+    """
     for name, value in (("labels_per_class", labels_per_class), ("draws", draws)):
         if value < 1:
             raise ArgumentError(name, value, "must be at least 1")

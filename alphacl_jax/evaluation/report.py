@@ -44,12 +44,14 @@ def over_seeds(runs: Sequence[Figures]) -> dict[str, float]:
     return table
 
 
-def format_table(rows: Mapping[str, Figures]) -> str:
+def format_table(rows: Mapping[str, Figures], titles: Mapping[str, str] | None = None) -> str:
     """A plain aligned table in percent, one row of `evaluate_features` figures per name.
 
     Args:
         rows: name of the features (such as "raw pixels") → figures, or those of `over_seeds`. A
             figure that one row lacks and another has is shown as "n/a".
+        titles: the columns, name of the figure → its title; None for those of
+            `evaluate_features`.
 
     Returns:
         Lines of text without a newline at the end: where there is a ±, one that says what it is
@@ -59,9 +61,9 @@ def format_table(rows: Mapping[str, Figures]) -> str:
     Raises:
         ValueError: no rows, or rows without a figure.
     """
-    columns = _columns(rows)
+    columns = _columns(rows, titles)
     if not columns:
-        raise ValueError("nothing to show: no row has a figure of evaluate_features")
+        raise ValueError("nothing to show: no row has a figure of the columns")
     lines = [["accuracy, %", *columns.values()]]
     lines += [[name, *(_cell(figures, key) for key in columns)] for name, figures in rows.items()]
     return "\n".join([*_meaning(rows, list(columns)), align(lines)])
@@ -70,6 +72,7 @@ def format_table(rows: Mapping[str, Figures]) -> str:
 def verdicts(
     rows: Mapping[str, Figures],
     correct: Mapping[str, Mapping[str, np.ndarray]] | None = None,
+    titles: Mapping[str, str] | None = None,
 ) -> list[str]:
     """What won where, in words: one sentence for each column that two rows have.
 
@@ -81,13 +84,14 @@ def verdicts(
         rows: as for `format_table`; leave out rows that are not to be compared. A figure without
             "NAME_se" is not compared.
         correct: of an `Evaluation`.
+        titles: as for `format_table`.
 
     Returns:
         Sentences such as "kNN: won by raw pixels, 97.6 against 96.1 % of alpha_direct
         (difference 1.5 ± 0.6)".
     """
     sentences = []
-    for key, title in _columns(rows).items():
+    for key, title in _columns(rows, titles).items():
         names = [name for name in rows if key in rows[name] and f"{key}_se" in rows[name]]
         names.sort(key=lambda name: -rows[name][key])
         if len(names) < 2:
@@ -108,9 +112,13 @@ def verdicts(
     return sentences
 
 
-def _columns(rows: Mapping[str, Figures]) -> dict[str, str]:
+def _columns(
+    rows: Mapping[str, Figures], titles: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Title of each accuracy that a row has, in the order of the table."""
     keys = {key for figures in rows.values() for key in figures}
+    if titles is not None:
+        return {key: title for key, title in titles.items() if key in keys}
     few = sorted(int(m[1]) for key in keys if (m := re.fullmatch(r"linear_(\d+)_per_class", key)))
     columns = {f"linear_{k}_per_class": f"linear, {k} {_labels(k)}/class" for k in few}
     columns |= {"linear_all": "linear, all labels", "knn": "kNN"}

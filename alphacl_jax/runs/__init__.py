@@ -6,6 +6,7 @@ from alphacl_jax.runs import RunSettings, load_encoder, pretrain
 from typing import TYPE_CHECKING
 
 from alphacl_jax.lazy import attributes_of
+from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.runs.settings import (
     AugmentationSettings,
     ContrastiveSettings,
@@ -18,6 +19,7 @@ from alphacl_jax.runs.settings import (
 
 if TYPE_CHECKING:
     from alphacl_jax.runs.encoder import Encoder, load_encoder
+    from alphacl_jax.runs.finetuning import finetune
     from alphacl_jax.runs.pretraining import pretrain
 
 __all__ = [
@@ -26,14 +28,21 @@ __all__ = [
     "DataSettings",
     "Encoder",
     "EvaluationSettings",
+    "FinetuneSettings",
     "ModelSettings",
     "OptimizerSettings",
     "RunSettings",
+    "finetune",
     "load_encoder",
     "pretrain",
 ]
 
-_HOMES = {"Encoder": "encoder", "load_encoder": "encoder", "pretrain": "pretraining"}
+_HOMES = {
+    "Encoder": "encoder",
+    "finetune": "finetuning",
+    "load_encoder": "encoder",
+    "pretrain": "pretraining",
+}
 
 if not TYPE_CHECKING:  # or every name would pass a type check
     # The trainer: who reads settings alone need not wait for it.

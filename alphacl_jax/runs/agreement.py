@@ -55,7 +55,7 @@ def to_compare(run: Run, data: Description, start: Any) -> dict[str, Any]:
         **{f"{name} of the augmentation": value for name, value in policy.items()},
         **{f"{name} of the data": value for name, value in described.items()},
         **sample_of(run.dataset.pretrain.source),
-        "weights to start from": None if start is None else _digest_of_arrays(start),
+        "weights to start from": None if start is None else digest_of_arrays(start),
     }
 
 
@@ -79,7 +79,8 @@ def _digest_of_code() -> str:
     return digest.hexdigest()[:12]
 
 
-def _digest_of_arrays(tree: Any) -> str:
+def digest_of_arrays(tree: Any) -> str:
+    """Hexadecimal digits that change with the names and the bytes of arrays."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         digest.update(jax.tree_util.keystr(path).encode() + np.ascontiguousarray(leaf).tobytes())

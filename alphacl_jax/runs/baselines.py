@@ -1,6 +1,5 @@
 """What a trained encoder is set beside: where it started, and the same network given the labels."""
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -10,6 +9,8 @@ from jax.sharding import Mesh
 
 from alphacl_jax.data import sources
 from alphacl_jax.data.batches import open_batches, raw_shapes
+from alphacl_jax.data.policies import Policy
+from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.data.views import make_views
 from alphacl_jax.methods.classifier import classifier_method
 from alphacl_jax.methods.method import Batch
@@ -18,12 +19,13 @@ from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
 from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.runs.start import encoder_variables
 from alphacl_jax.signals import hand_on
 from alphacl_jax.training import hosts
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError, Schedule, train
 from alphacl_jax.training.mesh import data_mesh
-from alphacl_jax.training.step import make_init, make_train_step
+from alphacl_jax.training.step import MakeBatch, make_init, make_train_step
 
 
 def untrained_name(settings: RunSettings) -> str:
@@ -96,13 +98,7 @@ def train_supervised(run: Run, start: Encoder) -> Encoder | None:
         make_encoder(run.settings.model, dataset.image_shape), len(dataset.class_names)
     )
 
-    def make_batch(key: jax.Array, raw: Batch) -> Batch:
-        preprocessing = run.preprocessing
-        views = make_views(
-            key, raw["images"], run.policy, preprocessing.mean, preprocessing.std, views=1
-        )
-        return {"views": views, "labels": raw["labels"]}
-
+    make_batch = one_view_of(run.policy, run.preprocessing)
     batches = open_batches(
         dataset.train, own.batch_size, run.mesh, run.settings.seed, run.memory_limit_bytes
     )
@@ -137,10 +133,21 @@ def train_supervised(run: Run, start: Encoder) -> Encoder | None:
             return None
         finally:
             checkpoints.close()
-    own_state = hosts.own_copy(state)
-    return dataclasses.replace(
-        start,
-        params={**start.params, "encoder": own_state.params["encoder"]},
-        state={**start.state, "encoder": own_state.method_state["encoder"]},
-        step=total,
-    )
+    return start.with_variables(encoder_variables(hosts.own_copy(state)), total)
+
+
+def one_view_of(policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
+    """What makes the batch of a `classifier_method`: one augmented view of each image, and labels.
+
+    Args:
+      policy: the augmentation.
+      preprocessing: of the encoder's inputs.
+    """
+
+    def make_batch(key: jax.Array, raw: Batch) -> Batch:
+        views = make_views(
+            key, raw["images"], policy, preprocessing.mean, preprocessing.std, views=1
+        )
+        return {"views": views, "labels": raw["labels"]}
+
+    return make_batch

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,16 @@ class Encoder:
     def variables(self) -> dict[str, Any]:
         """Of `module`: its "params" and, with BatchNorm, its "batch_stats"."""
         return {"params": self.params["encoder"], "batch_stats": self.state["encoder"]}
+
+    def with_variables(self, variables: Mapping[str, Any], step: int) -> "Encoder":
+        """The encoder with other `variables`, of a training of `step` steps; what lies behind it
+        stays as it is."""
+        return dataclasses.replace(
+            self,
+            params={**self.params, "encoder": variables["params"]},
+            state={**self.state, "encoder": variables["batch_stats"]},
+            step=step,
+        )
 
     @property
     def preprocessing(self) -> Preprocessing:

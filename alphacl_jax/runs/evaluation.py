@@ -232,10 +232,10 @@ def draw_evaluation(
             draw(output / name)
 
 
-def to_terminal(text: str) -> None:
+def to_terminal(text: str, doing: str = "evaluating") -> None:
     """Shows what is being worked on, where somebody may be watching."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[Kevaluating: {text} ...", end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{doing}: {text} ...", end="", file=sys.stderr, flush=True)
 
 
 def clear_terminal() -> None:

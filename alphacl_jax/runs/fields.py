@@ -54,7 +54,7 @@ def setting(
       default: its value where none is given.
       text: what the setting does, as the help prints it.
       choices: the words that it can be.
-      lower, upper: the range of a number, ends included.
+      lower, upper: the range of a number, or of each of several, ends included.
       above, below: the range, ends left out.
       basic: whether it is among the few that most runs set.
     """
@@ -82,6 +82,24 @@ def kind_of(owner: type, name: str) -> tuple[type, bool]:
     return typing.get_origin(hint) or hint, optional
 
 
+def _element_of(owner: type, name: str) -> type:
+    """What a tuple of a field holds, `int` or `float`."""
+    element: type = typing.get_args(typing.get_type_hints(owner)[name])[0]
+    return element
+
+
+_WANTED = {
+    int: "must be a whole number",
+    float: "must be a number",
+    bool: "must be True or False",
+    str: "must be a string",
+}
+_ELEMENTS_WANTED = {
+    int: "must be whole numbers >= 1, such as 32,64,128",
+    float: "must be numbers, such as 0.01,0.1,1",
+}
+
+
 def parse(owner: type, field: dataclasses.Field[Any], text: str) -> Any:
     """The value that a text on the command line or in a flag file stands for.
 
@@ -97,19 +115,19 @@ def parse(owner: type, field: dataclasses.Field[Any], text: str) -> Any:
         if kind is float:
             return float(text)
         if kind is tuple:
-            return tuple(int(part) for part in text.split(",") if part.strip())
+            element = _element_of(owner, field.name)
+            return tuple(element(part) for part in text.split(",") if part.strip())
     except ValueError as error:
-        wanted = {
-            int: "must be a whole number",
-            float: "must be a number",
-            tuple: "must be whole numbers >= 1, such as 32,64,128",
-        }[kind]
-        raise ArgumentError(field.name, text, wanted) from error
+        raise ArgumentError(field.name, text, _wanted(owner, field.name, kind)) from error
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise ArgumentError(field.name, text, "must be true or false")
         return text.lower() == "true"
     return text
+
+
+def _wanted(owner: type, name: str, kind: type) -> str:
+    return _ELEMENTS_WANTED[_element_of(owner, name)] if kind is tuple else _WANTED[kind]
 
 
 def check_settings(settings: Any) -> None:
@@ -129,32 +147,32 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
         if not optional:
             raise ArgumentError(field.name, value, "must be given")
         return
-    numeric = isinstance(value, int | float) and not isinstance(value, bool)
     fits = {
-        int: isinstance(value, int) and numeric,
-        float: numeric,
+        int: isinstance(value, int) and _numeric(value),
+        float: _numeric(value),
         bool: isinstance(value, bool),
-        tuple: isinstance(value, tuple) and bool(value) and all(_whole(v) for v in value),
+        tuple: isinstance(value, tuple) and bool(value),
         str: isinstance(value, str | int),
     }[kind]
+    if fits and kind is tuple:
+        of_its = {int: _whole, float: _numeric}[_element_of(owner, field.name)]
+        fits = all(of_its(element) for element in value)
     if not fits:
-        wanted = {
-            int: "must be a whole number",
-            float: "must be a number",
-            bool: "must be True or False",
-            tuple: "must be whole numbers >= 1, such as 32,64,128",
-            str: "must be a string",
-        }[kind]
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        raise ArgumentError(field.name, shown, wanted)
-    if numeric and kind in (int, float):
-        _check_range(field, value)
+        raise ArgumentError(field.name, shown, _wanted(owner, field.name, kind))
+    if kind in (int, float, tuple):
+        for number in value if kind is tuple else (value,):
+            _check_range(field, number)
     if (choices := field.metadata["choices"]) and value not in choices:
         raise ArgumentError(field.name, value, _not_among(field.name, value, choices))
 
 
+def _numeric(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, int) and _numeric(value) and value >= 1
 
 
 # What is computed with them is float32, in which the rest are infinite or, below, 0.

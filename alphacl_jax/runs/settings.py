@@ -202,6 +202,20 @@ class ModelSettings:
         check_settings(self)
 
 
+def check_last_seed(seed: int, num_seeds: int) -> None:
+    """Refuses more seeds than there are from the first one on.
+
+    Raises:
+      ArgumentError: naming `num_seeds`.
+    """
+    if seed + num_seeds - 1 > LARGEST_SEED:
+        raise ArgumentError(
+            "num_seeds",
+            num_seeds,
+            f"goes beyond the largest seed, {LARGEST_SEED}, from seed {seed} on",
+        )
+
+
 @dataclass(frozen=True)
 class OptimizerSettings:
     """How it is trained."""
@@ -303,13 +317,7 @@ class RunSettings:
     def __post_init__(self) -> None:
         check_settings(self)
         self._check_groups()
-        last = self.seed + self.num_seeds - 1
-        if last > LARGEST_SEED:
-            raise ArgumentError(
-                "num_seeds",
-                self.num_seeds,
-                f"goes beyond the largest seed, {LARGEST_SEED}, from seed {self.seed} on",
-            )
+        check_last_seed(self.seed, self.num_seeds)
 
     def _check_groups(self) -> None:
         for field in fields(self):

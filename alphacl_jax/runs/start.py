@@ -1,6 +1,9 @@
 """The state that a run starts from: drawn by its seed, or with another run's encoder in it."""
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 
 from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs.encoder import Encoder, load_encoder
@@ -26,15 +29,26 @@ def start_state(run: Run, training: Training) -> TrainState:
     state = training.init(run.settings.seed)
     if run.settings.model.init_from is None:
         return state
-    found = {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
-    other = encoder_to_start_from(run)
+    return with_encoder(state, encoder_to_start_from(run))
+
+
+def with_encoder(state: TrainState, other: Encoder) -> TrainState:
+    """A state with the weights of another encoder, which stay that encoder's own too."""
     placed = jax.tree.map(
-        lambda mine, its: jax.device_put(its, mine.sharding), found, other.variables
+        # A copy, since the step gives up the memory of its state.
+        lambda mine, its: jax.device_put(jnp.array(its, copy=True), mine.sharding),
+        encoder_variables(state),
+        other.variables,
     )
     return state._replace(
         params={**state.params, "encoder": placed["params"]},
         method_state={**state.method_state, "encoder": placed["batch_stats"]},
     )
+
+
+def encoder_variables(state: TrainState) -> dict[str, Any]:
+    """Those of the encoder in a state, as in `Encoder.variables`."""
+    return {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
 
 
 def encoder_to_start_from(run: Run) -> Encoder:

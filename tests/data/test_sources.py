@@ -82,6 +82,7 @@ class _CountingSource:
     """Images whose every seventh is damaged."""
 
     image_shape = (2, 2, 1)
+    names = tuple(map(str, range(70)))
 
     def __init__(self) -> None:
         self.reads = 0
@@ -123,6 +124,31 @@ def test_in_order_goes_on_where_a_whole_chunk_is_damaged(caplog):
     assert [int(labels[0]) for _, labels in chunks] == [i for i in range(70) if i % 7]
     (record,) = caplog.records
     assert record.getMessage().startswith("10 of 70 images cannot be read: ")
+
+
+def test_a_subset_of_what_can_be_read_kept_and_streamed():
+    for limit in (1000, 0):
+        split = sources.Split(_CountingSource(), labelled=True)
+        labels, positions = reading.labels_of(split, limit)
+        assert labels.tolist() == positions.tolist() == [i for i in range(70) if i % 7]
+        subset = reading.subset_of(split, positions[[0, 7, 12]], limit)
+        assert len(subset.source) == 3
+        assert subset.source.image_shape == (2, 2, 1)
+        pixels, found = sources.to_arrays(subset, 1000)
+        assert found.tolist() == pixels[:, 0, 0, 0].tolist() == [1, 9, 15]
+    assert reading.subset_of(split, positions, 1000) is split
+    assert reading.Subset(split.source, np.array([1, 9])).names == ["1", "9"]
+
+
+def test_subsets_are_told_apart_by_their_images(digits):
+    source = digits.test.source
+    fingerprints = {
+        reading.Subset(of, np.array(positions)).fingerprint()
+        for of in (source, digits.train.source)
+        for positions in ([0, 1], [0, 2], [0, 1, 2])
+    }
+    assert len(fingerprints) == 6
+    assert reading.Subset(source, np.array([3])).names is None
 
 
 def test_in_order_of_kept_and_of_streamed_images_is_the_same():

@@ -1,9 +1,11 @@
 """The documents that people read, and what their tests look for in them."""
 
+import dataclasses
 import re
 import tomllib
 from pathlib import Path
 
+from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.runs.flag_file import fields_of
 from alphacl_jax.runs.settings import METHODS
 
@@ -19,9 +21,11 @@ def text_of(document: str) -> str:
     return re.sub(r"\s*\\\n\s*", " ", (ROOT / document).read_text())
 
 
-def run_flags() -> set[str]:
-    """The flags that the settings of a run become."""
-    return {"method", "flagfile", "help"}.union(*(fields_of(method) for method in METHODS))
+def settings_flags() -> set[str]:
+    """The flags that the settings of a run, and of fine-tuning, become."""
+    fine_tuning = [field.name for field in dataclasses.fields(FinetuneSettings)]
+    of_runs = (fields_of(method) for method in METHODS)
+    return {"method", "flagfile", "help"}.union(fine_tuning, *of_runs)
 
 
 def sources_of(script: Path) -> list[Path]:
@@ -34,8 +38,8 @@ def sources_of(script: Path) -> list[Path]:
 
 
 def has_flag(name: str, sources: list[Path]) -> bool:
-    """Whether a flag is a setting of runs, or is named in one of the files that define flags."""
+    """Whether a flag is a setting, or is named in one of the files that define flags."""
     candidates = {name, name.removeprefix("no")}
-    return bool(candidates & run_flags()) or any(
+    return bool(candidates & settings_flags()) or any(
         f'"{candidate}"' in source.read_text() for candidate in candidates for source in sources
     )

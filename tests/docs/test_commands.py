@@ -10,7 +10,7 @@ import pytest
 from tests.docs.documents import CLI, DOCUMENTS, PROJECT, ROOT, has_flag, sources_of, text_of
 
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"))
-SUBCOMMANDS = ("pretrain", "evaluate", "embed", "export", "compare", "neighbors")
+SUBCOMMANDS = ("pretrain", "evaluate", "embed", "finetune", "export", "compare", "neighbors")
 
 
 def documents_with(pattern: str):

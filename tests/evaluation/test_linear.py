@@ -51,7 +51,7 @@ def test_few_labels_as_scikit_learn_on_the_same_draws(digits):
     accuracies = fit_probe(*digits, 10, labels_per_class=2, seed=3, l2=1.0).correct.mean(axis=1)
     mean, std = accuracies.mean(), accuracies.std()
     a, b = standardised(train_x, test_x)
-    draws = linear._draw(train_y, 10, 2, 20, 3)
+    draws = linear.draw_labels(train_y, 10, 2, 20, 3)
     want = [sklearn_accuracy(a[i], train_y[i], b, test_y, 1.0) for i in draws]
     assert mean == pytest.approx(np.mean(want), abs=0.005)
     assert std == pytest.approx(np.std(want), abs=0.005)
@@ -60,13 +60,13 @@ def test_few_labels_as_scikit_learn_on_the_same_draws(digits):
 
 def test_draws_take_k_of_each_class_without_replacement():
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(3), [4, 5, 9]))
-    draws = linear._draw(y, 3, 4, 6, seed=7)
+    draws = linear.draw_labels(y, 3, 4, 6, seed=7)
     assert draws.shape == (6, 12)
     for draw in draws:
         assert len(set(draw)) == 12
         np.testing.assert_array_equal(np.bincount(y[draw]), [4, 4, 4])
-    np.testing.assert_array_equal(draws, linear._draw(y, 3, 4, 6, seed=7))
-    assert not np.array_equal(draws, linear._draw(y, 3, 4, 6, seed=8))
+    np.testing.assert_array_equal(draws, linear.draw_labels(y, 3, 4, 6, seed=7))
+    assert not np.array_equal(draws, linear.draw_labels(y, 3, 4, 6, seed=8))
     assert len({tuple(sorted(d)) for d in draws.tolist()}) > 1
 
 
@@ -163,7 +163,7 @@ def test_each_draw_of_few_labels_chooses_by_its_own_labels(digits):
     train_x, train_y, test_x, _ = digits
     a, _ = standardised(train_x, test_x)
     folds = linear._deal(np.repeat(np.arange(10), 4), 10)
-    for draw, l2 in zip(linear._draw(train_y, 10, 4, 3, 2), probe.l2, strict=True):
+    for draw, l2 in zip(linear.draw_labels(train_y, 10, 4, 3, 2), probe.l2, strict=True):
         x, y = a[draw], train_y[draw]
         losses = []
         for c in L2_GRID:

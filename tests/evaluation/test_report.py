@@ -28,6 +28,21 @@ def test_table_as_printed():
     assert one.split("\n")[0] == "accuracy, %  linear, 1 label/class"
 
 
+def test_columns_of_ones_own():
+    rows = {
+        "a": {"0.1": 0.5, "0.1_std": 0.01, "0.1_se": 0.02, "1": 0.9, "1_se": 0.01},
+        "b": {"0.1": 0.25, "0.1_std": 0.01, "0.1_se": 0.02},
+    }
+    titles = {"1": "all labels", "0.1": "a tenth", "2": "no row has it"}
+    assert format_table(rows, titles).split("\n") == [
+        "accuracy, %  all labels     a tenth",
+        "a            90.0 ± 1.0  50.0 ± 1.0",
+        "b                   n/a  25.0 ± 1.0",
+    ]
+    (sentence,) = verdicts(rows, titles=titles)
+    assert sentence == "a tenth: won by a, 50.0 against 25.0 % of b (difference 25.0 ± 2.8)"
+
+
 def test_nothing_to_show():
     for rows in ({}, {"raw pixels": {"other": 1.0}}):
         with pytest.raises(ValueError, match="nothing to show"):

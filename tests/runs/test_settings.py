@@ -12,6 +12,7 @@ from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.fields import kind_of, parse, setting
+from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
 from alphacl_jax.runs.methods import (
     MAKERS,
@@ -52,6 +53,18 @@ from tests.tiny_runs import make_settings
         ),
         (lambda: ModelSettings(widths=[4]), r"widths=\[4\] must be whole numbers >= 1, such as"),
         (lambda: ModelSettings(widths=(4, True)), "widths=4,True must be whole numbers"),
+        (lambda: FinetuneSettings(label_fraction=(0.1, 0)), "label_fraction=0 is out of range; .*"),
+        (lambda: FinetuneSettings(label_fraction=(2.0,)), "label_fraction=2 is .* <= 1 and > 0"),
+        (lambda: FinetuneSettings(label_fraction=()), "label_fraction= must be numbers, such as"),
+        (lambda: FinetuneSettings(label_fraction=0.1), "label_fraction=0.1 must be numbers, such"),
+        (
+            lambda: FinetuneSettings(encoder_learning_rate=("1",)),
+            "encoder_learning_rate=1 must be numbers, such as",
+        ),
+        (
+            lambda: FinetuneSettings(seed=LARGEST_SEED, num_seeds=2),
+            "num_seeds=2 goes beyond the largest seed",
+        ),
         (lambda: ModelSettings(encoder="resnet19"), "encoder=resnet19 is unknown. Did you mean"),
         (lambda: ContrastiveSettings(loss="ntxent"), "loss=ntxent .* Did you mean info_nce?"),
         (lambda: ContrastiveSettings(loss="simclr"), "loss=simclr .* Did you mean info_nce?"),
