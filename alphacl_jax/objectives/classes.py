@@ -83,7 +83,7 @@ def grouped(z: Array, labels: Any, axis_name: AxisName = None) -> Grouped:
     classes = jnp.repeat(classes_of(labels, position), views)
     column = position * views + jnp.arange(rows.shape[0])
     whole = (rows, classes)
-    if _is_spread(axis_name):
+    if is_spread(axis_name):
         whole = all_gather(whole, axis_name)
     return Grouped(Anchors(rows, column, classes, None), *whole)
 
@@ -102,7 +102,7 @@ def with_positives(z: Array, positives: Any, axis_name: AxisName = None) -> Grou
     z = jnp.asarray(z)
     chex.assert_rank(z, 2, custom_message=f"z has shape {z.shape}; it must be [m, dim]")
     check_floating(z=z)
-    candidates = all_gather(z, axis_name) if _is_spread(axis_name) else z
+    candidates = all_gather(z, axis_name) if is_spread(axis_name) else z
     positives, want = jnp.asarray(positives), (z.shape[0], candidates.shape[0])
     shapes = f"positives has shape {positives.shape}, not [m, candidates] = {want}"
     chex.assert_shape(positives, want, custom_message=shapes)
@@ -122,12 +122,12 @@ def _flat(z: Array) -> tuple[Array, int]:
     return z.reshape(-1, z.shape[-1]), z.shape[1] if z.ndim == 3 else 1
 
 
-def _is_spread(axis_name: AxisName) -> bool:
+def is_spread(axis_name: AxisName) -> bool:
     return axis_name is not None and jax.lax.axis_size(axis_name) > 1
 
 
 def _position(axis_name: AxisName) -> Array | int:
-    return jax.lax.axis_index(axis_name) if _is_spread(axis_name) else 0
+    return jax.lax.axis_index(axis_name) if is_spread(axis_name) else 0
 
 
 def loss_of_rows(
