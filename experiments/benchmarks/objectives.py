@@ -12,7 +12,7 @@ embeddings; forms that would not fit --memory_limit_gb are skipped.
 
 import functools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ def make_peer(size: int, dim: int) -> Call:
 
 def timed(values: flags.FlagValues) -> list[Row]:
     """Seconds and peak memory of each competitor at each size; prints each size as it is there."""
-    makers = {
+    makers: dict[str, Callable[[int, int], Call]] = {
         "dense": functools.partial(make_ours, None),
         "auto": functools.partial(make_ours, "auto"),
         _PEER: make_peer,
