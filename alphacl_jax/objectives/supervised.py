@@ -7,6 +7,7 @@ views of its sample among them. Label -1 means unknown: of no other sample's cla
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -246,7 +247,9 @@ def _margin(margin: Scalar) -> ClassSums:
         return (jnp.where(same, d, jnp.maximum(typed(margin, d) - d, 0.0)),)
 
     def finish(totals: Totals) -> Array:
-        return totals.values[0] / totals.others
+        # Times 1, or NaN for a margin out of its range, whose hinge has no slope to tell of it.
+        least = typed(margin, totals.others)
+        return totals.values[0] / totals.others * jax.lax.stop_gradient(least / least)
 
     return ClassSums(None, values, finish, needs_positive=False)
 
