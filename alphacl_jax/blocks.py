@@ -56,6 +56,18 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
     return anchors if block_size >= candidates else min(int(block_size), anchors)
 
 
+def tile_side(block_size: Any, anchors: int) -> int:
+    """The side of the tiles in which all pairs of anchors are visited; `anchors` for no tiles.
+
+    Raises:
+      ValueError: as `resolve_block_size`.
+    """
+    size = resolve_block_size(block_size, anchors, anchors)
+    if not isinstance(anchors, int):
+        return anchors
+    return resolve_tile(size, anchors, automatic=block_size == "auto")
+
+
 def map_anchors(
     function: Callable[[Pairs], Rows],
     pairs: Pairs,
@@ -79,7 +91,7 @@ def map_anchors(
     if not isinstance(anchors, int):
         return function(pairs)
     if sums is not None and pairs.views is not None:
-        tile = resolve_tile(size, anchors, automatic=block_size == "auto")
+        tile = tile_side(block_size, anchors)
         if tile < anchors:
             d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
             classes = None if pairs.classes is None else pairs.classes[0]

@@ -22,16 +22,23 @@ class PairSums(NamedTuple):
 
         S_i0 = Σ_j w_ij,  S_ik = Σ_j w_ij v_k(d_i², d_ij²),  w_ij = exp(l(d_i², d_ij²) − shift_i).
 
+    Where pairs of one class are told apart (`alphacl_jax.tiling`), the sums are over all others,
+    the v_k know which of them are of the anchor's class, and their weight is 1.
+
     Attributes:
       logits: l, elementwise and falling with d_ij²; None where every weight is 1.
-      values: maps (d_i², d_ij²) to the tuple of the v_k, elementwise.
-      finish: maps d_i² `[anchors]`, the shifts `[anchors]` and the sums, a list of `[anchors]`, to
-        the losses `[anchors]`.
+      values: maps (d_i², d_ij²) to the tuple of the v_k, elementwise; where pairs are told apart,
+        (d_i², d_ij², whether they are of one class).
+      finish: maps d_i² `[anchors]`, the shifts and the sums, lists of `[anchors]`, to the losses
+        `[anchors]`. There is one shift for each sum of weights.
+      of_class: whether the second sum is that of the weights of the anchor's class, which has a
+        shift of its own; for pairs that are told apart, with logits.
     """
 
     logits: Callable[[Array, Array], Array] | None
-    values: Callable[[Array, Array], tuple[Array, ...]]
-    finish: Callable[[Array, Array, list[Array]], Array]
+    values: Callable[..., tuple[Array, ...]]
+    finish: Callable[[Array, list[Array], list[Array]], Array]
+    of_class: bool = False
 
 
 def family_sums(family: Family) -> PairSums:
@@ -95,7 +102,7 @@ def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
         x = d_pos - d_neg
         return (held(psi_log_slope(x)) * x,)
 
-    def finish(d_pos: Array, shift: Array, sums: list[Array]) -> Array:
+    def finish(d_pos: Array, shift: list[Array], sums: list[Array]) -> Array:
         mean = sums[1] / sums[0]
         if temperature is not None:
             # 1/τ is (log ψ)', a factor of α.
@@ -107,7 +114,7 @@ def _implied_sums(family: Family, held: Callable[[Array], Array]) -> PairSums:
 
 def _log_domain(
     log_psi: Callable[[Array], Array], temperature: Scalar | None
-) -> tuple[Callable[[Array, Array], Array], Callable[[Array, Array, list[Array]], Array]]:
+) -> tuple[Callable[[Array, Array], Array], Callable[[Array, list[Array], list[Array]], Array]]:
     """The logits of ψ, and log ξ_i from d_i², shifts and sums.
 
     With a temperature (log ψ is x/τ and a constant) d_i² is left out of the logits and added to
@@ -116,11 +123,13 @@ def _log_domain(
     if temperature is not None:
         return (
             lambda d_pos, d_neg: elementwise("log_psi", log_psi, -d_neg),
-            lambda d_pos, shift, sums: d_pos / typed(temperature, d_pos) + shift + jnp.log(sums[0]),
+            lambda d_pos, shift, sums: (
+                d_pos / typed(temperature, d_pos) + shift[0] + jnp.log(sums[0])
+            ),
         )
     return (
         lambda d_pos, d_neg: elementwise("log_psi", log_psi, d_pos - d_neg),
-        lambda d_pos, shift, sums: shift + jnp.log(sums[0]),
+        lambda d_pos, shift, sums: shift[0] + jnp.log(sums[0]),
     )
 
 

@@ -22,57 +22,7 @@ from alphacl_jax.distances import (
     varying_like,
 )
 from alphacl_jax.sums import PairSums
-
-# Tiles worked on at once: on a CPU they run beside each other, on its cores.
-TILES_AT_ONCE = 4
-
-
-class Tiling(NamedTuple):
-    """How the embeddings are cut: `blocks` of `side` rows, of which `total` are no filling."""
-
-    views: int
-    total: int
-    blocks: int
-    side: int
-
-    def within(self, a: Array, classes: Array | None = None) -> Array:
-        """True at the negatives of block a's rows among block a: `[side, side]`.
-
-        Args:
-          a: the block.
-          classes: `[blocks, side]`, whose equal numbers are no negatives of each other; or None.
-        """
-        sample = jnp.arange(self.side) // self.views
-        mask = (sample[:, None] != sample[None, :]) & self.real(a)[None, :]
-        return mask if classes is None else mask & (classes[a][:, None] != classes[a][None, :])
-
-    def real(self, a: Array) -> Array:
-        """True at the rows of block a that are no filling: `[side]`."""
-        return a * self.side + jnp.arange(self.side, dtype=a.dtype) < self.total
-
-    def fold(self, within: Callable[..., Any], between: Callable[..., Any], carry: Any) -> Any:
-        """Visits every tile: `within(carry, a)` and, for a < b, `between(carry, a, b)`."""
-        own = jnp.arange(self.blocks)[:, None]
-        carry = self._fold(within, carry, own)
-        pairs = jnp.stack(jnp.triu_indices(self.blocks, k=1), axis=1)
-        return self._fold(between, carry, pairs) if self.blocks > 1 else carry
-
-    def _fold(self, visit: Callable[..., Any], carry: Any, tiles: Array) -> Any:
-        # Groups of at most TILES_AT_ONCE, as even as they can be. The last one is filled up with a
-        # block that does not exist: what is read for it does not matter, since JAX drops what is
-        # added to it.
-        count = -(-len(tiles) // TILES_AT_ONCE)
-        together = -(-len(tiles) // count)
-        rest = ((0, -len(tiles) % together), (0, 0))
-        filled = jnp.pad(tiles.astype(jnp.int32), rest, constant_values=self.blocks)
-        groups = filled.reshape(-1, together, tiles.shape[1])
-
-        def group(carry: Any, blocks: Array) -> tuple[Any, None]:
-            for k in range(together):
-                carry = visit(carry, *blocks[k])
-            return carry, None
-
-        return jax.lax.scan(group, carry, groups)[0]
+from alphacl_jax.tiling import Tiling, both
 
 
 class Rows(NamedTuple):
@@ -80,7 +30,7 @@ class Rows(NamedTuple):
 
     d_pos: Array
     stand_in: Array  # the distance of one of the row's negatives
-    shift: Array | None  # None where the logits need none
+    shift: list[Array] | None  # of each sum of weights; None where the logits need none
 
     def block(self, index: Array) -> "Rows":
         return jax.tree.map(lambda v: v[index], self)
@@ -94,40 +44,51 @@ def tile_distances(x: Array, half: Array, a: Array, b: Array) -> Array:
     return distances_by_products(x[a], x[b], half[a], half[b])
 
 
+def weighed(mask: Array | None, alike: Array | None, of_class: bool) -> list[Array | None]:
+    """The pairs of each sum of weights: those that count and, if asked, those of one class."""
+    if not of_class:
+        return [mask]
+    assert alike is not None
+    return [mask, both(mask, alike)]
+
+
 def pair_sums(
     sums: PairSums,
     tiling: Tiling,
     x: Array,
     d_pos: Array,
-    shift: Array | None = None,
+    shift: list[Array] | None = None,
     classes: Array | None = None,
 ) -> list[Array]:
-    """The sums of `PairSums` over each row's negatives.
+    """The sums of `PairSums` over each row's pairs that count.
 
     Args:
       sums: the loss.
       tiling: how the embeddings were cut.
       x: the embeddings, `[blocks, side, dim]`.
       d_pos: d_i², `[blocks, side]`.
-      shift: the shifts of the logits, `[blocks, side]`. Without them the logits are taken to be in
-        the range of the exponential.
-      classes: `[blocks, side]`, whose equal numbers are no negatives of each other; or None.
+      shift: the shifts of the logits, `[blocks, side]` for each sum of weights. Without them the
+        logits are taken to be in the range of the exponential.
+      classes: `[blocks, side]`, as in `Tiling`.
 
     Returns:
-      A list of `[blocks, side]`, 0 where a row has no negative.
+      A list of `[blocks, side]`, 0 where no pair of a row counts.
     """
 
-    def elementwise(d_pos: Array, d_neg: Array) -> tuple[Array, ...]:
+    def elementwise(d_pos: Array, d_neg: Array, *alike: Array) -> tuple[Array, ...]:
         logits = () if sums.logits is None else (sums.logits(d_pos, d_neg),)
         # A parameter of a wider type does not widen the loss.
-        return tuple(v.astype(x.dtype) for v in (*logits, *sums.values(d_pos, d_neg)))
+        return tuple(v.astype(x.dtype) for v in (*logits, *sums.values(d_pos, d_neg, *alike)))
 
-    tile = varying_like(jnp.zeros((tiling.side, tiling.side), x.dtype), x)
+    tile = jnp.zeros((tiling.side, tiling.side), x.dtype)
+    told = (jnp.zeros_like(tile, bool),) if tiling.told_apart else ()
+    examples = varying_like((tile, tile, *told), x)
     # Traced temperatures become arguments, since they may be differentiated too.
-    terms, constants, fixed = opened(elementwise, tile, tile)
-    count = len(sums.values(tile, tile)) + 1
-    terms_of = _Terms(tiling, terms, sums.logits is not None, count)
+    terms, constants, fixed = opened(elementwise, *examples)
+    count = len(sums.values(*examples)) + (2 if sums.of_class else 1)
+    terms_of = _Terms(tiling, terms, sums.logits is not None, sums.of_class, count)
     rows = Rows(d_pos, _some_negative(tiling, x, classes), shift)
+    classes = None if classes is None else varying_like(classes, x)
     return _summed(terms_of, x, rows, constants, (fixed, classes))
 
 
@@ -137,7 +98,7 @@ def _some_negative(tiling: Tiling, x: Array, classes: Array | None) -> Array:
     A sample is a class, where there are no others.
     """
     rows = jax.lax.stop_gradient(x).reshape(-1, x.shape[2])
-    if classes is None:
+    if classes is None or tiling.told_apart:
         of_first = jnp.arange(rows.shape[0]) < tiling.views
         first, last = rows[0], rows[tiling.total - 1]
     else:
@@ -152,14 +113,21 @@ class _Terms(NamedTuple):
     """The terms that are summed, as a function of one tile's distances."""
 
     tiling: Tiling
-    elementwise: Callable[..., Any]  # of (d_i², d_ij², *constants, *fixed): logits and values
+    elementwise: Callable[..., Any]  # of (d_i², d_ij², ...): logits and values
     exponential: bool  # whether there are logits
+    of_class: bool  # as in `PairSums`
     sums: int  # how many
     fixed: Sequence[Array] = ()  # constants that nothing can be differentiated by
     classes: Array | None = None
 
     def side(
-        self, d_neg: Array, rows: Rows, mask: Array | None, axis: int, constants: Any
+        self,
+        d_neg: Array,
+        rows: Rows,
+        mask: Array | None,
+        alike: Array | None,
+        axis: int,
+        constants: Any,
     ) -> list[Array]:
         """The rows' (axis=1) or the columns' (axis=0) sums over one tile: a list of `[side]`."""
         rows = jax.tree.map(lambda v: jnp.expand_dims(v, axis), rows)
@@ -168,34 +136,38 @@ class _Terms(NamedTuple):
         if mask is not None:
             d_neg = jnp.where(mask, d_neg, jax.lax.stop_gradient(rows.stand_in))
         d_pos = jnp.broadcast_to(rows.d_pos, d_neg.shape)
-        values = self.elementwise(d_pos, d_neg, *constants, *self.fixed)
-        weights = jnp.ones_like(d_neg)
+        told = () if alike is None else (alike,)
+        values = self.elementwise(d_pos, d_neg, *told, *constants, *self.fixed)
+        ones = jnp.ones_like(d_neg)
+        weights = [_where(mask, ones)]
         if self.exponential:
             logit, *values = values
-            if rows.shift is not None:
-                logit = at_most_zero(logit - rows.shift)
-            weights = jnp.exp(logit)
-        if mask is not None:
-            weights = jnp.where(mask, weights, 0.0)
-        return [jnp.sum(v, axis=axis) for v in (weights, *(weights * v for v in values))]
+            masks = weighed(mask, alike, self.of_class)
+            shifts = [None] * len(masks) if rows.shift is None else rows.shift
+            weights = [
+                _where(m, jnp.exp(logit if s is None else at_most_zero(logit - s)))
+                for m, s in zip(masks, shifts, strict=True)
+            ]
+        each = _where(mask, ones) if self.tiling.told_apart else weights[0]
+        return [jnp.sum(v, axis=axis) for v in (*weights, *(each * v for v in values))]
 
     def within(self, a: Array, d_neg: Array, rows: Rows, constants: Any) -> list[Array]:
-        """The sums of block a's rows over the negatives among them."""
-        mask = self.tiling.within(a, self.classes) & self.tiling.real(a)[:, None]
-        return self.side(d_neg, rows, mask, 1, constants)
+        """The sums of block a's rows over the pairs among them."""
+        mask, alike = self.tiling.within(a, self.classes), self.tiling.alike(a, a, self.classes)
+        return self.side(d_neg, rows, mask, alike, 1, constants)
 
     def between(
         self, a: Array, b: Array, d_neg: Array, rows: Rows, columns: Rows, constants: Any
     ) -> tuple[list[Array], list[Array]]:
         """The sums of block a's rows over block b, and of block b's over block a."""
-        tiling, mask = self.tiling, None
-        if tiling.total < tiling.blocks * tiling.side:
-            mask = tiling.real(a)[:, None] & tiling.real(b)[None, :]
-        if self.classes is not None:
-            others = self.classes[a][:, None] != self.classes[b][None, :]
-            mask = others if mask is None else mask & others
-        of_rows = self.side(d_neg, rows, mask, 1, constants)
-        return of_rows, self.side(d_neg, columns, mask, 0, constants)
+        mask = self.tiling.between(a, b, self.classes)
+        alike = self.tiling.alike(a, b, self.classes)
+        of_rows = self.side(d_neg, rows, mask, alike, 1, constants)
+        return of_rows, self.side(d_neg, columns, mask, alike, 0, constants)
+
+
+def _where(mask: Array | None, weights: Array) -> Array:
+    return weights if mask is None else jnp.where(mask, weights, 0.0)
 
 
 def _forward(

@@ -15,7 +15,8 @@ from jax import Array
 
 from alphacl_jax.distances import compute_dtype, half_squares, varying_like
 from alphacl_jax.sums import PairSums
-from alphacl_jax.tile_sums import TILES_AT_ONCE, Tiling, pair_sums, tile_distances
+from alphacl_jax.tile_sums import pair_sums, tile_distances, weighed
+from alphacl_jax.tiling import TILES_AT_ONCE, Tiling
 
 # The side of the fastest tiles on a CPU, whose cache holds a few of that size.
 _CPU_TILE = 512
@@ -44,6 +45,8 @@ def tiled_values(
     views: int,
     tile: int,
     classes: Array | None = None,
+    *,
+    told_apart: bool = False,
 ) -> Array:
     """The losses of all anchors, each with all the anchors of other samples as negatives.
 
@@ -55,6 +58,8 @@ def tiled_values(
       tile: how many anchors a side, to within a sample, and at least two samples.
       classes: `[anchors]`, where samples of one class are no negatives of each other either; or
         None.
+      told_apart: whether samples of one class do count, told apart from the others, as in
+        `PairSums`.
 
     Returns:
       `[anchors]`, float32 (float64 for float64 input).
@@ -69,16 +74,16 @@ def tiled_values(
     # Filled up with copies of the last row, which never count.
     x = jnp.pad(x, ((0, blocks * side - total), (0, 0)), mode="edge").reshape(blocks, side, dim)
     d = jnp.pad(d, (0, blocks * side - total), mode="edge").reshape(blocks, side)
-    tiling, own = Tiling(views, total, blocks, side), None
+    tiling, own = Tiling(views, total, blocks, side, told_apart), None
     if classes is not None:
         own = classes.reshape(views, -1).swapaxes(0, 1).reshape(total)
         own = jnp.pad(own, (0, blocks * side - total), mode="edge").reshape(blocks, side)
     if sums.logits is None:
-        shift, found = jnp.zeros_like(d), pair_sums(sums, tiling, x, d, None, own)
+        shift, found = [jnp.zeros_like(d)], pair_sums(sums, tiling, x, d, None, own)
     else:
         shift, found = _exponential_sums(sums, sums.logits, tiling, x, d, own)
-    d, shift, *totals = (part.reshape(-1)[:total] for part in (d, shift, *found))
-    if own is None:
+    d, shift, totals = jax.tree.map(lambda part: part.reshape(-1)[:total], (d, shift, found))
+    if own is None or told_apart:
         values = sums.finish(d, shift, totals)
     else:
         some = _some_of_another_class(own.reshape(-1)[:total])
@@ -100,7 +105,7 @@ def _exponential_sums(
     x: Array,
     d_pos: Array,
     classes: Array | None,
-) -> tuple[Array, list[Array]]:
+) -> tuple[list[Array], list[Array]]:
     """The shifts that keep the exponentials in range, `[blocks, side]`, and `pair_sums`.
 
     Where the farthest pair that these norms allow is in range of a pair at distance 0, that is one
@@ -115,18 +120,24 @@ def _exponential_sums(
     top = jax.lax.stop_gradient(jnp.max(highest))
     # Where logits are so large that rounding moves them by more than a little, none is in range.
     exact = jnp.abs(top) * float(jnp.finfo(x.dtype).eps) < 1e-3
+    weights = 2 if sums.of_class else 1
 
-    def near() -> tuple[Array, list[Array]]:
+    def near() -> tuple[list[Array], list[Array]]:
         # Left out of the gradient once more, so that its share of it is not summed up for nothing.
         shifted = sums._replace(logits=lambda *d: logits(*d) - jax.lax.stop_gradient(top))
         shifts = varying_like(jnp.broadcast_to(top, d_pos.shape), x)
-        return shifts, pair_sums(shifted, tiling, x, d_pos, None, classes)
+        return [shifts] * weights, pair_sums(shifted, tiling, x, d_pos, None, classes)
 
-    def far() -> tuple[Array, list[Array]]:
-        nearest = _nearest(tiling, fixed_x, classes)
-        at = jnp.where(jnp.isfinite(nearest), nearest, 0.0)
-        shifts = jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype))
-        return shifts, _with_nearest(pair_sums(sums, tiling, x, d_pos, shifts, classes))
+    def far() -> tuple[list[Array], list[Array]]:
+        shifts = []
+        for nearest in _nearest(sums, tiling, fixed_x, classes):
+            at = jnp.where(jnp.isfinite(nearest), nearest, 0.0)
+            shifts.append(jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype)))
+        found = pair_sums(sums, tiling, x, d_pos, shifts, classes)
+        if not tiling.told_apart:
+            return shifts, _with_nearest(found)
+        own = [_with_nearest([total])[0] for total in found[:weights]]
+        return shifts, own + found[weights:]
 
     return jax.lax.cond(exact & jnp.all(top - lowest < _room(x.dtype)), near, far)
 
@@ -156,22 +167,26 @@ def _room(dtype: Any) -> float:
     return 0.45 * math.log(float(jnp.finfo(dtype).max))
 
 
-def _nearest(tiling: Tiling, x: Array, classes: Array | None) -> Array:
-    """The distance of each row's nearest negative: `[blocks, side]`; inf where there is none."""
+def _nearest(sums: PairSums, tiling: Tiling, x: Array, classes: Array | None) -> list[Array]:
+    """For each sum of weights the least of a row's distances: `[blocks, side]`; inf where none."""
     half = half_squares(x)
 
-    def within(least: Array, a: Array) -> Array:
-        d_neg = tile_distances(x, half, a, a)
-        mask = tiling.within(a, classes)
-        return least.at[a].min(jnp.min(jnp.where(mask, d_neg, jnp.inf), axis=1))
+    def least(d_neg: Array, masks: list[Array | None], axis: int) -> list[Array]:
+        counted = [d_neg if m is None else jnp.where(m, d_neg, jnp.inf) for m in masks]
+        return [jnp.min(d, axis=axis) for d in counted]
 
-    def between(least: Array, a: Array, b: Array) -> Array:
+    def lower(found: list[Array], index: Array, rows: list[Array]) -> list[Array]:
+        return [f.at[index].min(r) for f, r in zip(found, rows, strict=True)]
+
+    def within(found: list[Array], a: Array) -> list[Array]:
+        d_neg = tile_distances(x, half, a, a)
+        masks = weighed(tiling.within(a, classes), tiling.alike(a, a, classes), sums.of_class)
+        return lower(found, a, least(d_neg, masks, 1))
+
+    def between(found: list[Array], a: Array, b: Array) -> list[Array]:
         d_neg = tile_distances(x, half, a, b)
-        if classes is not None:
-            d_neg = jnp.where(classes[a][:, None] != classes[b][None, :], d_neg, jnp.inf)
-        rows = jnp.where(tiling.real(b)[None, :], d_neg, jnp.inf)
-        columns = jnp.where(tiling.real(a)[:, None], d_neg, jnp.inf)
-        return least.at[a].min(jnp.min(rows, axis=1)).at[b].min(jnp.min(columns, axis=0))
+        masks = weighed(tiling.between(a, b, classes), tiling.alike(a, b, classes), sums.of_class)
+        return lower(lower(found, a, least(d_neg, masks, 1)), b, least(d_neg, masks, 0))
 
     start = jnp.full(x.shape[:2], jnp.inf, x.dtype)
-    return tiling.fold(within, between, varying_like(start, x))
+    return tiling.fold(within, between, varying_like([start] * (2 if sums.of_class else 1), x))

@@ -24,7 +24,8 @@ def quick_compilation(request: pytest.FixtureRequest) -> Iterator[None]:
     Rounding is looked at in programs as users compile them (`AS_USERS_COMPILE = True` in a test's
     module), and what trains needs speed.
     """
-    mathematics = request.path.parent == _ROOT or _ROOT / "theory" in request.path.parents
+    folders = {_ROOT / "theory", _ROOT / "objectives"}
+    mathematics = request.path.parent == _ROOT or not folders.isdisjoint(request.path.parents)
     quick = mathematics and not getattr(request.module, "AS_USERS_COMPILE", False)
     jax.config.update("jax_disable_most_optimizations", quick)
     yield

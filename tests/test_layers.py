@@ -24,6 +24,7 @@ KERNELS = (
     "rules",
     "covariance",
     "sums",
+    "tiling",
     "tile_sums",
     "tiles",
     "blocks",

@@ -76,6 +76,7 @@ def grouped(z: Array, labels: Any, axis_name: AxisName = None) -> Grouped:
 
     Raises:
       AssertionError: from chex, for wrong ranks, shapes and types.
+      ValueError: for a batch of 0.
     """
     rows, views = _flat(z)
     labels = check_labels(labels, rows.shape[0] // views)
@@ -83,7 +84,7 @@ def grouped(z: Array, labels: Any, axis_name: AxisName = None) -> Grouped:
     classes = jnp.repeat(classes_of(labels, position), views)
     column = position * views + jnp.arange(rows.shape[0])
     whole = (rows, classes)
-    if _is_spread(axis_name):
+    if is_spread(axis_name):
         whole = all_gather(whole, axis_name)
     return Grouped(Anchors(rows, column, classes, None), *whole)
 
@@ -98,11 +99,10 @@ def with_positives(z: Array, positives: Any, axis_name: AxisName = None) -> Grou
 
     Raises:
       AssertionError: from chex, for wrong ranks, shapes and types.
+      ValueError: for a batch of 0.
     """
-    z = jnp.asarray(z)
-    chex.assert_rank(z, 2, custom_message=f"z has shape {z.shape}; it must be [m, dim]")
-    check_floating(z=z)
-    candidates = all_gather(z, axis_name) if _is_spread(axis_name) else z
+    z = _checked(z, {2}, "[m, dim]")
+    candidates = all_gather(z, axis_name) if is_spread(axis_name) else z
     positives, want = jnp.asarray(positives), (z.shape[0], candidates.shape[0])
     shapes = f"positives has shape {positives.shape}, not [m, candidates] = {want}"
     chex.assert_shape(positives, want, custom_message=shapes)
@@ -114,20 +114,25 @@ def with_positives(z: Array, positives: Any, axis_name: AxisName = None) -> Grou
 
 def _flat(z: Array) -> tuple[Array, int]:
     """The rows `[n * views, dim]`, the views of a sample next to each other, and how many views."""
-    z = jnp.asarray(z)
-    chex.assert_rank(
-        z, {2, 3}, custom_message=f"z has shape {z.shape}; it must be [n, dim] or [n, views, dim]"
-    )
-    check_floating(z=z)
+    z = _checked(z, {2, 3}, "[n, dim] or [n, views, dim]")
     return z.reshape(-1, z.shape[-1]), z.shape[1] if z.ndim == 3 else 1
 
 
-def _is_spread(axis_name: AxisName) -> bool:
+def _checked(z: Array, ranks: set[int], wanted: str) -> Array:
+    z = jnp.asarray(z)
+    chex.assert_rank(z, ranks, custom_message=f"z has shape {z.shape}; it must be {wanted}")
+    check_floating(z=z)
+    if 0 in z.shape[:-1]:
+        raise ValueError(f"z has shape {z.shape}; a loss needs an embedding to compare")
+    return z
+
+
+def is_spread(axis_name: AxisName) -> bool:
     return axis_name is not None and jax.lax.axis_size(axis_name) > 1
 
 
 def _position(axis_name: AxisName) -> Array | int:
-    return jax.lax.axis_index(axis_name) if _is_spread(axis_name) else 0
+    return jax.lax.axis_index(axis_name) if is_spread(axis_name) else 0
 
 
 def loss_of_rows(

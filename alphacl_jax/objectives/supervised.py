@@ -7,19 +7,14 @@ views of its sample among them. Label -1 means unknown: of no other sample's cla
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.distances import masked_logsumexp
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.explicit import left_to_compiler
-from alphacl_jax.objectives.classes import (
-    Rows,
-    dense_rows,
-    grouped,
-    loss_of_rows,
-    with_positives,
-)
+from alphacl_jax.objectives.class_sums import ClassSums, Totals, loss_of_sums
+from alphacl_jax.objectives.classes import dense_rows, grouped, with_positives
 from alphacl_jax.parameters import typed
 from alphacl_jax.ranges import POSITIVE, Scalar, in_its_range
 from alphacl_jax.sharded import AxisName
@@ -77,15 +72,15 @@ def supcon_loss(
     References:
       Khosla et al., "Supervised Contrastive Learning", 2020.
     """
-    rows = _supcon_rows(temperature, variant)
-    return loss_of_rows(rows, grouped(z, labels, axis_name), block_size, reduction, axis_name)
+    sums, group = _supcon(temperature, variant), grouped(z, labels, axis_name)
+    return loss_of_sums(sums, group, block_size, reduction, axis_name)
 
 
 def supcon_of_distances(
     d: Array, labels: Any, temperature: Scalar = 0.1, *, variant: str = "out"
 ) -> Array:
     """`supcon_loss` of half squared distances `[m, m]`: one value per anchor, `[m]`."""
-    return dense_rows(_supcon_rows(temperature, variant), d, labels)
+    return dense_rows(_supcon(temperature, variant).rows, d, labels)
 
 
 @left_to_compiler(rows=_by_rows)
@@ -118,25 +113,32 @@ def multi_positive_loss(
     Raises:
       As `supcon_loss`.
     """
-    rows, group = _supcon_rows(temperature, variant), with_positives(z, positives, axis_name)
-    return loss_of_rows(rows, group, block_size, reduction, axis_name)
+    sums, group = _supcon(temperature, variant), with_positives(z, positives, axis_name)
+    return loss_of_sums(sums, group, block_size, reduction, axis_name)
 
 
-def _supcon_rows(temperature: Scalar, variant: str) -> Rows:
+def _supcon(temperature: Scalar, variant: str) -> ClassSums:
     _check_variant(variant, SUPCON_VARIANTS)
     temperature = in_its_range("temperature", temperature, POSITIVE)
 
-    def rows(d: Array, same: Array, other: Array) -> tuple[Array, Array]:
-        count = jnp.sum(same, axis=1)
-        logits = -d / typed(temperature, d)
-        of_all = masked_logsumexp(logits, same | other)
-        if variant == "out":
-            of_class = jnp.sum(jnp.where(same, logits, 0.0), axis=1) / jnp.maximum(count, 1)
-        else:
-            of_class = masked_logsumexp(logits, same) - jnp.log(jnp.maximum(count, 1))
-        return jnp.where(count > 0, of_all - of_class.astype(d.dtype), 0.0), count > 0
+    def logits(d: Array) -> Array:
+        return -d / typed(temperature, d)
 
-    return rows
+    if variant == "in":
+        return ClassSums(logits, _nothing, _mean_in_the_logarithm, of_class=True)
+    return ClassSums(
+        logits,
+        values=lambda d, same: (jnp.where(same, logits(d), 0.0),),
+        finish=lambda totals: totals.of_all - totals.values[0] / totals.positives,
+    )
+
+
+def _mean_in_the_logarithm(totals: Totals) -> Array:
+    return totals.of_all - (totals.of_class - jnp.log(totals.positives))
+
+
+def _nothing(d: Array, same: Array) -> tuple[Array, ...]:
+    return ()
 
 
 @left_to_compiler(rows=_by_rows)
@@ -175,25 +177,23 @@ def nca_loss(
     References:
       Goldberger, Roweis, Hinton and Salakhutdinov, "Neighbourhood Components Analysis", 2004.
     """
-    group = grouped(z, labels, axis_name)
-    return loss_of_rows(_nca_rows(variant), group, block_size, reduction, axis_name)
+    sums, group = _nca(variant), grouped(z, labels, axis_name)
+    return loss_of_sums(sums, group, block_size, reduction, axis_name)
 
 
 def nca_of_distances(d: Array, labels: Any, *, variant: str = "log") -> Array:
     """`nca_loss` of half squared distances `[m, m]`: one value per anchor, `[m]`."""
-    return dense_rows(_nca_rows(variant), d, labels)
+    return dense_rows(_nca(variant).rows, d, labels)
 
 
-def _nca_rows(variant: str) -> Rows:
+def _nca(variant: str) -> ClassSums:
     _check_variant(variant, NCA_VARIANTS)
 
-    def rows(d: Array, same: Array, other: Array) -> tuple[Array, Array]:
-        log_probability = masked_logsumexp(-2 * d, same) - masked_logsumexp(-2 * d, same | other)
-        values = -log_probability if variant == "log" else -jnp.exp(log_probability)
-        some = jnp.any(same, axis=1)
-        return jnp.where(some, values, 0.0), some
+    def finish(totals: Totals) -> Array:
+        log_probability = totals.of_class - totals.of_all
+        return -log_probability if variant == "log" else -jnp.exp(log_probability)
 
-    return rows
+    return ClassSums(lambda d: -2 * d, _nothing, finish, of_class=True)
 
 
 @left_to_compiler(rows=_by_rows)
@@ -231,25 +231,27 @@ def margin_loss(
     References:
       Hadsell, Chopra and LeCun, "Dimensionality Reduction by Learning an Invariant Mapping", 2006.
     """
-    rows, group = _margin_rows(margin), grouped(z, labels, axis_name)
-    return loss_of_rows(rows, group, block_size, reduction, axis_name)
+    sums, group = _margin(margin), grouped(z, labels, axis_name)
+    return loss_of_sums(sums, group, block_size, reduction, axis_name)
 
 
 def margin_of_distances(d: Array, labels: Any, margin: Scalar) -> Array:
     """`margin_loss` of half squared distances `[m, m]`: one value per anchor, `[m]`."""
-    return dense_rows(_margin_rows(margin), d, labels)
+    return dense_rows(_margin(margin).rows, d, labels)
 
 
-def _margin_rows(margin: Scalar) -> Rows:
+def _margin(margin: Scalar) -> ClassSums:
     margin = in_its_range("margin", margin, POSITIVE)
 
-    def rows(d: Array, same: Array, other: Array) -> tuple[Array, Array]:
-        apart = jnp.maximum(typed(margin, d) - d, 0.0)
-        total = jnp.sum(jnp.where(same, d, jnp.where(other, apart, 0.0)), axis=1)
-        pairs = jnp.sum(same | other, axis=1)
-        return total / jnp.maximum(pairs, 1).astype(d.dtype), pairs > 0
+    def values(d: Array, same: Array) -> tuple[Array, ...]:
+        return (jnp.where(same, d, jnp.maximum(typed(margin, d) - d, 0.0)),)
 
-    return rows
+    def finish(totals: Totals) -> Array:
+        # Times 1, or NaN for a margin out of its range, whose hinge has no slope to tell of it.
+        least = typed(margin, totals.others)
+        return totals.values[0] / totals.others * jax.lax.stop_gradient(least / least)
+
+    return ClassSums(None, values, finish, needs_positive=False)
 
 
 def _check_variant(variant: str, known: tuple[str, ...]) -> None:

@@ -38,7 +38,8 @@ def triplet_loss(
     - "semihard": those with `d_ip < d_in < d_ip + margin`.
 
     Triplets are summed by sorting an anchor's distances: O(m log m) for each of m anchors, where a
-    list of them has O(m³) entries.
+    list of them has O(m³) entries. That search needs a fixed number of embeddings, so a program
+    that is exported with an open one takes "hard".
 
     Args:
       z: embeddings `[n, dim]`, or of several views of each sample `[n, views, dim]`, floating; used
@@ -80,8 +81,11 @@ def _rows(margin: Scalar, mining: str) -> Rows:
     def rows(d: Array, same: Array, other: Array) -> tuple[Array, Array]:
         least = typed(margin, d)
         if mining == "hard":
-            return _hardest(d, same, other, least)
-        return _all_triplets(d, same, other, least, semihard=mining == "semihard")
+            values, some = _hardest(d, same, other, least)
+        else:
+            values, some = _all_triplets(d, same, other, least, semihard=mining == "semihard")
+        # Times 1, or NaN for a margin out of its range, whose hinge has no slope to tell of it.
+        return values * jax.lax.stop_gradient(least / least), some
 
     return rows
 
@@ -118,4 +122,7 @@ def _all_triplets(
         total, triplets = total - hinge(skipped), nearer - skipped
     count = jnp.sum(jnp.where(same, triplets, 0), axis=1)
     values = jnp.sum(jnp.where(same, total, 0.0), axis=1) / jnp.maximum(count, 1)
+    # Sorted behind all others, it would be no negative of anybody.
+    broken = jnp.any(jnp.isnan(d) & (same | other), axis=1)
+    values = jnp.where(broken, jnp.nan, values)
     return values.astype(d.dtype), count > 0

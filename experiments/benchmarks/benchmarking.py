@@ -250,8 +250,14 @@ def _version(package: str) -> str | None:
         return None
 
 
-def require_installed(packages: Sequence[str]) -> None:
+def require_installed(
+    packages: Sequence[str], otherwise: str = ", or measure ours alone with --peers="
+) -> None:
     """Refuses a comparison with a library that is not there.
+
+    Args:
+      packages: what the comparison needs.
+      otherwise: what else can be done, after what to install.
 
     Raises:
       RunError: naming what is missing and what to do.
@@ -260,7 +266,7 @@ def require_installed(packages: Sequence[str]) -> None:
     if missing:
         raise RunError(
             f"{', '.join(missing)} not installed, and this benchmark compares with it: "
-            "pip install -e '.[bench]', or measure ours alone with --peers="
+            f"pip install -e '.[bench]'{otherwise}"
         )
 
 
