@@ -22,7 +22,7 @@ from alphacl_jax.runs import (
     finetune_training,
     pretrain,
 )
-from alphacl_jax.runs.finetune_training import Labelled, Trainer, draw, hold_out, per_class
+from alphacl_jax.runs.finetune_training import Labelled, Network, Trainer, draw, hold_out, per_class
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.optim import make_optimizer, warmup_cosine
 from tests.runs.test_encoder import TINY
@@ -168,6 +168,19 @@ def test_devices_divide_a_batch(encoder):
     assert [trainer._mesh(batch).size for batch in (64, 10, 7, 3, 11)] == [8, 5, 7, 3, 1]
 
 
+@pytest.mark.slow
+def test_eight_devices_train_the_same_network(encoder, dataset):
+    everything = Labelled.all_of(dataset.train, 2**20)
+    networks = []
+    for devices in (jax.devices()[:1], jax.devices()):
+        trainer = Trainer(encoder, 2, FinetuneSettings(**QUICK), data_mesh(devices))
+        budget = trainer.budget(24, 24)
+        networks.append(trainer.train(everything, budget, 1e-3, 0, pretrained=True))
+    one, eight = (network.encoder(TEST_IMAGES) for network in networks)
+    np.testing.assert_allclose(eight, one, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(networks[1].weights, networks[0].weights, atol=1e-3)
+
+
 def test_the_augmentation_is_the_runs_or_the_one_that_is_named(encoder):
     assert finetune_training.policy_of(encoder, FinetuneSettings()) == encoder.description.policy
     assert encoder.description.policy == policies.NONE
@@ -286,12 +299,10 @@ def test_a_file_of_other_settings_is_left_alone(found, encoder, dataset, tmp_pat
 
 
 def test_a_rate_that_diverges_costs_its_cell(encoder, dataset, monkeypatch):
-    train = Trainer.train
-
     def diverges(self, labelled, budget, rate, seed, *, pretrained):
         if not pretrained and seed == 1:
             return None
-        return train(self, labelled, budget, rate, seed, pretrained=pretrained)
+        return Network(encoder, np.zeros((4, 2), np.float32), np.zeros(2, np.float32))
 
     monkeypatch.setattr(Trainer, "train", diverges)
     settings = FinetuneSettings(**QUICK, label_fraction=(1.0,), encoder_learning_rate=(1e-3, 1e-2))
