@@ -45,7 +45,9 @@ _PANELS = {
     "loss": {"loss": "loss"},
     "alignment": {"alignment": "alignment"},
     "uniformity": {"uniformity": "uniformity"},
-    "effective rank": {"effective_rank": "effective rank"},
+    "standard deviation of embeddings": {"std": "per dimension", "healthy_std": "where healthy"},
+    "effective rank": {"effective_rank": "features", "embedding_rank": "embeddings"},
+    "eigenspace alignment": {"eigenspace_alignment": "eigenspace alignment"},
     "accuracy of quick probes, %": {"knn": "kNN", "linear": "linear"},
     "learning rate": {"learning_rate": "learning rate"},
 }
@@ -58,8 +60,9 @@ def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, An
     Args:
         path: of the PNG file.
         records: each with an "epoch" and any of "loss", "alignment", "uniformity",
-            "effective_rank", "knn" and "linear" (accuracies in [0, 1]) and "learning_rate"; they
-            need not all have the same, and other keys are ignored.
+            "std", "healthy_std", "effective_rank", "embedding_rank", "eigenspace_alignment", "knn"
+            and "linear" (accuracies in [0, 1]) and "learning_rate"; they need not all have the
+            same, and other keys are ignored.
 
     Raises:
         ValueError: no record has an epoch and one of these.

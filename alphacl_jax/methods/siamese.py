@@ -139,7 +139,7 @@ def siamese_method(
         found = spread(l2_normalize(f), after=weights)
         if predictor is None:
             return found
-        used = fitted(f, p, after=found["effective_rank"]) if weights is None else weights
+        used = fitted(f, p, after=found["embedding_rank"]) if weights is None else weights
         alignment = eigenspace_alignment(used, matrix, after=used)
         return {**found, "eigenspace_alignment": alignment}
 

@@ -26,7 +26,7 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
       std: the standard deviation over the batch, the mean over dimensions, 0 where all embeddings
         are one.
       healthy_std: 1/√dim, what std is where they spread over all directions alike.
-      effective_rank: `exp(−Σ p log p)` of the eigenvalues p of their covariance, as shares: 1 on a
+      embedding_rank: the effective rank `exp(−Σ p log p)` of the eigenvalues p of their covariance, as shares: 1 on a
         line, min(n − 1, dim) at most, 0 where all embeddings are one.
 
     References:
@@ -49,7 +49,7 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
     share = sigma / jnp.where(total > 0, total, 1.0)
     rank = jnp.where(total > 0, jnp.exp(-jnp.sum(xlogy(share, share))), 0.0)
     healthy = jnp.full_like(std, z.shape[1] ** -0.5)
-    return {"std": std, "healthy_std": healthy, "effective_rank": rank}
+    return {"std": std, "healthy_std": healthy, "embedding_rank": rank}
 
 
 def collapse_warning(recorded: Mapping[str, float]) -> str:

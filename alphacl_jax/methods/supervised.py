@@ -41,6 +41,6 @@ def supervised_method(
 
     network = Network({"encoder": encoder, "projector": projector})
     method = embedding_method(
-        network, loss_of, measures_of, mesh, check=any_views, shown=("effective_rank",)
+        network, loss_of, measures_of, mesh, check=any_views, shown=("embedding_rank",)
     )
     return method._replace(warning=collapse_warning)

@@ -85,6 +85,20 @@ def test_history_of_what_there_is_or_of_nothing(tmp_path, figures):
         plot_history(tmp_path / "none.png", [{"step": 1, "loss": 2.0}])
 
 
+def test_history_of_signs_of_collapse(tmp_path, figures):
+    """What methods record of embeddings is beside what probes record of features."""
+    record = {"std": 0.1, "healthy_std": 0.2, "embedding_rank": 3.0, "eigenspace_alignment": 0.5}
+    records = [{"epoch": 1, **record}, {"epoch": 2, **record, "effective_rank": 9.0}]
+    plot_history(tmp_path / "history.png", records)
+    panels = {ax.get_ylabel(): ax for ax in figures[0].axes}
+    std, healthy = panels["standard deviation of embeddings"].lines
+    assert (std.get_ydata()[0], healthy.get_ydata()[0]) == (0.1, 0.2)
+    features, embeddings = panels["effective rank"].lines
+    assert (features.get_label(), list(features.get_ydata())) == ("features", [9.0])
+    assert (embeddings.get_label(), list(embeddings.get_ydata())) == ("embeddings", [3.0, 3.0])
+    assert "eigenspace alignment" in panels
+
+
 def test_spectrum(tmp_path, figures):
     path = tmp_path / "new" / "spectrum.png"
     plot_spectrum(path, {"embedding": [2.0, 2.0, 0.0], "features": [1.0, 1e-3, 1e-20, 0.0]})

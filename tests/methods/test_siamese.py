@@ -178,7 +178,7 @@ def test_metrics_tell_collapse():
     share = np.linalg.eigvalsh(np.cov(z.T))
     share = share / share.sum()
     rank = np.exp(-np.sum(share * np.log(share)))
-    np.testing.assert_allclose(metrics["effective_rank"], rank, rtol=1e-3)
+    np.testing.assert_allclose(metrics["embedding_rank"], rank, rtol=1e-3)
     same = np.broadcast_to(X[:1, :1], X.shape)
     _, (_, metrics) = jax.jit(method.loss)(params, state, batch_of(same), KEY)
     assert metrics["std"] < 1e-6
@@ -254,7 +254,7 @@ def test_without_stop_gradient_it_collapses_and_with_a_predictor_it_does_not():
 
         for _ in range(600):
             params, state, opt_state, metrics = step(params, state, opt_state)
-        found[target] = float(metrics["effective_rank"])
+        found[target] = float(metrics["embedding_rank"])
     assert found["shared"] < 1.1
     assert found["stop_gradient"] > 1.5
 

@@ -49,7 +49,7 @@ def test_the_loss_is_that_of_the_embeddings_of_all_views(name, views):
         share = np.linalg.eigvalsh(np.cov(rows.T))
         share = share / share.sum()
         rank = np.exp(-np.sum(share * np.log(share)))
-        np.testing.assert_allclose(metrics["effective_rank"], rank, rtol=1e-3)
+        np.testing.assert_allclose(metrics["embedding_rank"], rank, rtol=1e-3)
     jax.tree.map(
         functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5), found[0], found[1]
     )
