@@ -26,8 +26,8 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
       std: the standard deviation over the batch, the mean over dimensions, 0 where all embeddings
         are one.
       healthy_std: 1/√dim, what std is where they spread over all directions alike.
-      embedding_rank: the effective rank `exp(−Σ p log p)` of the eigenvalues p of their covariance, as shares: 1 on a
-        line, min(n − 1, dim) at most, 0 where all embeddings are one.
+      embedding_rank: their effective rank, `exp(−Σ p log p)` of the eigenvalues p of their
+        covariance, as shares: 1 on a line, min(n − 1, dim) at most, 0 where all embeddings are one.
 
     References:
       Chen and He, "Exploring Simple Siamese Representation Learning", 2021 (std); Roy and Vetterli,
