@@ -56,8 +56,10 @@ def supcon_loss(
       reduction: "mean" over the anchors that have a positive, "sum", or "none" for `[anchors]`: the
         views of the first sample, then of the second. An anchor without positives contributes 0,
         and where there is no other the mean is 0.
-      block_size: how many anchors are compared with all embeddings at a time; None for all, "auto"
-        to choose. In blocks the backward pass computes each again.
+      block_size: how many rows of pairs are held at a time; None for all, "auto" to choose by size
+        and backend. In blocks each pair is visited once for both of its anchors, but over several
+        devices; the backward pass computes each again, and forward-mode derivatives (`jax.jvp`)
+        need None.
       axis_name: the mapped axis (or axes) over which the batch is spread, or None; as in
         `contrastive_loss`, the value is that of the whole batch.
 
@@ -104,7 +106,8 @@ def multi_positive_loss(
       temperature: as in `supcon_loss`.
       variant: as in `supcon_loss`.
       reduction: as in `supcon_loss`.
-      block_size: as in `supcon_loss`.
+      block_size: how many anchors are compared with all embeddings at a time, as in `supcon_loss`:
+        whole rows, since a mask need not be symmetric.
       axis_name: as in `supcon_loss`.
 
     Returns:

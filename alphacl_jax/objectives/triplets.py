@@ -49,7 +49,8 @@ def triplet_loss(
       mining: which triplets count, as above.
       reduction: "mean" over the anchors that have a triplet, "sum", or "none" for `[anchors]`. An
         anchor without triplets contributes 0, and where there is no other the mean is 0.
-      block_size: as in `supcon_loss`.
+      block_size: how many anchors are compared with all embeddings at a time; None for all, "auto"
+        to choose. In blocks the backward pass computes each again.
       axis_name: as in `supcon_loss`.
 
     Returns:
