@@ -56,7 +56,9 @@ def _parameters(name):
     return {"entropy": (0.3,), "square": (0.7,), "inverse": (0.5, 2.0)}[name]
 
 
-@pytest.mark.parametrize("negatives", LAYOUTS)
+@pytest.mark.parametrize(
+    "negatives", ["both_views", "cross_view", pytest.param("same_view", marks=pytest.mark.slow)]
+)
 def test_blocks_and_devices_have_the_value_and_the_gradient_of_the_whole(negatives, x64):
     z, z_pos = views(1, N, DIM, np.float64, unit=True)
 
@@ -100,8 +102,14 @@ def test_tiles_far_apart_have_the_values_of_the_whole(scale, x64):
         np.testing.assert_allclose(tiled, dense, rtol=1e-9)
 
 
-@pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("block_size", [None, 2])
+@pytest.mark.parametrize(
+    ("edge", "block_size"),
+    [
+        pytest.param(edge, size, marks=[pytest.mark.slow] if size and edge != "one class" else [])
+        for edge in EDGES
+        for size in (None, 2)
+    ],
+)
 def test_an_anchor_without_another_class_contributes_nothing(edge, block_size):
     z, z_pos = views(3, N, DIM, np.float32, unit=True)
     labels = EDGES[edge]

@@ -92,12 +92,12 @@ def check_against_one_device(names, kind, block_size=None):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", FAST_MAPS)
 def test_each_kind_of_loss_and_rule(kind, x64):
     check_against_one_device(KINDS, kind)
 
 
+@pytest.mark.slow
 def test_each_kind_of_loss_and_rule_in_blocks(x64):
     check_against_one_device(KINDS, "shard_map", block_size=3)
 

@@ -210,7 +210,6 @@ def test_embed_writes_features_embeddings_and_labels(finished, monkeypatch, tmp_
     assert out.startswith("images: 8x8, RGB; others were scaled, cropped at the centre and conv")
 
 
-@pytest.mark.slow
 def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"/file/x: Not a directory"):
@@ -219,6 +218,7 @@ def test_embed_where_no_folder_can_be(finished, monkeypatch, tmp_path):
         run_script(monkeypatch, embed, f"--workdir={finished[0]}", f"--output={tmp_path}/file")
 
 
+@pytest.mark.slow
 def test_embed_of_unlabelled_images(flat_folder, tmp_path, monkeypatch):
     """And of a run that was stopped, which it says."""
     workdir = tmp_path / "run"

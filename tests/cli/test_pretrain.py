@@ -227,7 +227,6 @@ def test_changed_data_is_refused_and_gone_on_with_on_request(flat_folder, tmp_pa
     }
 
 
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_in_plain_words(flat_folder, tmp_path):
     wild = ["--optimizer=sgd", "--learning_rate=1e30", "--save_every=1", "--epochs=4"]
     with pytest.raises(
@@ -238,6 +237,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_in_plain_words(flat_folder, tmp_
         pretrain(tiny_values(*_folder(flat_folder), *wild, f"--workdir={tmp_path}/run"))
 
 
+@pytest.mark.slow
 def test_eight_devices_bfloat16_and_no_projector(flat_folder, tmp_path, monkeypatch, capsys):
     one_device = mesh.data_mesh
 

@@ -72,6 +72,7 @@ def test_tiles_have_the_values_and_the_gradients_of_the_whole(scale, x64):
         np.testing.assert_allclose(found[2], by_parameter, rtol=1e-9, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.slow
 def test_small_temperatures_and_large_norms_in_float32(x64):
     """Within what rounding of distances, a few eps · ‖z‖², does to the logits."""
     jax.config.update("jax_disable_most_optimizations", False)  # as users compile

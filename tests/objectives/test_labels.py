@@ -47,6 +47,7 @@ LOSSES = {
     },
 }
 names = pytest.mark.parametrize("name", LOSSES)
+ONE_OF_EACH = ("supcon_out", "nca_log", "margin", "triplet_semihard")
 
 
 def embeddings(seed=0, n=N, dtype=np.float64):
@@ -79,7 +80,10 @@ def test_value_as_the_loops(name, x64):
     np.testing.assert_allclose(of_distances(d, LABELS), want, rtol=1e-10, atol=1e-12)
 
 
-@names
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name in ONE_OF_EACH else pytest.mark.slow) for name in LOSSES],
+)
 def test_blocks_and_devices_have_the_value_and_the_gradient_of_the_whole(name, x64):
     loss = LOSSES[name][0]
     z = embeddings(1)

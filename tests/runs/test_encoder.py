@@ -177,7 +177,6 @@ def test_settings_of_other_data_are_refused_where_images_are_given(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_a_supervised_row_needs_labels_before_anything_is_trained(tmp_path):
     asked = dataclasses.replace(TINY, evaluation=EvaluationSettings(supervised=True))
     with pytest.raises(ArgumentError, match="arrays has no labels and no labelled test images"):
@@ -188,6 +187,7 @@ def test_a_supervised_row_needs_labels_before_anything_is_trained(tmp_path):
         pretrain(TRAIN_IMAGES, dataclasses.replace(TINY, evaluation=unread))
 
 
+@pytest.mark.slow
 def test_a_learning_rate_that_is_too_large_is_named():
     wild = dataclasses.replace(TINY.optimizer, optimizer="sgd", learning_rate=1e30)
     with pytest.raises(NonFiniteLossError, match="none was saved yet") as error:
@@ -197,7 +197,6 @@ def test_a_learning_rate_that_is_too_large_is_named():
     ]
 
 
-@pytest.mark.slow
 def test_other_arrays_are_gone_on_with_on_request(tmp_path, capsys):
     pretrain(TRAIN_IMAGES, TINY, workdir=tmp_path / "run")
     longer = dataclasses.replace(TINY, optimizer=dataclasses.replace(TINY.optimizer, epochs=4))
@@ -207,6 +206,7 @@ def test_other_arrays_are_gone_on_with_on_request(tmp_path, capsys):
     assert went_on.description.data_changes == ("images 24 then, 16 now",)
 
 
+@pytest.mark.slow
 def test_epochs_may_be_raised(tmp_path, capsys):
     pretrain(TRAIN_IMAGES, TINY, workdir=tmp_path / "run")
     longer = dataclasses.replace(TINY, optimizer=dataclasses.replace(TINY.optimizer, epochs=3))

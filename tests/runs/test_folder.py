@@ -11,7 +11,7 @@ from alphacl_jax.data.policies import Policy
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.description import Description, read_description, write_description
-from alphacl_jax.runs.flag_file import as_mapping, from_text, to_text
+from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_text, to_text
 from alphacl_jax.runs.folder import (
     OtherDataError,
     OtherRunError,
@@ -24,7 +24,7 @@ from alphacl_jax.runs.folder import (
 )
 from alphacl_jax.runs.naming import as_file_name, default_workdir
 from alphacl_jax.runs.run import optimizer_of
-from alphacl_jax.runs.settings import OptimizerSettings
+from alphacl_jax.runs.settings import METHODS, OptimizerSettings
 from tests.tiny_runs import make_settings, make_values
 
 # Every type of flag, away from its default; None, lists and commas among them.
@@ -64,7 +64,8 @@ def test_settings_hold_every_flag_but_where_the_run_lies_and_what_it_shows():
     values = make_values()
     held = as_mapping(settings_of(values))
     launch = {"workdir", "allow_changed_data", "preview", "seeds_as"}
-    assert set(values) - set(held) == {*launch, *HOSTS}
+    of_other_methods = {name for method in METHODS for name in fields_of(method)} - set(held)
+    assert set(values) - set(held) == {*launch, *HOSTS, *of_other_methods}
     changed = as_mapping(make_settings(*UNUSUAL))
     same = [name for name, value in held.items() if changed[name] == value]
     assert len(same) == len(held) - len(UNUSUAL)

@@ -30,7 +30,6 @@ def flags_of(folder, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_tiny_run_writes_every_cell(tmp_path, capsys):
     script.run(flags_of(tmp_path))
     written = json.loads((tmp_path / "results.json").read_text())
@@ -57,6 +56,7 @@ def test_a_tiny_run_writes_every_cell(tmp_path, capsys):
     assert "larger delta" in names[3]
 
 
+@pytest.mark.slow
 def test_quick_takes_the_first_depth_and_fewer_steps(tmp_path):
     script.run(flags_of(tmp_path, quick=True, lowest_polarities="1", num_seeds=1))
     cells = json.loads((tmp_path / "results.json").read_text())["results"]["cells"]

@@ -119,7 +119,6 @@ def test_a_prediction_of_nothing_is_not_compared():
     assert [agrees for name, agrees in rows.items() if "ReLU" in name] == [False, False]
 
 
-@pytest.mark.slow
 def small_data():
     patterns = equiangular_patterns(3, 3, -0.3)
     frequencies = jnp.asarray([0.4, 0.33, 0.27])
@@ -127,6 +126,7 @@ def small_data():
     return data, patterns
 
 
+@pytest.mark.slow
 def test_trained_layers_and_a_linear_node_of_several_maxima(monkeypatch, x64):
     """The rows tell a node of one maximum from one of several: a ReLU called linear differs."""
     monkeypatch.setattr(local_maxima_layers, "_TRAINED", 64)

@@ -33,7 +33,6 @@ def test_expected_patterns_against_every_outcome(basins, num_nodes):
     np.testing.assert_allclose(count.variance, np.dot(weight, (found - mean) ** 2), atol=1e-12)
 
 
-@pytest.mark.slow
 def test_prediction_error_is_that_of_repeated_experiments():
     basins, starts, nodes, layers = np.array([0.5, 0.3, 0.15]), 400, 6, 20
     shares = [*basins, 1 - basins.sum()]
@@ -49,6 +48,7 @@ def test_prediction_error_is_that_of_repeated_experiments():
     assert prediction_error(np.zeros(2), 50, num_nodes=32, num_layers=10**6) > 0.05
 
 
+@pytest.mark.slow
 def test_traced_settings_are_taken_at_their_word(x64):
     patterns, probabilities = jnp.eye(2), jnp.asarray([0.75, 0.25])
 
