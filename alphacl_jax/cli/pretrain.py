@@ -1,4 +1,4 @@
-"""Pretrains an encoder by alpha-CL, or another contrastive loss, and evaluates it.
+"""Pretrains an encoder by alpha-CL, another contrastive loss or another method; evaluates it.
 
     alphacl pretrain
 

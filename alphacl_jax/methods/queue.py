@@ -115,7 +115,7 @@ def queue_method(
         k, _ = project_views(network, target, state, batch)
         keys = jax.lax.stop_gradient(l2_normalize(k))
         value, metrics = everywhere(l2_normalize(x), keys, state["queue"], batch["recorded"])
-        oldest = (state["count"] * new) % size
+        oldest = (state["count"] % (size // new)) * new
         queue = jax.lax.dynamic_update_slice(state["queue"], flat_views(keys), (oldest, 0))
         metrics["momentum"] = momentum(state["count"])
         new_state = {

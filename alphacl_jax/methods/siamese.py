@@ -76,8 +76,8 @@ def siamese_method(
 
     Returns:
       The method, of two views of an image or more; small views are online alone. Its metrics are
-      those of `spread` (of f, normalised), with a predictor `eigenspace_alignment`, and the
-      momentum, where a step is recorded, and 0 where it is not.
+      those of `spread` (of f, normalised) and, with a predictor, `eigenspace_alignment`, where a
+      step is recorded, and 0 where it is not; and with "ema" the momentum.
 
     Raises:
       ArgumentError: for an unknown target, or a momentum that is missing or not read.
@@ -139,8 +139,11 @@ def siamese_method(
         found = spread(l2_normalize(f), after=weights)
         if predictor is None:
             return found
-        used = fitted(f, p, after=found["embedding_rank"]) if weights is None else weights
-        alignment = eigenspace_alignment(used, matrix, after=used)
+        # One decomposition after another, each waiting for the one before it.
+        before, used = found["embedding_rank"], weights
+        if used is None:
+            before = used = fitted(f, p, after=before)
+        alignment = eigenspace_alignment(used, matrix, after=before)
         return {**found, "eigenspace_alignment": alignment}
 
     def loss(

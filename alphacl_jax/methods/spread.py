@@ -55,7 +55,7 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
 def collapse_warning(recorded: Mapping[str, float]) -> str:
     """What the metrics of a recorded step warn of; "" where they do not."""
     std, healthy = recorded["std"], recorded["healthy_std"]
-    if std >= _COLLAPSED * healthy:  # NaN is told by the loss
+    if not std < _COLLAPSED * healthy:  # NaN is told by the loss
         return ""
     return (
         f"the embeddings are collapsing: their standard deviation per dimension is {std:.2g}, and "

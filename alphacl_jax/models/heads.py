@@ -24,7 +24,7 @@ class Projector(nn.Module):
     Attributes:
         hidden: width of the hidden layers.
         depth: number of linear layers. 1 is a linear projector; 0 is none, z = h, and `hidden`,
-            `dim` and `batch_norm` have no effect.
+            `dim`, `batch_norm` and `output_norm` have no effect.
         dim: width of the output.
         batch_norm: "none", "affine" (with a learned scale and bias) or "no_affine".
         output_norm: the same of the output.
@@ -83,11 +83,11 @@ class Projector(nn.Module):
 
 
 class Predictor(nn.Module):
-    """A `Projector` from embeddings `[batch, dim]` to the same width, in float32.
+    """From embeddings `[batch, dim]` to the same width, in float32: a `Projector`, or a matrix.
 
     Attributes:
         hidden: as in `Projector`.
-        depth: 2, or 1 for a linear predictor.
+        depth: 2, or 1 for a linear predictor, which has no bias.
         batch_norm: as in `Projector`.
         dtype: as in `Projector`.
 
@@ -103,6 +103,9 @@ class Predictor(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array, train: bool) -> jax.Array:
         """Predictions `[batch, dim]`; `train` as in `ResNet`."""
+        if self.depth == 1:
+            matrix: jax.Array = nn.Dense(z.shape[-1], use_bias=False, dtype=self.dtype)(z)
+            return matrix.astype(jnp.float32)
         projector = Projector(
             self.hidden, self.depth, z.shape[-1], self.batch_norm, dtype=self.dtype
         )

@@ -31,7 +31,18 @@ _NOT_HERE: Mapping[str, Mapping[str, str]] = {
         "negatives, alpha_direct is the default and info_nce is SimCLR's",
     )
     | dict.fromkeys(
-        ("supcon", "supcon_out", "supcon_in", "nca"),
+        (
+            "supcon",
+            "supcon_out",
+            "supcon_in",
+            "nca",
+            "nca_log",
+            "nca_probability",
+            "margin",
+            "triplet_all",
+            "triplet_hard",
+            "triplet_semihard",
+        ),
         "it reads labels: the method supervised has it",
     ),
 }

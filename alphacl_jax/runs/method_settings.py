@@ -123,7 +123,10 @@ class QueueSettings(PairLossSettings, AverageSettings):
     """The method 'queue': negatives from a queue of a moving average's embeddings."""
 
     queue_size: int = setting(
-        4096, "How many negatives the queue holds: a multiple of two batches.", lower=2
+        1024,
+        "How many negatives the queue holds: a multiple of two batches, and best below twice the "
+        "images of an epoch, or an anchor meets its own earlier keys.",
+        lower=2,
     )
 
 
@@ -197,6 +200,8 @@ class SiameseSettings(AverageSettings):
         if self.predictor not in ("mlp", "linear"):
             for name in ("predictor_rate", "predictor_constant_rate", "predictor_weight_decay"):
                 require_default(self, name, "learned predictors (mlp, linear)")
+        if self.predictor == "none":
+            require_default(self, "correlation_decay", "methods with a predictor")
         if self.predictor not in ("directpred", "directcopy"):
             for name in ("predictor_eps", "predictor_every"):
                 require_default(self, name, "the predictors directpred and directcopy")

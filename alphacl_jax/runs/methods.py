@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from alphacl_jax.data.policies import Policy
 from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.data.sources import Dataset
 from alphacl_jax.data.views import make_views
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.contrastive import contrastive_method
@@ -150,13 +151,15 @@ def _views(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) 
     small = dataclasses.replace(policy, crop_prob=1.0, crop_scale=(low, high))
 
     def make_batch(key: Array, raw: Batch) -> Batch:
-        images = raw["images"]
+        images, small_key = raw["images"], key
+        if own.small_views:
+            key, small_key = jax.random.split(key)
         views = make_views(key, images, policy, *colours, views=own.large_views)
         batch = {"views": views, "labels": raw["labels"]}
         if own.small_views:
             sides = own.small_side or -(-min(images.shape[1:3]) // 2)
             batch["small_views"] = make_views(
-                jax.random.fold_in(key, 1),
+                small_key,
                 images,
                 small,
                 *colours,
@@ -227,6 +230,20 @@ def check_batch_size(settings: RunSettings) -> None:
 def reads_labels(settings: RunSettings) -> bool:
     """Whether a run's method cannot do without labels."""
     return MAKERS[method_name(settings)].labels(settings.method)
+
+
+def require_labels_of(settings: RunSettings, dataset: Dataset) -> None:
+    """Refuses data without labels where the method reads them.
+
+    Raises:
+      ArgumentError: naming the setting that asks for labels.
+    """
+    if not reads_labels(settings) or dataset.train is not None:
+        return
+    problem = f"reads labels, and the training images of {dataset.title} have none"
+    if getattr(settings.method, "labelled", False):
+        raise ArgumentError("labelled", True, problem)
+    raise ArgumentError("method", method_name(settings), problem)
 
 
 def make_batch_of(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) -> MakeBatch:

@@ -13,13 +13,12 @@ from alphacl_jax.data.decoding import PixelRange
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
-from alphacl_jax.runs.flag_file import method_name
 from alphacl_jax.runs.methods import (
     check_batch_size,
     make_batch_of,
     make_method,
     parts_of,
-    reads_labels,
+    require_labels_of,
 )
 from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
 from alphacl_jax.training.loop import Schedule, TrainStep
@@ -104,9 +103,7 @@ def open_run(
         if decoding.pixel_range == "auto":
             decoding = replace(decoding, pixel_range=measured or "auto")
         dataset = sources.load(data.dataset, data.data_dir, data.image_size, decoding=decoding)
-    if reads_labels(settings) and not dataset.pretrain.labelled:
-        problem = f"reads labels, and the training images of {dataset.title} have none"
-        raise ArgumentError("method", method_name(settings), problem)
+    require_labels_of(settings, dataset)
     if settings.evaluation.supervised:
         if settings.evaluation.evaluate == "none":
             raise ArgumentError(

@@ -118,7 +118,9 @@ class AugmentationSettings:
         "the fields are those of alphacl_jax.data.policies.Policy.",
     )
     views: str = setting(
-        "2", "Views of each image; 2+4 are two of the images' size and four small crops."
+        "2",
+        "Views of each image; 2+4 are two of the images' size and four small crops. The methods "
+        "supervised and siamese take others than 2.",
     )
     small_crop_scale: str = setting(
         "0.05:0.4", "The range of a small crop's share of the image's area."
@@ -129,6 +131,9 @@ class AugmentationSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        for name in ("views", "small_crop_scale"):
+            if not isinstance(getattr(self, name), str):  # a number is read back as text
+                raise ArgumentError(name, getattr(self, name), "must be a string")
         if not re.fullmatch(r"[1-9][0-9]?(\+[1-9][0-9]?)?", str(self.views)):
             problem = "must be a number of views, such as 2, or of large and small ones: 2+4"
             raise ArgumentError("views", self.views, problem)

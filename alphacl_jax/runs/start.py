@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from alphacl_jax.data.batches import raw_shapes
 from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs.encoder import Encoder, load_encoder
 from alphacl_jax.runs.networks import has_small_stem
@@ -18,8 +19,12 @@ def check_start(run: Run) -> None:
     """Refuses what the run cannot start from, before there is a folder for it.
 
     Raises:
-      ArgumentError: see `encoder_to_start_from`.
+      ArgumentError: see `encoder_to_start_from`, and for views or networks that the method cannot
+        be started with.
     """
+    key, raw = jax.random.key(0), raw_shapes(run.dataset.image_shape, 2)
+    batch = jax.eval_shape(run.make_batch, key, raw)
+    jax.eval_shape(run.method.init, key, {**batch, "recorded": jax.ShapeDtypeStruct((), bool)})
     if run.settings.model.init_from is not None:
         encoder_to_start_from(run)
 

@@ -8,10 +8,14 @@ import jax
 import numpy as np
 import pytest
 
+from alphacl_jax.data.arrays import dataset_from_arrays
+from alphacl_jax.data.batches import open_batches
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs import load_encoder, pretrain
+from alphacl_jax.runs.run import open_run
 from alphacl_jax.runs.settings import (
     AugmentationSettings,
+    ContrastiveSettings,
     DirectCLRSettings,
     EvaluationSettings,
     ModelSettings,
@@ -120,7 +124,35 @@ def test_eight_devices_compute_what_one_computes(whole, tmp_path, name):
     jax.tree.map(close, one.method_state, eight.method_state)
 
 
-def test_labels_that_are_missing(tmp_path):
-    with pytest.raises(ArgumentError, match="method=supervised reads labels, and the training ima"):
-        pretrain(TRAIN_IMAGES, settings_of("supervised"), workdir=tmp_path / "run")
+REFUSED = {
+    "method=supervised reads labels, and the training images of arrays have none": {
+        "method": SupervisedSettings()
+    },
+    "labelled=True reads labels, and the training images": {
+        "method": ContrastiveSettings(labelled=True)
+    },
+    "views=1 of each sample was made, and a Siamese network reads 2 or more": {
+        "method": SiameseSettings(),
+        "augmentation": AugmentationSettings(views="1"),
+    },
+    "subvector=64 must be between 1 and the number of features, 4": {
+        "method": DirectCLRSettings(),
+        "model": ModelSettings(widths=(4,)),
+    },
+    "queue_size=40 must be a multiple of 16": {"method": QueueSettings(queue_size=40)},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(tmp_path, message):
+    settings = dataclasses.replace(TINY, **REFUSED[message])
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        pretrain(TRAIN_IMAGES, settings, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_some_labels_may_be_unknown():
+    settings = settings_of("supervised")
+    run = open_run(settings, data_mesh(), dataset_from_arrays(TRAIN_IMAGES, [-1, *LABELS[1:]]))
+    batches = open_batches(run.dataset.pretrain, 24, run.mesh, 0, 2**20)
+    assert sorted(np.asarray(next(batches)["labels"])) == sorted([-1, *LABELS[1:]])

@@ -34,6 +34,7 @@ from alphacl_jax.runs.settings import (
     ModelSettings,
     OptimizerSettings,
     RunSettings,
+    SiameseSettings,
     SupervisedSettings,
 )
 from tests.tiny_runs import make_settings
@@ -70,6 +71,13 @@ from tests.tiny_runs import make_settings
         (lambda: ContrastiveSettings(loss="simclr"), "loss=simclr .* Did you mean info_nce?"),
         (lambda: ContrastiveSettings(loss="byol"), "loss=byol is not here: it has no negatives"),
         (lambda: ContrastiveSettings(loss="supcon"), "loss=supcon is not here: it reads labels"),
+        (lambda: AugmentationSettings(views=3), "views=3 must be a string"),
+        (lambda: AugmentationSettings(small_crop_scale=1), "small_crop_scale=1 must be a string"),
+        (lambda: ContrastiveSettings(loss="margin"), "loss=margin is not here: it reads labels"),
+        (
+            lambda: SiameseSettings(predictor="none", correlation_decay=0.9),
+            "correlation_decay=0.9 is set, and only methods with a predictor",
+        ),
         (lambda: SupervisedSettings(loss="supcon"), "loss=supcon .* Did you mean supcon_out?"),
         (lambda: ContrastiveSettings(temperature=float("nan")), "temperature=nan is out of range"),
         (lambda: ContrastiveSettings(stop_gradient=1), "stop_gradient=1 must be True or False"),
