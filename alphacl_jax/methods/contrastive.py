@@ -1,5 +1,6 @@
 """α-CL and every loss of the family as a method: encoder, projector, loss over sharded pairs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -47,6 +48,7 @@ def contrastive_method(
       The method; its metrics are those of `alphacl_jax.statistics` where a step is recorded, and
       0 where it is not. Its functions raise an ArgumentError for other than two views.
     """
+    pair_loss = loss_of_objective(rule_or_family, stop_gradient=stop_gradient)
     common: dict[str, Any] = {"negatives": negatives, "block_size": block_size, "axis_name": "data"}
 
     def options(labels: Array | None) -> dict[str, Any]:
@@ -55,12 +57,7 @@ def contrastive_method(
         return {**common, "labels": labels if labelled else None}
 
     def loss_of(z: Array, labels: Array | None) -> Array:
-        first, second = z[:, 0], z[:, 1]
-        if isinstance(rule_or_family, Family):
-            return contrastive_loss(first, second, rule_or_family, **options(labels))
-        return alpha_cl_loss(
-            first, second, rule_or_family, stop_gradient=stop_gradient, **options(labels)
-        )
+        return pair_loss(z[:, 0], z[:, 1], **options(labels))
 
     def measures_of(z: Array, labels: Array | None) -> Metrics:
         return statistics(z[:, 0], z[:, 1], rule_or_family, **options(labels))
@@ -68,6 +65,17 @@ def contrastive_method(
     network = Network({"encoder": encoder, "projector": projector})
     return embedding_method(
         network, loss_of, measures_of, mesh, check=require_two_views, shown=("energy",)
+    )
+
+
+def loss_of_objective(
+    rule_or_family: Rule | Family, *, stop_gradient: bool
+) -> Callable[..., Array]:
+    """`(z, z_pos, **options) -> loss`: `alpha_cl_loss` or, of a family, `contrastive_loss`."""
+    if isinstance(rule_or_family, Family):
+        return lambda z, z_pos, **options: contrastive_loss(z, z_pos, rule_or_family, **options)
+    return lambda z, z_pos, **options: alpha_cl_loss(
+        z, z_pos, rule_or_family, stop_gradient=stop_gradient, **options
     )
 
 

@@ -1,5 +1,6 @@
 """Negatives from a queue of earlier keys, of a slowly moving encoder: MoCo's structure."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -12,13 +13,12 @@ from jax.sharding import PartitionSpec as P
 from alphacl_jax.distances import l2_normalize
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.families import Family
-from alphacl_jax.losses import alpha_cl_loss, contrastive_loss
 from alphacl_jax.measures import statistics
-from alphacl_jax.methods.contrastive import require_two_views
+from alphacl_jax.methods.contrastive import loss_of_objective, require_two_views
 from alphacl_jax.methods.embedding import evaluated, if_recorded, project_views
 from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network, flat_views
-from alphacl_jax.methods.target import Momentum, moved
+from alphacl_jax.methods.target import Momentum, moved, unmoved
 from alphacl_jax.rules import Rule
 
 
@@ -59,6 +59,7 @@ def queue_method(
     """
     network = Network({"encoder": encoder, "projector": projector})
     common: dict[str, Any] = {"block_size": block_size, "axis_name": "data"}
+    pair_loss = loss_of_objective(rule_or_family, stop_gradient=stop_gradient)
 
     def init(key: Array, batch: Batch) -> tuple[Any, Any]:
         require_two_views(batch)
@@ -66,25 +67,11 @@ def queue_method(
         params, stats = network.init(network_key, flat_views(batch["views"]))
         embedded = jax.eval_shape(network.evaluate, params, stats, batch["views"][:, 0])
         keys = l2_normalize(jax.random.normal(queue_key, (size, embedded.shape[1])))
-        # The target is not read before the first step has made it.
-        target = jax.tree.map(jnp.zeros_like, params)
-        return params, {**stats, "target": target, "queue": keys, "count": jnp.zeros((), jnp.int32)}
+        count = jnp.zeros((), jnp.int32)
+        return params, {**stats, "target": unmoved(params), "queue": keys, "count": count}
 
     def loss_of(z: Array, keys: Array, queue: Array) -> Array:
-        def one_way(anchors: Array, positives: Array) -> Array:
-            if isinstance(rule_or_family, Family):
-                return contrastive_loss(
-                    anchors, positives, rule_or_family, negatives=queue, **common
-                )
-            return alpha_cl_loss(
-                anchors,
-                positives,
-                rule_or_family,
-                negatives=queue,
-                stop_gradient=stop_gradient,
-                **common,
-            )
-
+        one_way = functools.partial(pair_loss, negatives=queue, **common)
         return 0.5 * (one_way(z[:, 0], keys[:, 1]) + one_way(z[:, 1], keys[:, 0]))
 
     def measures_of(z: Array, keys: Array, queue: Array) -> Metrics:

@@ -25,7 +25,7 @@ from alphacl_jax.methods.predictor import (
     fitted,
 )
 from alphacl_jax.methods.spread import collapse_warning, spread
-from alphacl_jax.methods.target import Momentum, moved
+from alphacl_jax.methods.target import Momentum, moved, unmoved
 from alphacl_jax.objectives import regression_loss
 
 TARGETS = ("ema", "stop_gradient", "shared")
@@ -106,7 +106,7 @@ def siamese_method(
         # Whatever is not read before the first step has made it is 0 until then.
         state = {**stats, "count": jnp.zeros((), jnp.int32), "correlation": jnp.zeros((dim, dim))}
         if target == "ema":
-            state["target"] = jax.tree.map(jnp.zeros_like, of_base)
+            state["target"] = unmoved(of_base)
         if isinstance(predictor, SetPredictor):
             state["weights"] = jnp.eye(dim)
         return params, state

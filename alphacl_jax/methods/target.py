@@ -11,6 +11,11 @@ from jax import Array
 Momentum = Callable[[Array], Array]
 
 
+def unmoved(online: Any) -> Any:
+    """A target before the first step, which takes the online parameters in its place."""
+    return jax.tree.map(jnp.zeros_like, online)
+
+
 def moved(target: Any, online: Any, count: Array, momentum: Momentum) -> Any:
     """`target ← m·target + (1 − m)·online`, from what the last step made of the online parameters.
 
@@ -25,7 +30,7 @@ def moved(target: Any, online: Any, count: Array, momentum: Momentum) -> Any:
     m = jnp.where(count == 0, 0.0, momentum(count))
     # Written so that equal values stay what they are.
     return jax.tree.map(
-        lambda t, o: jnp.where(count == 0, o, o + m.astype(o.dtype) * (t - o)),
+        lambda t, o: o + m.astype(o.dtype) * (t - o),
         target,
         jax.lax.stop_gradient(online),
     )

@@ -22,7 +22,7 @@ from alphacl_jax.methods.supervised import supervised_method
 from alphacl_jax.methods.target import Momentum, constant_momentum, cosine_momentum
 from alphacl_jax.models.heads import Subvector
 from alphacl_jax.runs.fields import require_default
-from alphacl_jax.runs.flag_file import method_name
+from alphacl_jax.runs.flag_file import as_mapping, method_name
 from alphacl_jax.runs.method_settings import AverageSettings
 from alphacl_jax.runs.networks import make_encoder, make_predictor, make_projector
 from alphacl_jax.runs.objectives import block_size_of, make_label_loss, make_objective
@@ -48,7 +48,7 @@ class Maker(NamedTuple):
       make_batch: what makes the batch that the method reads of raw images.
       label: what the table calls a run with these settings.
       views: how many views of an image the method reads; None for any number, of two sizes.
-      labels: whether it cannot do without labels.
+      labels: the name of the setting by which it cannot do without labels; "" where it can.
       unread: settings of the network that the method does not read; one that is set is an error.
     """
 
@@ -56,7 +56,7 @@ class Maker(NamedTuple):
     make_batch: Callable[[RunSettings, Policy, Preprocessing], MakeBatch]
     label: Callable[[Any], str]
     views: int | None = 2
-    labels: Callable[[Any], bool] = lambda own: False
+    labels: Callable[[Any], str] = lambda own: ""
     unread: tuple[str, ...] = ()
 
 
@@ -171,18 +171,22 @@ def _views(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) 
     return make_batch
 
 
+def _if_labelled(own: Any) -> str:
+    return "labelled" if own.labelled else ""
+
+
 _OF_PROJECTOR = (
     "projector_hidden", "projector_depth", "projector_dim", "projector_norm",
     "projector_output_norm",
 )  # fmt: skip
 MAKERS: dict[str, Maker] = {
-    "contrastive": Maker(_contrastive, _views, _loss, labels=lambda own: own.labelled),
-    "supervised": Maker(_supervised, _views, _loss, views=None, labels=lambda own: True),
+    "contrastive": Maker(_contrastive, _views, _loss, labels=_if_labelled),
+    "supervised": Maker(_supervised, _views, _loss, views=None, labels=lambda own: "method"),
     "directclr": Maker(
         _contrastive,
         _views,
         lambda own: f"directclr-{own.loss}",
-        labels=lambda own: own.labelled,
+        labels=_if_labelled,
         unread=_OF_PROJECTOR,
     ),
     "queue": Maker(_queue, _views, lambda own: f"queue-{own.loss}"),
@@ -227,23 +231,16 @@ def check_batch_size(settings: RunSettings) -> None:
         raise ArgumentError("queue_size", own.queue_size, problem)
 
 
-def reads_labels(settings: RunSettings) -> bool:
-    """Whether a run's method cannot do without labels."""
-    return MAKERS[method_name(settings)].labels(settings.method)
-
-
 def require_labels_of(settings: RunSettings, dataset: Dataset) -> None:
     """Refuses data without labels where the method reads them.
 
     Raises:
       ArgumentError: naming the setting that asks for labels.
     """
-    if not reads_labels(settings) or dataset.train is not None:
-        return
-    problem = f"reads labels, and the training images of {dataset.title} have none"
-    if getattr(settings.method, "labelled", False):
-        raise ArgumentError("labelled", True, problem)
-    raise ArgumentError("method", method_name(settings), problem)
+    setting = MAKERS[method_name(settings)].labels(settings.method)
+    if setting and dataset.train is None:
+        problem = f"reads labels, and the training images of {dataset.title} have none"
+        raise ArgumentError(setting, as_mapping(settings)[setting], problem)
 
 
 def make_batch_of(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
