@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alphacl_jax.evaluation.report import format_table, over_seeds, verdicts
-from alphacl_jax.runs.finetune_cells import Cell
+from alphacl_jax.runs.cells import Cell
 from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.tables import align
 

@@ -20,9 +20,9 @@ from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.evaluation.linear import fit_probe
 from alphacl_jax.evaluation.probes import standard_error
 from alphacl_jax.runs.agreement import digest_of_arrays
+from alphacl_jax.runs.cells import Cell, Cells
 from alphacl_jax.runs.encoder import Encoder
 from alphacl_jax.runs.evaluation import Report, features_of
-from alphacl_jax.runs.finetune_cells import Cell, Cells
 from alphacl_jax.runs.finetune_report import (
     FINE_TUNED,
     PROBE,

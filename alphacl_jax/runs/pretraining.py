@@ -229,8 +229,15 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
     )
 
 
-def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Encoder]:
+def train_run(
+    run: Run, training: Training, workdir: Path, *, announced: bool = True
+) -> tuple[Encoder, Encoder]:
     """Trains one run in a folder that it has for itself, to its end.
+
+    Args:
+      run, training: what is trained.
+      workdir: the folder.
+      announced: whether the run is described on the terminal before it begins.
 
     Returns:
       The encoder, and the one that it started from.
@@ -239,7 +246,8 @@ def train_run(run: Run, training: Training, workdir: Path) -> tuple[Encoder, Enc
       NonFiniteLossError, InterruptedBySignal, UnusableCheckpointsError: see `train`.
     """
     state = start_state(run, training)
-    announce(run, training, state, workdir)
+    if announced:
+        announce(run, training, state, workdir)
     description = described(run, training, workdir)
     # Copied, because the memory of the first state is given up to those after it.
     untrained = encoder_of(run.settings, description, hosts.own_copy(state._replace(opt_state=())))

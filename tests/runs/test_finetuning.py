@@ -292,7 +292,7 @@ def test_a_file_of_other_settings_is_left_alone(found, encoder, dataset, tmp_pat
         finetune(moved_on, dataset, own, path=path)
     assert path.read_bytes() == before
     (tmp_path / "bad.json").write_text("{")
-    with pytest.raises(RunError, match=r"bad\.json cannot be read as figures of fine-tuning"):
+    with pytest.raises(RunError, match=r"bad\.json cannot be read as the cells of a table"):
         finetune(encoder, dataset, own, path=tmp_path / "bad.json")
     with pytest.raises(RunError, match=r"could not be written: .*gone/f.json: No such file"):
         finetune(encoder, dataset, own, path=tmp_path / "gone" / "f.json")

@@ -1,4 +1,4 @@
-"""The figures of fine-tuning, kept cell by cell in a file that a killed run goes on from."""
+"""The figures of a table, kept cell by cell in a file that a killed run goes on from."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ Cell = dict[str, Any]
 
 
 class Cells:
-    """Figures by label fraction, seed and row; those that a file holds are not computed again."""
+    """Figures by row, seed and the like; those that a file holds are not computed again."""
 
     def __init__(self, path: Path | None, conditions: Mapping[str, Any]):
         """Reads what there is.
@@ -42,7 +42,7 @@ class Cells:
           RunError: where the file cannot be written.
         """
         for cell in self._cells:
-            if all(cell[name] == value for name, value in key.items()):
+            if all(cell.get(name) == value for name, value in key.items()):
                 return cell, False
         cell = {**key, **compute()}
         self._cells.append(cell)
@@ -67,7 +67,7 @@ class Cells:
             then, cells = dict(found["conditions"]), list(found["cells"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(
-                f"{path} cannot be read as figures of fine-tuning: {error!r}. Delete it, or choose "
+                f"{path} cannot be read as the cells of a table: {error!r}. Delete it, or choose "
                 "another output"
             ) from error
         now = self._conditions

@@ -1,0 +1,102 @@
+"""Pictures of studies: lines over what is varied, bars of rows, a matrix of cells."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
+from experiments.studies.report import Rows, mean_and_spread, values_of
+
+Point = tuple[float, np.ndarray]
+
+
+def lines(
+    curves: Mapping[str, Sequence[Point]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    factor: float = 1.0,
+    log_x: bool = False,
+) -> Figure:
+    """A figure's mean over seeds against what is varied, with bars of a standard deviation.
+
+    Args:
+      curves: name → points (x, values over seeds).
+      title, xlabel, ylabel: texts.
+      factor: what is drawn is this times the values.
+      log_x: whether x is on a log scale, to base 2, with a tick at each x.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for number, (name, points) in enumerate(curves.items()):
+        known = [(x, mean_and_spread(factor * v)) for x, v in points if len(v)]
+        x = [point[0] for point in known]
+        mean, spread = (np.array([point[1][i] for point in known]) for i in (0, 1))
+        ax.errorbar(x, mean, spread, color=COLOURS[number % 10], marker=MARKERS[number % 10],
+                    markersize=5, capsize=3, linewidth=1.3, label=name)  # fmt: skip
+    if log_x:
+        ax.set_xscale("log", base=2)
+        ticks = sorted({x for points in curves.values() for x, _ in points})
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        ax.minorticks_off()
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.grid(alpha=0.3)
+    if len(curves) > 1:
+        ax.legend(fontsize="small")
+    return figure
+
+
+def bars(rows: Rows, key: str, *, title: str, xlabel: str, factor: float = 1.0) -> Figure:
+    """A figure of each row as a horizontal bar, with a standard deviation over seeds."""
+    named = {name: factor * values_of(cells, key) for name, cells in rows.items()}
+    named = {name: values for name, values in named.items() if len(values)}
+    figure = Figure(figsize=(7.0, 0.8 + 0.34 * len(named)), layout="constrained")
+    ax = figure.subplots()
+    found = [mean_and_spread(values) for values in named.values()]
+    ax.barh(
+        list(named),
+        [mean for mean, _ in found],
+        xerr=[spread for _, spread in found],
+        color=COLOURS[0],
+        capsize=3,
+    )
+    ax.invert_yaxis()
+    ax.set(xlabel=xlabel, title=title)
+    ax.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def matrix(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    digits: int = 1,
+) -> Figure:
+    """Numbers in a grid of colours; NaN is left white.
+
+    Args:
+      values: `[rows, columns]`.
+      rows, columns: their names.
+      title, xlabel, ylabel: texts.
+      digits: after the point.
+    """
+    size = (2.2 + 0.75 * len(columns), 1.6 + 0.5 * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    ax = figure.subplots()
+    image = ax.imshow(values, cmap="viridis", aspect="auto")
+    figure.colorbar(image, ax=ax)
+    middle = np.nanmean([np.nanmin(values), np.nanmax(values)])
+    for (i, j), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if value < middle else "black"
+            ax.text(j, i, f"{value:.{digits}f}", ha="center", va="center", color=colour, size=8)
+    ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(range(len(rows)), rows)
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    return figure
