@@ -105,7 +105,7 @@ def test_tiles_far_apart_have_the_values_of_the_whole(scale, x64):
 @pytest.mark.parametrize(
     ("edge", "block_size"),
     [
-        pytest.param(edge, size, marks=[pytest.mark.slow] if size and edge != "one class" else [])
+        pytest.param(edge, size, marks=[pytest.mark.slow] if size else [])
         for edge in EDGES
         for size in (None, 2)
     ],

@@ -163,7 +163,8 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
         float: _numeric(value),
         bool: isinstance(value, bool),
         tuple: isinstance(value, tuple) and bool(value),
-        str: isinstance(value, str | int),
+        # A number would be read back as a text, unless the field may hold either.
+        str: isinstance(value, str) or (_whole(value) and _may_be_whole(owner, field.name)),
     }[kind]
     if fits and kind is tuple:
         of_its = {int: _whole, float: _numeric}[_element_of(owner, field.name)]
@@ -176,6 +177,10 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
             _check_range(field, number)
     if (choices := field.metadata["choices"]) and value not in choices:
         raise ArgumentError(field.name, value, _not_among(field.name, value, choices))
+
+
+def _may_be_whole(owner: type, name: str) -> bool:
+    return int in typing.get_args(typing.get_type_hints(owner)[name])
 
 
 def _numeric(value: Any) -> bool:

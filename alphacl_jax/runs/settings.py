@@ -92,7 +92,7 @@ class DataSettings:
     def __post_init__(self) -> None:
         check_settings(self)
         if self.pixel_range is not None:
-            parse_pixel_range(str(self.pixel_range))
+            parse_pixel_range(self.pixel_range)
             if self.dataset != "folder":
                 require_default(self, "pixel_range", "folders of images")
 
@@ -131,10 +131,7 @@ class AugmentationSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name in ("views", "small_crop_scale"):
-            if not isinstance(getattr(self, name), str):  # a number is read back as text
-                raise ArgumentError(name, getattr(self, name), "must be a string")
-        if not re.fullmatch(r"[1-9][0-9]?(\+[1-9][0-9]?)?", str(self.views)):
+        if not re.fullmatch(r"[1-9][0-9]?(\+[1-9][0-9]?)?", self.views):
             problem = "must be a number of views, such as 2, or of large and small ones: 2+4"
             raise ArgumentError("views", self.views, problem)
         scale = self.small_scale
@@ -148,12 +145,12 @@ class AugmentationSettings:
     @property
     def large_views(self) -> int:
         """How many views have the size of the images."""
-        return int(str(self.views).partition("+")[0])
+        return int(self.views.partition("+")[0])
 
     @property
     def small_views(self) -> int:
         """How many are small crops."""
-        return int(str(self.views).partition("+")[2] or 0)
+        return int(self.views.partition("+")[2] or 0)
 
     @property
     def small_scale(self) -> tuple[float, ...]:

@@ -46,7 +46,7 @@ class NonFiniteLossError(RuntimeError):
         kept = "none was saved yet" if saved is None else f"the checkpoint of step {saved} is kept"
         super().__init__(
             f"{name} is {value} at step {step}; training stopped, {kept}. Lower the learning rate, "
-            "raise the temperature, or clip the gradient"
+            "clip the gradient, or raise the temperature of a loss that has one"
         )
 
 

@@ -17,17 +17,17 @@ _SIMSIAM = {
     "method": "siamese", "target": "stop_gradient", "projector_depth": 3,
     "projector_output_norm": "no_affine", "predictor_constant_rate": True,
 }  # fmt: skip
-_BYOL = {"method": "siamese", "target": "ema"}
-_SET = {"method": "siamese", "target": "ema", "projector_norm": "affine"}
+# BYOL's first momentum for its shortest training, of 40 epochs.
+_EMA = {"method": "siamese", "target": "ema", "ema_momentum": 0.97}
 _NO_NORMS = {"projector_norm": "none", "projector_output_norm": "none", "predictor_norm": "none"}
 
-BYOL = Variant("BYOL: mlp, ema", _BYOL)
+BYOL = Variant("BYOL: mlp, ema", _EMA)
 SIMSIAM = Variant("SimSiam: mlp, stop-gradient", _SIMSIAM)
-DIRECTPRED = Variant("DirectPred: set, ema", {**_SET, "predictor": "directpred"})
-DIRECTCOPY = Variant("DirectCopy: set, ema", {**_SET, "predictor": "directcopy"})
-LINEAR_EMA = Variant("linear, ema", {**_SET, "predictor": "linear"})
+DIRECTPRED = Variant("DirectPred: set, ema", {**_EMA, "predictor": "directpred"})
+DIRECTCOPY = Variant("DirectCopy: set, ema", {**_EMA, "predictor": "directcopy"})
+LINEAR_EMA = Variant("linear, ema", {**_EMA, "predictor": "linear"})
 SIMSIAM_SHARED = Variant("SimSiam without stop-gradient", {**_SIMSIAM, "target": "shared"})
-NONE_EMA = Variant("BYOL without predictor", {**_BYOL, "predictor": "none"})
+NONE_EMA = Variant("BYOL without predictor", {**_EMA, "predictor": "none"})
 NONE_STOP = Variant(
     "SimSiam without predictor",
     {
@@ -45,7 +45,7 @@ VARIANTS = (
     SIMSIAM_SHARED,
     NONE_EMA,
     NONE_STOP,
-    Variant("BYOL without its heads' BatchNorm", {**_BYOL, **_NO_NORMS}),
+    Variant("BYOL without its heads' BatchNorm", {**_EMA, **_NO_NORMS}),
     Variant("SimSiam without its heads' BatchNorm", {**_SIMSIAM, **_NO_NORMS}),
     UNTRAINED,
 )

@@ -86,7 +86,7 @@ def _entry(cells: Sequence[Cell], column: Column) -> str:
     values = column.factor * values_of(cells, column.key)
     lost = sum("diverged" in cell for cell in cells)
     if not len(values):
-        return "diverged" if lost else "-"
+        return "diverged" if lost == len(cells) else "-"
     mean, spread = mean_and_spread(values)
     text = f"{mean:.{column.digits}f}"
     if len(values) > 1:

@@ -48,7 +48,7 @@ from experiments.theory.lab import no_empty_folder
 _DEFAULTS: dict[str, Any] = {"epochs": 20, "widths": (16, 32, 64), "num_seeds": 3}
 _QUICK: dict[str, Any] = {
     "epochs": 1, "widths": (4, 8), "num_seeds": 1, "num_images": 256, "batch_size": 64,
-    "projector_hidden": 16, "projector_dim": 16,
+    "projector_dim": 16,
 }  # fmt: skip
 _QUICK_TESTS = 100  # test images of --quick
 _OWN = ("seed", "num_seeds")
@@ -118,8 +118,6 @@ class Study:
             **{name: value for name, value in self._base.items() if name not in varying},
         }
         self._cells = Cells(self.output / "cells.json", conditions)
-        # Seeds of a variant are one program.
-        jax.config.update("jax_compilation_cache_dir", str(self.output / "compiled"))
         self._started = time.monotonic()
 
     def settings(self, over: Mapping[str, Any], seed: int | None = None) -> RunSettings:
@@ -410,8 +408,11 @@ def study_main(
         del argv
         values = flags.FLAGS
         with plain_errors(values), no_empty_folder(Path(str(values["output"].value))):
+            study = Study(values, varies)
+            # Seeds of a variant are one program.
+            jax.config.update("jax_compilation_cache_dir", str(study.output / "compiled"))
             try:
-                run(Study(values, varies))
+                run(study)
             except InterruptedBySignal as error:
                 print(error, file=sys.stderr)
                 sys.exit(128 + error.number)
