@@ -83,6 +83,10 @@ class Policy:
             )
 
 
+# Of all views of an image, or one for each of them.
+Policies = Policy | tuple[Policy, ...]
+
+
 def _defaults() -> dict[str, Any]:
     """The settings of an augmentation, all fields but the name, with the values they start at."""
     return {field.name: field.default for field in dataclasses.fields(Policy) if field.compare}
@@ -165,25 +169,42 @@ def policy_for(
     return override(policy, augmentation_overrides)
 
 
-def override(policy: Policy, augmentation_overrides: str) -> Policy:
+def override(policy: Policy, changes: str, argument: str = "augmentation_overrides") -> Policy:
     """`policy` with the fields named changed, such as by "cutout_prob=0.5,crop_scale=0.2:1".
 
-    Settings are separated by commas, the two ends of a range by a colon; "" changes nothing.
+    Args:
+      policy: that is changed.
+      changes: separated by commas, the two ends of a range by a colon; "" changes nothing.
+      argument: what an error calls them.
 
     Raises:
       ArgumentError: a setting without "=", an unknown or repeated field, a value that is no number
         or that `Policy` does not take.
     """
     try:
-        changes = _parse(augmentation_overrides)
-        changed = dataclasses.replace(policy, **changes)
+        changed = dataclasses.replace(policy, **_parse(changes))
     except ValueError as error:
-        raise ArgumentError(
-            "augmentation_overrides", augmentation_overrides, f"cannot be used: {error}"
-        ) from error
+        raise ArgumentError(argument, changes, f"cannot be used: {error}") from error
     if changed == policy:
         return policy
     return dataclasses.replace(changed, name=policy.name.removesuffix(_CHANGED) + _CHANGED)
+
+
+def of_views(policy: Policy, second_view_overrides: str) -> Policies:
+    """The policies of two views of which the second has some fields changed.
+
+    Args:
+      policy: of the first view.
+      second_view_overrides: the changes, see `override`.
+
+    Returns:
+      One policy where nothing is changed, and else a pair.
+
+    Raises:
+      ArgumentError: see `override`.
+    """
+    second = override(policy, second_view_overrides, "second_view_overrides")
+    return policy if second == policy else (policy, second)
 
 
 def _parse(settings: str) -> dict[str, Any]:
@@ -229,12 +250,16 @@ _SETTINGS = types.MappingProxyType(
 _OF_COLOUR = ("saturation", "hue", "grayscale_prob")
 
 
-def describe(policy: Policy, channels: int = 3) -> str:
+def describe(policy: Policies, channels: int = 3) -> str:
     """One line for people: the policy's name, and the fields that do something.
 
     "simclr_gray: crop_prob=1 crop_scale=0.2:1 crop_ratio=0.75:1.33 flip_prob=0.5 ...". On images
-    of 1 channel the fields that change colours are left out.
+    of 1 channel the fields that change colours are left out. Policies of several views follow each
+    other: "view 1 by simclr: ...; view 2 by simclr (changed): ...".
     """
+    if isinstance(policy, tuple):
+        of_each = (f"view {n} by {describe(own, channels)}" for n, own in enumerate(policy, 1))
+        return "; ".join(of_each)
     shown = []
     for probability, settings in _SETTINGS.items():
         off = getattr(policy, probability) == 0

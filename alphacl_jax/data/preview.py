@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from alphacl_jax.data.images import UnreadableImage
 from alphacl_jax.data.outages import Patience
-from alphacl_jax.data.policies import Policy, describe
+from alphacl_jax.data.policies import Policies, describe
 from alphacl_jax.data.reading import Split
 from alphacl_jax.data.sources import Dataset
 from alphacl_jax.data.views import in_unit_range, make_views
@@ -27,7 +27,7 @@ _LOOKED_AT = 200
 def draw_preview(
     path: str | os.PathLike[str],
     dataset: Dataset,
-    policy: Policy,
+    policy: Policies,
     *,
     views: int = 2,
     rows: int = 8,
@@ -38,7 +38,7 @@ def draw_preview(
     Args:
       path: the PNG file to write.
       dataset: whose images are drawn; always the same ones.
-      policy: what augments them.
+      policy: what augments them: all views alike, or one for each view.
       views: how many of each image, at least 1.
       rows: how many images, or all of a smaller data set.
       seed: of the views.

@@ -7,7 +7,7 @@ import numpy as np
 
 from alphacl_jax.data import augment as pixels
 from alphacl_jax.data import geometry
-from alphacl_jax.data.policies import Policy
+from alphacl_jax.data.policies import Policies, Policy
 from alphacl_jax.errors import ArgumentError
 
 
@@ -119,7 +119,7 @@ def one_view(
 def make_views(
     key: jax.Array,
     images: jax.Array,
-    policy: Policy,
+    policy: Policies,
     mean: chex.Array,
     std: chex.Array,
     views: int = 2,
@@ -131,11 +131,28 @@ def make_views(
     The views lie beside each other on axis 1, so that `reshape(views * batch, ...)` moves nothing
     between devices when the batch is sharded.
 
+    Args:
+      key: of all random draws.
+      images: uint8.
+      policy: of all views, or a tuple with one for each of them.
+      mean, std: `[channels]`, what the views are normalised with.
+      views: how many of each image.
+      size: of crops, (height, width).
+
     Raises:
-      ValueError: see `one_view`, and for `views` below 1.
+      ValueError: see `one_view`, and for `views` below 1 or other than the number of policies.
     """
     if views < 1:
         raise ArgumentError("views", views, "must be at least 1")
+    if isinstance(policy, tuple):
+        if len(policy) != views:
+            raise ArgumentError("views", views, f"must be {len(policy)}, one for each policy")
+        keys = jax.random.split(key, views)
+        drawn = [
+            one_view(own_key, images, own, mean, std, size)
+            for own_key, own in zip(keys, policy, strict=True)
+        ]
+        return jnp.stack(drawn, axis=1)
     batch = images.shape[0]
     repeated = jnp.repeat(images[:, None], views, axis=1).reshape(views * batch, *images.shape[1:])
     augmented = one_view(key, repeated, policy, mean, std, size)

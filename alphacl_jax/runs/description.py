@@ -24,7 +24,8 @@ class Description:
 
     Attributes:
       preprocessing: of images.
-      policy: the augmentation that it was trained with.
+      policy: the augmentation that it was trained with; of the first view where the settings
+        change that of the second.
       class_names: one per label; empty where there were no labels.
       data: the title of the data set.
       num_images: how many it was trained on.

@@ -164,7 +164,7 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
         bool: isinstance(value, bool),
         tuple: isinstance(value, tuple) and bool(value),
         # A number would be read back as a text, unless the field may hold either.
-        str: isinstance(value, str) or (_whole(value) and _may_be_whole(owner, field.name)),
+        str: isinstance(value, str) or (_numeric(value) and _may_be_whole(owner, field.name)),
     }[kind]
     if fits and kind is tuple:
         of_its = {int: _whole, float: _numeric}[_element_of(owner, field.name)]

@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from jax.sharding import Mesh
 
-from alphacl_jax.data.policies import Policy
+from alphacl_jax.data.policies import Policy, of_views
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.data.sources import Dataset
 from alphacl_jax.data.views import make_views
@@ -147,6 +147,7 @@ def _views(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) 
     own = settings.augmentation
     colours = preprocessing.mean, preprocessing.std
     low, high = own.small_scale
+    large = of_views(policy, own.second_view_overrides)
     # Of small crops every image gets one.
     small = dataclasses.replace(policy, crop_prob=1.0, crop_scale=(low, high))
 
@@ -154,7 +155,7 @@ def _views(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) 
         images, small_key = raw["images"], key
         if own.small_views:
             key, small_key = jax.random.split(key)
-        views = make_views(key, images, policy, *colours, views=own.large_views)
+        views = make_views(key, images, large, *colours, views=own.large_views)
         batch = {"views": views, "labels": raw["labels"]}
         if own.small_views:
             sides = own.small_side or -(-min(images.shape[1:3]) // 2)
@@ -244,7 +245,13 @@ def require_labels_of(settings: RunSettings, dataset: Dataset) -> None:
 
 
 def make_batch_of(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
-    """What makes the batch that a run's method reads of raw images."""
+    """What makes the batch that a run's method reads of raw images.
+
+    Args:
+      settings: of the run.
+      policy: the augmentation, of the first view where the settings change that of the second.
+      preprocessing: of the encoder's inputs.
+    """
     return MAKERS[method_name(settings)].make_batch(settings, policy, preprocessing)
 
 

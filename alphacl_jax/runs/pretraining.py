@@ -223,7 +223,7 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
         f"{training.batches.num_images:,} images of {height}x{width}x{channels}, "
         f"{count_parameters(state):,} parameters, {training.schedule.total_steps:,} steps on "
         f"{devices}{on_hosts}, run folder {workdir}\n"
-        f"augmentation: {policies.describe(run.policy, channels)}",
+        f"augmentation: {policies.describe(run.view_policies, channels)}",
         file=sys.stderr,
         flush=True,
     )

@@ -8,11 +8,11 @@ from alphacl_jax.runs.run import Run
 
 
 def preview_run(run: Run, path: Path) -> str:
-    """Draws augmented pairs of images of different classes; says where, and by which policy.
+    """Draws augmented pairs of images of different classes; says where, and by which policies.
 
     Raises:
       ArgumentError: where the picture cannot be written.
     """
-    draw_preview(path, run.dataset, run.policy, seed=run.settings.seed)
-    channels = run.dataset.image_shape[2]
-    return f"augmented pairs: {path}\naugmentation: {policies.describe(run.policy, channels)}"
+    draw_preview(path, run.dataset, run.view_policies, seed=run.settings.seed)
+    described = policies.describe(run.view_policies, run.dataset.image_shape[2])
+    return f"augmented pairs: {path}\naugmentation: {described}"

@@ -52,7 +52,8 @@ def _pairs(run: Run) -> np.ndarray:
     """Images and their two views side by side, `[height, width, channels]` in [0, 1]."""
     images, _ = choose_images(run.dataset.pretrain, _PAIRS, len(run.dataset.class_names))
     key, own = jax.random.key(run.settings.seed), run.preprocessing
-    augmented = jax.jit(make_views, static_argnums=2)(key, images, run.policy, own.mean, own.std)
+    draw = jax.jit(make_views, static_argnums=2)
+    augmented = draw(key, images, run.view_policies, own.mean, own.std)
     views = in_unit_range(augmented, own.mean, own.std)
     rows = np.concatenate([images[:, None] / 255, views], axis=1)
     # [row, column, height, width, channels] as one picture.

@@ -34,7 +34,7 @@ class Run:
     Attributes:
       settings: of the run.
       dataset: opened, not yet decoded.
-      policy: the augmentation.
+      policy: the augmentation; of the first view where the second has another.
       preprocessing: what the encoder's inputs are.
       mesh: the devices.
       method: what is trained.
@@ -50,6 +50,11 @@ class Run:
     @property
     def make_batch(self) -> MakeBatch:
         return make_batch_of(self.settings, self.policy, self.preprocessing)
+
+    @property
+    def view_policies(self) -> policies.Policies:
+        """The augmentation of the views of the images' size."""
+        return policies.of_views(self.policy, self.settings.augmentation.second_view_overrides)
 
     @property
     def memory_limit_bytes(self) -> int:
@@ -117,6 +122,7 @@ def open_run(
         settings.augmentation.augmentation,
         settings.augmentation.augmentation_overrides,
     )
+    policies.of_views(policy, settings.augmentation.second_view_overrides)  # refuses wrong ones
     steps_per_epoch = len(dataset.pretrain.source) // settings.optimizer.batch_size
     steps = max(1, settings.optimizer.epochs * steps_per_epoch)
     method = make_method(settings, dataset.image_shape, mesh, steps)

@@ -117,6 +117,11 @@ class AugmentationSettings:
         "Changes to the augmentation, such as 'cutout_prob=0.5,crop_scale=0.2:1,sobel_prob=0.1'; "
         "the fields are those of alphacl_jax.data.policies.Policy.",
     )
+    second_view_overrides: str = setting(
+        "",
+        "Changes to the augmentation of the second view alone, such as 'solarize_prob=0.2' "
+        "(BYOL's) or 'jitter_prob=0,grayscale_prob=0': the same fields. Default: none.",
+    )
     views: str = setting(
         "2",
         "Views of each image; 2+4 are two of the images' size and four small crops. The methods "
@@ -134,6 +139,9 @@ class AugmentationSettings:
         if not re.fullmatch(r"[1-9][0-9]?(\+[1-9][0-9]?)?", self.views):
             problem = "must be a number of views, such as 2, or of large and small ones: 2+4"
             raise ArgumentError("views", self.views, problem)
+        if self.large_views != 2:
+            readers = "runs with two large views, such as views=2 or views=2+4,"
+            require_default(self, "second_view_overrides", readers)
         scale = self.small_scale
         if not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
             problem = "must be LOW:HIGH with 0 < LOW <= HIGH <= 1"

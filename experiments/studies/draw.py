@@ -1,5 +1,6 @@
 """Pictures of studies: lines over what is varied, bars of rows, a matrix of cells."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
 from experiments.studies.report import Rows, mean_and_spread, values_of
 
 Point = tuple[float, np.ndarray]
+# Of a title, which lies over the middle of the axes and not of the figure.
+_LETTERS_PER_INCH = 8
 
 
 def lines(
@@ -98,5 +101,6 @@ def matrix(
             ax.text(j, i, f"{value:.{digits}f}", ha="center", va="center", color=colour, size=8)
     ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows)
-    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    wrapped = textwrap.fill(title, int(_LETTERS_PER_INCH * size[0]))
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=wrapped)
     return figure

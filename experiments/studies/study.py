@@ -325,13 +325,19 @@ def _in_memory(base: Mapping[str, Any], wanted: int | None, quick: bool) -> sour
             raise ArgumentError(
                 "num_images", wanted, f"is more than {found.title} has, {len(images):,}"
             )
-        chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:wanted])
+        chosen = _drawn(len(images), wanted)
         images, labels = images[chosen], labels[chosen]
     if quick:
-        test_images, test_labels = test_images[:_QUICK_TESTS], test_labels[:_QUICK_TESTS]
+        chosen = _drawn(len(test_images), min(_QUICK_TESTS, len(test_images)))
+        test_images, test_labels = test_images[chosen], test_labels[chosen]
     return dataset_from_arrays(
         images, labels, test_images, test_labels, found.class_names, found.title
     )
+
+
+def _drawn(count: int, wanted: int) -> np.ndarray:
+    """Positions of some of `count` images, always the same ones: folders lie class by class."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:wanted])
 
 
 def _arrays_of(split: sources.Split | None) -> tuple[np.ndarray, np.ndarray]:

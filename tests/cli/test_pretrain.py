@@ -63,6 +63,10 @@ def no_training(monkeypatch):
         ("--learning_rate=1e39", "--learning_rate=1e\\+39 is no number of float32, which holds"),
         ("--clip_norm=0", "--clip_norm=0 is out of range; it must be a finite number > 0"),
         ("--augmentation=foo", "--augmentation=foo is no augmentation policy: choose from simclr"),
+        (
+            "--second_view_overrides=cutout_prob=x",
+            "--second_view_overrides=cutout_prob=x cannot be used: .* one number is needed",
+        ),
         ("--augmentation_overrides=cutout_prob=x", "cutout_prob=x: one number is needed"),
         ("--workdir=/proc/none", "the run folder /proc/none cannot be made"),
     ],
@@ -124,6 +128,15 @@ def test_a_preview_is_a_picture_and_trains_nothing(no_training, tmp_path, monkey
     shown = capsys.readouterr().out.splitlines()
     assert shown[0] == "augmented pairs: pairs.png"
     assert shown[1].startswith("augmentation: digits")
+
+
+def test_a_preview_shows_the_second_view_by_its_own_policy(no_training, tmp_path, capsys):
+    changes = "--second_view_overrides=affine_prob=0,noise_std=0"
+    assert pretrain(make_values(f"--preview={tmp_path / 'pairs.png'}", changes)) is None
+    assert_picture(tmp_path / "pairs.png")
+    described = capsys.readouterr().out.splitlines()[1]
+    assert described.startswith("augmentation: view 1 by digits: affine_prob=1 ")
+    assert described.endswith("; view 2 by digits (changed): cutout_prob=0.5 cutout_size=0.35")
 
 
 def _folder(path: Path) -> list[str]:

@@ -66,6 +66,18 @@ def test_override_says_what_is_wrong(settings, message):
     assert (error.value.argument, error.value.value) == ("augmentation_overrides", settings)
 
 
+def test_the_second_view_has_changes_of_its_own():
+    first, second = policies.of_views(policies.SIMCLR, "solarize_prob=0.2")
+    assert first == policies.SIMCLR
+    assert second == dataclasses.replace(policies.SIMCLR, solarize_prob=0.2)
+    # Where nothing is changed there is one policy, and so one way to draw.
+    for changes in ("", "grayscale_prob=0.2"):
+        assert policies.of_views(policies.SIMCLR, changes) is policies.SIMCLR
+    with pytest.raises(ArgumentError, match="unknown augmentation field 'solar'") as error:
+        policies.of_views(policies.SIMCLR, "solar=1")
+    assert (error.value.argument, error.value.value) == ("second_view_overrides", "solar=1")
+
+
 def test_the_policy_of_a_run():
     grey, colour = (28, 28, 1), (96, 96, 3)
     assert policies.policy_for("folder", grey) == policies.SIMCLR_GRAY
@@ -103,6 +115,10 @@ def test_a_policy_is_described_by_what_it_does():
         "jitter_prob=0.8 brightness=0.4 contrast=0.4"
     )
     assert policies.describe(Policy(noise_prob=0.5)) == "custom: no augmentation"
+    pair = policies.of_views(policies.NONE, "flip_prob=0.5")
+    assert policies.describe(pair) == (
+        "view 1 by none: no augmentation; view 2 by none (changed): flip_prob=0.5"
+    )
     everything = {f.name: 0.5 for f in dataclasses.fields(Policy) if f.name.endswith("_prob")}
     text = policies.describe(Policy(**everything, noise_std=0.1))
     for field in dataclasses.fields(Policy):

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from alphacl_jax.data import policies
-from alphacl_jax.data.policies import Policy
+from alphacl_jax.data.policies import Policies, Policy
 from alphacl_jax.data.views import make_views, normalize
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -37,7 +37,7 @@ def images() -> np.ndarray:
 
 
 @functools.cache
-def compiled_on_eight_devices(policy: Policy):
+def compiled_on_eight_devices(policy: Policies):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
     everywhere = NamedSharding(mesh, PartitionSpec())
@@ -54,12 +54,13 @@ def compiled_on_eight_devices(policy: Policy):
 
 
 @pytest.mark.slow
-def test_eight_devices_give_what_one_gives_without_moving_images(images):
-    compiled, everywhere, rows = compiled_on_eight_devices(EVERYTHING)
+@pytest.mark.parametrize("policy", [EVERYTHING, (EVERYTHING, policies.SIMCLR)], ids=["one", "two"])
+def test_eight_devices_give_what_one_gives_without_moving_images(images, policy):
+    compiled, everywhere, rows = compiled_on_eight_devices(policy)
     key = jax.random.key(7)
     sharded = compiled(jax.device_put(key, everywhere), jax.device_put(images, rows))
     assert len(sharded.sharding.device_set) == 8
-    single = compiled_views(key, jnp.asarray(images), EVERYTHING, MEAN, STD)
+    single = compiled_views(key, jnp.asarray(images), policy, MEAN, STD)
     np.testing.assert_allclose(sharded, single, atol=2e-5)
     text = compiled.as_text()
     for collective in ("all-gather", "all-reduce", "all-to-all", "collective-permute"):
@@ -120,3 +121,20 @@ def test_as_many_views_as_asked_each_with_a_draw_of_its_own(images):
     np.testing.assert_array_equal(single[:, 0], in_a_row)
     with pytest.raises(ValueError, match="views=0 must be at least 1"):
         make_views(jax.random.key(0), repeated, cheap, MEAN, STD, 0)
+
+
+def test_each_view_by_its_own_policy(images):
+    pair = (policies.NONE, Policy(crop_prob=1.0, grayscale_prob=1.0))
+    views = np.asarray(compiled_views(jax.random.key(0), jnp.asarray(images), pair, MEAN, STD))
+    np.testing.assert_allclose(views[:, 0], normalize(images, MEAN, STD), atol=1e-5)
+    second = views[:, 1] * STD + MEAN
+    np.testing.assert_allclose(second, np.repeat(second[..., :1], 3, axis=-1), atol=1e-5)
+    with pytest.raises(ValueError, match="views=3 must be 2, one for each policy"):
+        make_views(jax.random.key(0), jnp.asarray(images), pair, MEAN, STD, views=3)
+
+
+def test_views_by_different_policies_are_drawn_apart(images):
+    # They differ in nothing that is done.
+    pair = Policy(noise_std=0.1), Policy(noise_std=0.1, cutout_size=0.25)
+    views = compiled_views(jax.random.key(0), jnp.asarray(images), pair, MEAN, STD)
+    assert np.mean(np.asarray(views[:, 0]) != np.asarray(views[:, 1])) > 0.9

@@ -20,10 +20,11 @@ def test_a_preset(path: Path):
     settings = make_settings(f"--flagfile={path}")
     make_method(settings, (96, 96, 3), MESH)
     check_batch_size(settings)
-    policies.override(
-        policies.default_policy("cifar10", (32, 32, 3)),
-        settings.augmentation.augmentation_overrides,
+    own = settings.augmentation
+    policy = policies.policy_for(
+        "cifar10", (32, 32, 3), own.augmentation, own.augmentation_overrides
     )
+    policies.of_views(policy, own.second_view_overrides)
     assert settings.optimizer.warmup_epochs < settings.optimizer.epochs
     comment = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     command = f"python -m experiments.pretrain --flagfile=experiments/presets/{path.name}"

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AxisType
 
@@ -268,6 +269,18 @@ MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1
             ["--small_side=4"],
             "small_side=4 is set, and only runs with small views, such as views=2",
         ),
+        (
+            ["--method=supervised", "--views=3", "--second_view_overrides=hue=0"],
+            "second_view_overrides=hue=0 is set, and only runs with two large views, such",
+        ),
+        (
+            ["--second_view_overrides=solar=1"],
+            "second_view_overrides=solar=1 cannot be used: unknown augmentation field 'solar'",
+        ),
+        (
+            ["--second_view_overrides=hue=1"],
+            "second_view_overrides=hue=1 cannot be used: hue=1.0 must be at most 0.5",
+        ),
         (["--views=2+2", "--small_crop_scale=0.5"], "small_crop_scale=0.5 must be LOW:HIGH with"),
         (["--projector_depth=0", "--projector_output_norm=affine"], "projector_output_norm=affine"),
     ],
@@ -316,3 +329,24 @@ def test_views_of_two_sizes():
     shapes = jax.eval_shape(make_batch, jax.random.key(0), raw)
     assert shapes["views"].shape == (4, 2, 9, 8, 3)
     assert shapes["small_views"].shape == (4, 3, 4, 4, 3)
+
+
+@pytest.mark.parametrize("views", ["2", "2+3"])
+def test_the_second_view_alone_is_grey(views):
+    own = AugmentationSettings(views=views, second_view_overrides="grayscale_prob=1")
+    settings = RunSettings(method=SupervisedSettings(), augmentation=own)
+    assert from_text(to_text(settings)) == settings
+    colours = Preprocessing((8, 8, 3), (0.0,) * 3, (1.0,) * 3)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    # The same function makes the batches of a run and of one that is read back.
+    make_batch = make_batch_of(from_text(to_text(settings)), policies.NONE, colours)
+    batch = make_batch(jax.random.key(0), {"images": jnp.asarray(images), "labels": jnp.arange(4)})
+    assert np.ptp(batch["views"][:, 1], axis=-1).max() < 1e-5
+    np.testing.assert_allclose(batch["views"][:, 0], images / 255, atol=1e-5)
+    if own.small_views:
+        assert np.ptp(batch["small_views"], axis=-1).mean() > 0.1
+
+
+def test_changes_of_the_second_view_are_text():
+    with pytest.raises(ArgumentError, match="second_view_overrides=3 must be a string"):
+        AugmentationSettings(second_view_overrides=3)
