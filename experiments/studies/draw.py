@@ -104,3 +104,43 @@ def matrix(
     wrapped = textwrap.fill(title, int(_LETTERS_PER_INCH * size[0]))
     ax.set(xlabel=xlabel, ylabel=ylabel, title=wrapped)
     return figure
+
+
+def grouped_bars(
+    rows: Rows,
+    groups: Mapping[str, str],
+    levels: Mapping[str, float],
+    *,
+    title: str,
+    ylabel: str,
+    level: str,
+    factor: float = 1.0,
+) -> Figure:
+    """Several figures of several rows: a group of bars for each figure, with a line across it.
+
+    Args:
+      rows: a bar in each group for every row, with a standard deviation over seeds where there
+        are several.
+      groups: key of a figure → what its group is called.
+      levels: key of a figure → where the line of its group is.
+      title, ylabel: texts.
+      level: what the lines are called.
+      factor: what is drawn is this times the figures.
+    """
+    figure = Figure(figsize=(1.6 + 1.5 * len(groups), 4.2), layout="constrained")
+    ax = figure.subplots()
+    places, width = np.arange(len(groups)), 0.8 / len(rows)
+    for number, (name, cells) in enumerate(rows.items()):
+        found = [factor * values_of(cells, key) for key in groups]
+        mean = [v.mean() if len(v) else np.nan for v in found]
+        spread = [mean_and_spread(v)[1] if len(v) > 1 else np.nan for v in found]
+        shift = (number - (len(rows) - 1) / 2) * width
+        ax.bar(places + shift, mean, width, yerr=spread, color=COLOURS[number % 10], capsize=3,
+               label=name)  # fmt: skip
+    heights = [factor * levels[key] for key in groups]
+    ax.hlines(heights, places - 0.45, places + 0.45, "black", "dashed", label=level)
+    ax.set_xticks(places, list(groups.values()))
+    ax.set(ylabel=ylabel, title=title)
+    ax.grid(alpha=0.3, axis="y")
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small")
+    return figure
