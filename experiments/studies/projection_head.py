@@ -58,16 +58,19 @@ _PUBLISHED = {NONLINEAR: 66.5, LINEAR_HEAD: 61.1, NO_HEAD: 51.5, DIRECTCLR: 62.7
 _INFO_NCE = {"loss": "info_nce", "temperature": 0.5}
 
 
-def variants(num_features: int, tasks: Sequence[Task]) -> list[Variant]:
+def variants(num_features: int, tasks: Sequence[Task], given: str = "") -> list[Variant]:
     """What is trained: the projectors, the run that is to ignore what the tasks ask, and nothing.
 
     Args:
       num_features: of h.
       tasks: of which those with an augmentation are ignored by that run.
+      given: the changes to the augmentation that all runs have.
     """
     dim = {**_INFO_NCE, "projector_dim": num_features}
     nonlinear = {**dim, "projector_depth": 2, "projector_hidden": num_features}
-    overrides = ",".join(task.overrides for task in tasks if task.overrides)
+    overrides = ",".join(
+        changes for changes in (given, *(task.overrides for task in tasks)) if changes
+    )
     half = max(1, num_features // 2)
     return [
         Variant(NONLINEAR, nonlinear),
@@ -166,7 +169,8 @@ def draw_head(rows: Rows, name: str, tasks: Sequence[Task], chance: Mapping[str,
 def run(study: Study) -> None:
     """Trains all, and shows what came of it."""
     tasks = tasks_of(study.dataset.image_shape)
-    wanted = variants(num_features_of(study), tasks)
+    given = study.settings({}).augmentation.augmentation_overrides
+    wanted = variants(num_features_of(study), tasks, given)
     measured = [each for each in wanted if each.name in (NONLINEAR, IGNORING, UNTRAINED.name)]
     rows = study.rows(measured, measure)
     rows |= study.rows([each for each in wanted if each not in measured])
@@ -197,6 +201,5 @@ if __name__ == "__main__":
             "projector_dim",
             "projector_norm",
             "projector_output_norm",
-            "augmentation_overrides",
         ),
     )
