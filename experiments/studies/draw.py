@@ -9,6 +9,7 @@ from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
 from experiments.studies.report import Rows, mean_and_spread, values_of
 
 Point = tuple[float, np.ndarray]
+_NEAR = 1.2  # a ratio of ticks
 
 
 def lines(
@@ -26,7 +27,7 @@ def lines(
       curves: name → points (x, values over seeds).
       title, xlabel, ylabel: texts.
       factor: what is drawn is this times the values.
-      log_x: whether x is on a log scale, to base 2, with a tick at each x.
+      log_x: whether x is on a log scale, to base 2, with a tick at each x that has room for one.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax = figure.subplots()
@@ -38,7 +39,7 @@ def lines(
                     markersize=5, capsize=3, linewidth=1.3, label=name)  # fmt: skip
     if log_x:
         ax.set_xscale("log", base=2)
-        ticks = sorted({x for points in curves.values() for x, _ in points})
+        ticks = _apart(sorted({x for points in curves.values() for x, _ in points}))
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
         ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -46,6 +47,15 @@ def lines(
     if len(curves) > 1:
         ax.legend(fontsize="small")
     return figure
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Those of ascending values whose labels do not overlap on a log scale."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or value > _NEAR * kept[-1]:
+            kept.append(value)
+    return kept
 
 
 def bars(rows: Rows, key: str, *, title: str, xlabel: str, factor: float = 1.0) -> Figure:
