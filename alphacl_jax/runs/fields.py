@@ -94,7 +94,7 @@ def kind_of(owner: type, name: str) -> tuple[type, bool]:
 
 
 def _element_of(owner: type, name: str) -> type:
-    """What a tuple of a field holds, `int` or `float`."""
+    """What a tuple of a field holds, `int`, `float` or `str`."""
     element: type = typing.get_args(typing.get_type_hints(owner)[name])[0]
     return element
 
@@ -108,6 +108,7 @@ _WANTED = {
 _ELEMENTS_WANTED = {
     int: "must be whole numbers >= 1, such as 32,64,128",
     float: "must be numbers, such as 0.01,0.1,1",
+    str: "must be one or more words, with commas between them",
 }
 
 
@@ -127,7 +128,7 @@ def parse(owner: type, field: dataclasses.Field[Any], text: str) -> Any:
             return float(text)
         if kind is tuple:
             element = _element_of(owner, field.name)
-            return tuple(element(part) for part in text.split(",") if part.strip())
+            return tuple(element(part.strip()) for part in text.split(",") if part.strip())
     except ValueError as error:
         raise ArgumentError(field.name, text, _wanted(owner, field.name, kind)) from error
     if kind is bool:
@@ -166,17 +167,19 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
         # A number would be read back as a text, unless the field may hold either.
         str: isinstance(value, str) or (_numeric(value) and _may_be_whole(owner, field.name)),
     }[kind]
+    element = _element_of(owner, field.name) if kind is tuple else kind
     if fits and kind is tuple:
-        of_its = {int: _whole, float: _numeric}[_element_of(owner, field.name)]
-        fits = all(of_its(element) for element in value)
+        of_its = {int: _whole, float: _numeric, str: _word}[element]
+        fits = all(of_its(part) for part in value)
     if not fits:
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         raise ArgumentError(field.name, shown, _wanted(owner, field.name, kind))
-    if kind in (int, float, tuple):
-        for number in value if kind is tuple else (value,):
-            _check_range(field, number)
-    if (choices := field.metadata["choices"]) and value not in choices:
-        raise ArgumentError(field.name, value, _not_among(field.name, value, choices))
+    choices = field.metadata["choices"]
+    for part in value if kind is tuple else (value,):
+        if element in (int, float):
+            _check_range(field, part)
+        if choices and part not in choices:
+            raise ArgumentError(field.name, part, _not_among(field.name, part, choices))
 
 
 def _may_be_whole(owner: type, name: str) -> bool:
@@ -189,6 +192,10 @@ def _numeric(value: Any) -> bool:
 
 def _whole(value: Any) -> bool:
     return isinstance(value, int) and _numeric(value) and value >= 1
+
+
+def _word(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 # What is computed with them is float32, in which the rest are infinite or, below, 0.

@@ -12,6 +12,7 @@ from experiments.studies.report import Rows, mean_and_spread, values_of
 Point = tuple[float, np.ndarray]
 # Of a title, which lies over the middle of the axes and not of the figure.
 _LETTERS_PER_INCH = 8
+_NEAR = 1.2  # a ratio of ticks
 
 
 def lines(
@@ -29,7 +30,7 @@ def lines(
       curves: name → points (x, values over seeds).
       title, xlabel, ylabel: texts.
       factor: what is drawn is this times the values.
-      log_x: whether x is on a log scale, to base 2, with a tick at each x.
+      log_x: whether x is on a log scale, to base 2, with a tick at each x that has room for one.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     ax = figure.subplots()
@@ -41,7 +42,7 @@ def lines(
                     markersize=5, capsize=3, linewidth=1.3, label=name)  # fmt: skip
     if log_x:
         ax.set_xscale("log", base=2)
-        ticks = sorted({x for points in curves.values() for x, _ in points})
+        ticks = _apart(sorted({x for points in curves.values() for x, _ in points}))
         ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
         ax.minorticks_off()
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -49,6 +50,15 @@ def lines(
     if len(curves) > 1:
         ax.legend(fontsize="small")
     return figure
+
+
+def _apart(values: Sequence[float]) -> list[float]:
+    """Those of ascending values whose labels do not overlap on a log scale."""
+    kept: list[float] = []
+    for value in values:
+        if not kept or value > _NEAR * kept[-1]:
+            kept.append(value)
+    return kept
 
 
 def bars(rows: Rows, key: str, *, title: str, xlabel: str, factor: float = 1.0) -> Figure:

@@ -4,6 +4,7 @@ import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +25,21 @@ class Column(NamedTuple):
       title: of the column.
       factor: what is shown is this times the figure.
       digits: after the point.
+      chosen: whether it was set and no seed changes it, so that there is no spread to show.
     """
 
     key: str
     title: str
     factor: float = 1.0
     digits: int = 2
+    chosen: bool = False
 
 
 LINEAR = Column("linear_all", "linear, %", 100, 1)
 KNN = Column("knn", "kNN, %", 100, 1)
+# Of the embeddings of the last batch.
+ALIGNMENT = Column("alignment", "alignment")
+UNIFORMITY = Column("uniformity", "uniformity")
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,11 @@ class Claim:
     text: str
     found: str
     verdict: str
+
+
+def epochs_in_words(count: int) -> str:
+    """ "1 epoch", "20 epochs"."""
+    return f"{count} epoch{'s' * (count != 1)}"
 
 
 def values_of(cells: Sequence[Cell], key: str) -> np.ndarray:
@@ -69,10 +80,25 @@ def table_of(rows: Rows, columns: Sequence[Column], first: str = "") -> str:
       columns: that at least one row has are shown.
       first: title of the first column.
     """
-    shown = [c for c in columns if any(c.key in cell for cells in rows.values() for cell in cells)]
-    lines = [[first, *(column.title for column in shown)]]
-    lines += [[name, *(_entry(cells, c) for c in shown)] for name, cells in rows.items()]
-    return f"{_meaning(rows)}\n{align(lines)}"
+    return table_beside({"": rows}, columns, first)
+
+
+def table_beside(groups: Mapping[str, Rows], columns: Sequence[Column], first: str = "") -> str:
+    """As `table_of`, each column once for every group, side by side.
+
+    Args:
+      groups: name → rows of the same names.
+      columns: that at least one row has are shown.
+      first: title of the first column.
+    """
+    every = [cell for rows in groups.values() for cells in rows.values() for cell in cells]
+    known = [column for column in columns if any(column.key in cell for cell in every)]
+    shown = [(group, column) for column in known for group in groups]
+    titles = [f"{c.title}, {group}" if group else c.title for group, c in shown]
+    names = next(iter(groups.values()))
+    entries = [[_entry(groups[group][name], c) for group, c in shown] for name in names]
+    lines = [[name, *entry] for name, entry in zip(names, entries, strict=True)]
+    return f"{_meaning(names)}\n{align([[first, *titles], *lines])}"
 
 
 def _meaning(rows: Rows) -> str:
@@ -89,6 +115,8 @@ def _entry(cells: Sequence[Cell], column: Column) -> str:
         return "diverged" if lost == len(cells) else "-"
     mean, spread = mean_and_spread(values)
     text = f"{mean:.{column.digits}f}"
+    if column.chosen:
+        return text
     if len(values) > 1:
         text += f" ± {spread:.{column.digits}f}"
     elif f"{column.key}_se" in cells[0]:
@@ -126,14 +154,32 @@ def paired_difference(
     return float(differences.mean()), standard_error(differences)
 
 
-def is_higher(text: str, rows: Rows, better: str, worse: str, key: str = "linear_all") -> Claim:
-    """The claim that one row has a higher accuracy than another: by more than two errors."""
+_ERRORS = 2.0  # of a difference that is not chance
+
+
+def errors_among(count: int) -> float:
+    """How many errors the largest of `count` differences must have, that one alone must have 2.
+
+    The best of several is higher by chance than one of them; this is Bonferroni's correction.
+    """
+    return NormalDist().inv_cdf(1 - NormalDist().cdf(-_ERRORS) / count)
+
+
+def is_higher(
+    text: str,
+    rows: Rows,
+    better: str,
+    worse: str,
+    key: str = "linear_all",
+    errors: float = _ERRORS,
+) -> Claim:
+    """The claim that one row has a higher accuracy than another: by more than so many errors."""
     mean, error = paired_difference(rows[better], rows[worse], key)
     found = f"{100 * mean:+.1f} ± {100 * error:.1f} points"
     if math.isnan(mean):
         return Claim(text, "no cells to compare", "not settled")
-    verdict = "holds" if mean > 2 * error else "not settled"
-    return Claim(text, found, "does not hold" if mean < -2 * error else verdict)
+    verdict = "holds" if mean > errors * error else "not settled"
+    return Claim(text, found, "does not hold" if mean < -errors * error else verdict)
 
 
 def is_within(

@@ -41,6 +41,7 @@ from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
 from experiments.benchmarks import benchmarking
+from experiments.studies.own_flags import Own, define_own, read_own, value_of
 from experiments.studies.report import Claim, as_bits, shown_claims
 from experiments.theory.lab import no_empty_folder
 
@@ -53,7 +54,10 @@ _QUICK: dict[str, Any] = {
 _QUICK_TESTS = 100  # test images of --quick
 _OWN = ("seed", "num_seeds")
 # Of the last record, where a method has them.
-_RECORDED = ("loss", "std", "healthy_std", "embedding_rank", "eigenspace_alignment")
+_RECORDED = (
+    "step", "loss", "std", "healthy_std", "embedding_rank", "eigenspace_alignment",
+    "alignment", "uniformity", "mutual_information_bound",
+)  # fmt: skip
 
 Kind = Literal["trained", "cross_entropy", "untrained", "pixels"]
 Measure = Callable[["Study", Encoder], Mapping[str, Any]]
@@ -88,20 +92,23 @@ class Study:
       dataset: in memory.
       seeds: of the runs.
       quick: whether it is to be as small as possible.
+      own: the settings that this study alone has; None where it has none.
     """
 
-    def __init__(self, values: flags.FlagValues, varies: Sequence[str]):
+    def __init__(self, values: flags.FlagValues, varies: Sequence[str], own: Own | None = None):
         """Loads the data.
 
         Args:
           values: with the flags of `define_study_flags`.
           varies: settings that the variants set.
+          own: as in `define_study_flags`.
 
         Raises:
           RunError: for data without labels or test images, or a folder of another study.
           ArgumentError: for settings that are impossible.
         """
         self.quick = bool(values["quick"].value)
+        self.own: Any = None if own is None else read_own(values, own, self.quick)
         self._base = _given(values, varies, self.quick)
         self.seeds = range(
             self._base["seed"], self._base["seed"] + int(self._base.pop("num_seeds"))
@@ -147,6 +154,8 @@ class Study:
           images ("linear_all", "knn"), with standard errors and which images were right
           ("correct"), what the last step recorded, and "seconds"; or "diverged".
         """
+        for variant in variants:
+            self.settings(variant.settings)  # impossible ones, before any is trained
         todo = [(variant, seed) for seed in self.seeds for variant in variants]
         found: dict[str, list[Cell]] = {variant.name: [] for variant in variants}
         for number, (variant, seed) in enumerate(todo, 1):
@@ -278,12 +287,8 @@ class Study:
 
 def _given(values: flags.FlagValues, varies: Sequence[str], quick: bool) -> dict[str, Any]:
     """The settings that all runs share, by name."""
-    given = {}
-    for name in (*_shared(varies), *_OWN, "num_images"):
-        if quick and name in _QUICK and values[name].using_default_value:
-            given[name] = _QUICK[name]
-        else:
-            given[name] = values[name].value
+    names = (*_shared(varies), *_OWN, "num_images")
+    given = {name: value_of(values, name, _QUICK if quick else {}) for name in names}
     if given["data_dir"] is not None:
         given["data_dir"] = str(Path(given["data_dir"]).expanduser().absolute())
     return given
@@ -368,6 +373,7 @@ def define_study_flags(
     name: str,
     varies: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    own: Own | None = None,
 ) -> None:
     """Defines the flags of a study.
 
@@ -376,7 +382,10 @@ def define_study_flags(
       name: of the study, for its folder.
       varies: settings that its variants set, which are no flags.
       defaults: of settings, where they are not those of all studies.
+      own: the settings that this study alone has.
     """
+    if own is not None:
+        define_own(values, own)
     flags.DEFINE_string("output", f"runs/studies/{name}", "Folder for figures and runs.", values)
     flags.DEFINE_bool("quick", False, "As small as can be: to see that it runs.", values)
     flags.DEFINE_integer("seed", 0, "The first seed.", 0, LARGEST_SEED, flag_values=values)
@@ -399,6 +408,7 @@ def study_main(
     run: Callable[[Study], None],
     varies: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    own: Own | None = None,
 ) -> None:
     """Runs a study as a program.
 
@@ -406,15 +416,15 @@ def study_main(
       name: of the module.
       documentation: of the module, for --help.
       run: the study.
-      varies, defaults: see `define_study_flags`.
+      varies, defaults, own: see `define_study_flags`.
     """
-    define_study_flags(flags.FLAGS, name, varies, defaults)
+    define_study_flags(flags.FLAGS, name, varies, defaults, own)
 
     def main(argv: Sequence[str]) -> None:
         del argv
         values = flags.FLAGS
         with plain_errors(values), no_empty_folder(Path(str(values["output"].value))):
-            study = Study(values, varies)
+            study = Study(values, varies, own)
             # Seeds of a variant are one program.
             jax.config.update("jax_compilation_cache_dir", str(study.output / "compiled"))
             try:
