@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
 from experiments.studies.report import Rows, mean_and_spread, values_of
 
 Point = tuple[float, np.ndarray]
+Course = tuple[Sequence[float], Sequence[float]]
 
 
 def lines(
@@ -45,6 +47,35 @@ def lines(
     ax.grid(alpha=0.3)
     if len(curves) > 1:
         ax.legend(fontsize="small")
+    return figure
+
+
+def courses(
+    curves: Mapping[str, Sequence[Course]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    scale: str = "linear",
+) -> Figure:
+    """A figure of what was recorded over the steps, a line for each seed.
+
+    Args:
+      curves: name → (steps, values) of each seed, which may end at different steps.
+      title, xlabel, ylabel: texts.
+      scale: of y, as matplotlib calls it.
+    """
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for number, (name, seeds) in enumerate(curves.items()):
+        for index, (x, y) in enumerate(seeds):
+            label = None if index else name
+            ax.plot(x, y, color=COLOURS[number % 10], linewidth=1.3, label=label)
+    ax.set_yscale(scale)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # a step is whole
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small")
     return figure
 
 

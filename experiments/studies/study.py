@@ -5,6 +5,7 @@ cell, kept in OUTPUT/cells.json as soon as they are known; the run of a cell has
 OUTPUT/runs, from which a killed one goes on.
 """
 
+import copy
 import dataclasses
 import functools
 import json
@@ -27,6 +28,7 @@ from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.evaluation.probes import evaluate_sets
 from alphacl_jax.files import write_png_atomically
+from alphacl_jax.methods.method import Method
 from alphacl_jax.runs import pretraining
 from alphacl_jax.runs.baselines import train_supervised
 from alphacl_jax.runs.cells import Cell, Cells
@@ -34,7 +36,7 @@ from alphacl_jax.runs.encoder import Encoder, encoder_of
 from alphacl_jax.runs.flag_file import fields_of, from_mapping
 from alphacl_jax.runs.folder import records_of
 from alphacl_jax.runs.naming import as_file_name
-from alphacl_jax.runs.run import open_run, prepare_training
+from alphacl_jax.runs.run import Run, open_run, prepare_training
 from alphacl_jax.runs.settings import LARGEST_SEED, EvaluationSettings, RunSettings
 from alphacl_jax.runs.start import check_start
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError
@@ -57,6 +59,8 @@ _RECORDED = ("loss", "std", "healthy_std", "embedding_rank", "eigenspace_alignme
 
 Kind = Literal["trained", "cross_entropy", "untrained", "pixels"]
 Measure = Callable[["Study", Encoder], Mapping[str, Any]]
+# Of a variant and a seed: the encoder, None where it diverged, and what the cell is to say of it.
+Train = Callable[["Study", "Variant", int], tuple[Encoder | None, Mapping[str, Any]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +72,14 @@ class Variant:
       settings: of a run, by name, over those of the flags; "method" among them.
       kind: how the encoder is made: trained by the method, trained by cross-entropy on the labels,
         not at all; "pixels" has none.
+      method: made of the run, where what trains is no method that settings name; it trains the
+        encoder and the projector of the one that they do.
     """
 
     name: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     kind: Kind = "trained"
+    method: Callable[[Run], Method] | None = None
 
 
 UNTRAINED = Variant("untrained encoder", kind="untrained")
@@ -88,6 +95,7 @@ class Study:
       dataset: in memory.
       seeds: of the runs.
       quick: whether it is to be as small as possible.
+      flags: that it was given.
     """
 
     def __init__(self, values: flags.FlagValues, varies: Sequence[str]):
@@ -101,6 +109,7 @@ class Study:
           RunError: for data without labels or test images, or a folder of another study.
           ArgumentError: for settings that are impossible.
         """
+        self.flags = values
         self.quick = bool(values["quick"].value)
         self._base = _given(values, varies, self.quick)
         self.seeds = range(
@@ -118,6 +127,7 @@ class Study:
             **{name: value for name, value in self._base.items() if name not in varying},
         }
         self._cells = Cells(self.output / "cells.json", conditions)
+        self._marks: dict[str, str] = {}
         # Seeds of a variant are one program.
         jax.config.update("jax_compilation_cache_dir", str(self.output / "compiled"))
         self._started = time.monotonic()
@@ -135,14 +145,31 @@ class Study:
         looks = EvaluationSettings(evaluate="none", save_every=1000, log_every=20)
         return dataclasses.replace(made, evaluation=looks)
 
+    def on(self, dataset: sources.Dataset, seeds: range, images: str) -> "Study":
+        """The same study of other images, its cells in the same file.
+
+        Args:
+          dataset: in memory.
+          seeds: of its runs, other ones than of this study.
+          images: what they are, which names the folder of its runs and is kept in its cells.
+        """
+        other = copy.copy(self)
+        other.dataset, other.seeds, other._marks = dataset, seeds, {"images": images}
+        other.output = self.output / as_file_name(images)
+        return other
+
     def rows(
-        self, variants: Sequence[Variant], measure: Measure | None = None
+        self,
+        variants: Sequence[Variant],
+        measure: Measure | None = None,
+        train: Train | None = None,
     ) -> dict[str, list[Cell]]:
         """The cells of variants, over the seeds, computed where the file has none.
 
         Args:
           variants: of different names.
           measure: further figures of a trained encoder.
+          train: trains those variants that are "trained", in place of `encoder`.
 
         Returns:
           Variant's name → a cell for each seed. A cell has the probes' accuracies on the test
@@ -157,25 +184,37 @@ class Study:
                 "seed": seed,
                 "kind": variant.kind,
                 "settings": json.loads(json.dumps(dict(variant.settings))),
+                **self._marks,
             }
             place = f"cell {number} of {len(todo)}: {variant.name}, seed {seed}"
-            compute = functools.partial(self._cell, variant, seed, measure, place)
+            compute = functools.partial(self._cell, variant, seed, measure, train, place)
             cell, new = self._cells.get(key, compute)
             found[variant.name].append(cell)
             if new:
                 to_stderr(f"  {_in_words(cell)}")
         return found
 
-    def _cell(self, variant: Variant, seed: int, measure: Measure | None, place: str) -> Cell:
+    def _cell(
+        self,
+        variant: Variant,
+        seed: int,
+        measure: Measure | None,
+        train: Train | None,
+        place: str,
+    ) -> Cell:
         to_stderr(place)
         started = time.monotonic()
         if variant.kind == "pixels":
             return self._probes(*(_pixels(split) for split in self._splits))
-        trained = self.encoder(variant, seed)
-        if trained is None:
-            return {"diverged": True, "seconds": time.monotonic() - started}
-        encoder, recorded = trained
+        encoder: Encoder | None
+        recorded: Mapping[str, Any]
+        if train is not None and variant.kind == "trained":
+            encoder, recorded = train(self, variant, seed)
+        else:
+            encoder, recorded = self.encoder(variant, seed) or (None, {})
         seconds = time.monotonic() - started
+        if encoder is None:
+            return {"diverged": True, **recorded, "seconds": seconds}
         parts = [(encoder(images), labels) for images, labels in self._splits]
         own = {} if measure is None else measure(self, encoder)
         return {**self._probes(*parts), **recorded, **own, "seconds": seconds}
@@ -202,13 +241,20 @@ class Study:
         right = {name: as_bits(values[0]) for name, values in found.correct[""].items()}
         return {**found.rows[""], "correct": right}
 
+    def run_of(self, variant: Variant, seed: int) -> Run:
+        """The run of a variant and a seed: its data, its method, not yet trained."""
+        run = open_run(self.settings(variant.settings, seed), data_mesh(), self.dataset)
+        if variant.method is None:
+            return run
+        return dataclasses.replace(run, method=variant.method(run))
+
     def encoder(self, variant: Variant, seed: int) -> tuple[Encoder, dict[str, float]] | None:
         """A variant's encoder, trained where it is not yet; and what its last record had.
 
         Returns:
           None where training diverged.
         """
-        run = open_run(self.settings(variant.settings, seed), data_mesh(), self.dataset)
+        run = self.run_of(variant, seed)
         training = prepare_training(run)
         description = pretraining.describe(run, training)
         if variant.kind in ("untrained", "cross_entropy"):
@@ -395,6 +441,7 @@ def study_main(
     run: Callable[[Study], None],
     varies: Sequence[str] = (),
     defaults: Mapping[str, Any] | None = None,
+    define: Callable[[flags.FlagValues], None] | None = None,
 ) -> None:
     """Runs a study as a program.
 
@@ -403,8 +450,11 @@ def study_main(
       documentation: of the module, for --help.
       run: the study.
       varies, defaults: see `define_study_flags`.
+      define: defines further flags, which the study reads from its `flags`.
     """
     define_study_flags(flags.FLAGS, name, varies, defaults)
+    if define is not None:
+        define(flags.FLAGS)
 
     def main(argv: Sequence[str]) -> None:
         del argv
