@@ -18,15 +18,17 @@ All seven operations are 28 runs for each seed, so that one seed is the default.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
-from absl import flags
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.cells import Cell
+from alphacl_jax.runs.fields import check_settings, setting
 from alphacl_jax.tables import align
 from experiments.studies import draw
+from experiments.studies.own_flags import Own
 from experiments.studies.report import (
     KNN,
     LINEAR,
@@ -50,10 +52,21 @@ OPERATIONS: dict[str, dict[str, float]] = {
     "blur": {"blur_prob": 1},
     _TURNS: {"quarter_turn_prob": 0.75},
 }
-_QUICK = 3
 _AND = " + "
 _LOSS = {"loss": "info_nce"}
 BOTH_VIEWS = Variant("SimCLR's policy, both views", {**_LOSS, "augmentation": "simclr"})
+
+
+@dataclass(frozen=True)
+class PairSettings:
+    """What this study varies."""
+
+    operations: tuple[str, ...] = setting(
+        tuple(OPERATIONS), "Operations on the first view.", choices=tuple(OPERATIONS)
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def name_of(one: str, other: str) -> str:
@@ -143,17 +156,13 @@ def claims(rows: dict[str, list[Cell]]) -> list[Claim]:
     ]  # fmt: skip
 
 
-def run(study: Study, names: Sequence[str] | None = None) -> None:
+def run(study: Study) -> None:
     """Trains all, and shows what came of it.
-
-    Args:
-      study: the data and the settings.
-      names: of the operations, by default all of them, or three where the study is to be quick.
 
     Raises:
       RunError: where the images can have none of the operations.
     """
-    wanted = list(OPERATIONS)[: _QUICK if study.quick else None] if names is None else names
+    wanted = study.own.operations
     operations = usable(wanted, study.dataset.image_shape)
     if left_out := set(wanted) - set(operations):
         shape = "x".join(map(str, study.dataset.image_shape))
@@ -185,23 +194,12 @@ def run(study: Study, names: Sequence[str] | None = None) -> None:
     )  # fmt: skip
 
 
-def _are_known(names: Sequence[str] | None) -> bool:
-    unknown = [name for name in names or () if name not in OPERATIONS]
-    if unknown or names == []:
-        found = ", ".join(unknown) or "nothing"
-        raise flags.ValidationError(f"{found} is no operation; choose from {', '.join(OPERATIONS)}")
-    return True
-
-
 if __name__ == "__main__":
-    flags.DEFINE_list(
-        "operations", None, f"Some of {', '.join(OPERATIONS)}; all by default, {_QUICK} of --quick."
-    )
-    flags.register_validator("operations", _are_known)
     study_main(
         "augmentation_pairs",
         __doc__,
-        lambda study: run(study, flags.FLAGS["operations"].value),
+        run,
         varies=("augmentation", "augmentation_overrides", "second_view_overrides"),
         defaults={"num_seeds": 1},
+        own=Own(PairSettings, {"operations": tuple(OPERATIONS)[:3]}),
     )

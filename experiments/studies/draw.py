@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
 from experiments.studies.report import Rows, mean_and_spread, values_of
@@ -13,6 +14,7 @@ Point = tuple[float, np.ndarray]
 # Of a title, which lies over the middle of the axes and not of the figure.
 _LETTERS_PER_INCH = 8
 _NEAR = 1.2  # a ratio of ticks
+Course = tuple[Sequence[float], Sequence[float]]
 
 
 def lines(
@@ -59,6 +61,35 @@ def _apart(values: Sequence[float]) -> list[float]:
         if not kept or value > _NEAR * kept[-1]:
             kept.append(value)
     return kept
+
+
+def courses(
+    curves: Mapping[str, Sequence[Course]],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    scale: str = "linear",
+) -> Figure:
+    """A figure of what was recorded over the steps, a line for each seed.
+
+    Args:
+      curves: name → (steps, values) of each seed, which may end at different steps.
+      title, xlabel, ylabel: texts.
+      scale: of y, as matplotlib calls it.
+    """
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    ax = figure.subplots()
+    for number, (name, seeds) in enumerate(curves.items()):
+        for index, (x, y) in enumerate(seeds):
+            label = None if index else name
+            ax.plot(x, y, color=COLOURS[number % 10], linewidth=1.3, label=label)
+    ax.set_yscale(scale)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))  # a step is whole
+    ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
+    ax.grid(alpha=0.3)
+    ax.legend(fontsize="small")
+    return figure
 
 
 def bars(rows: Rows, key: str, *, title: str, xlabel: str, factor: float = 1.0) -> Figure:

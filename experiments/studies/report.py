@@ -14,14 +14,15 @@ from alphacl_jax.runs.cells import Cell
 from alphacl_jax.tables import align
 
 Rows = Mapping[str, Sequence[Cell]]
-_WIDTH = 96
+WIDTH = 96
+_LARGE = 1e6  # from here on a figure is shown by its order
 
 
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-      key: of the figure in a cell.
+      key: of the figure in a cell, or of a text that is the same in all cells of a row.
       title: of the column.
       factor: what is shown is this times the figure.
       digits: after the point.
@@ -109,19 +110,26 @@ def _meaning(rows: Rows) -> str:
 
 
 def _entry(cells: Sequence[Cell], column: Column) -> str:
+    texts = [cell[column.key] for cell in cells if isinstance(cell.get(column.key), str)]
+    if texts:
+        return str(texts[0])
     values = column.factor * values_of(cells, column.key)
-    lost = sum("diverged" in cell for cell in cells)
+    lost = sum("diverged" in cell and column.key not in cell for cell in cells)
     if not len(values):
         return "diverged" if lost == len(cells) else "-"
     mean, spread = mean_and_spread(values)
-    text = f"{mean:.{column.digits}f}"
+    text = _number(mean, column.digits)
     if column.chosen:
         return text
     if len(values) > 1:
-        text += f" ± {spread:.{column.digits}f}"
+        text += f" ± {_number(spread, column.digits)}"
     elif f"{column.key}_se" in cells[0]:
         text += f" ± {column.factor * cells[0][f'{column.key}_se']:.{column.digits}f}"
     return f"{text} ({lost} diverged)" if lost else text
+
+
+def _number(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if abs(value) < _LARGE else f"{value:.1e}"
 
 
 def as_bits(right: np.ndarray) -> str:
@@ -201,5 +209,5 @@ def shown_claims(claims: Sequence[Claim]) -> str:
     lines = []
     for claim in claims:
         line = f"{claim.verdict}: {claim.text} ({claim.found})"
-        lines.append(textwrap.fill(line, _WIDTH, subsequent_indent="    "))
+        lines.append(textwrap.fill(line, WIDTH, subsequent_indent="    "))
     return "\n".join(lines)

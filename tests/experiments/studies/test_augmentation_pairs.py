@@ -6,9 +6,9 @@ from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
-from absl import flags
 
 from alphacl_jax.data import policies
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.flag_file import from_mapping
 from experiments.studies import augmentation_pairs as study
 from experiments.studies.report import as_bits
@@ -56,13 +56,10 @@ def test_operations_that_images_cannot_have_are_left_out():
     assert study.usable(["turns", "colour", "crop"], (8, 9, 3)) == ["crop", "colour"]
 
 
-@pytest.mark.parametrize(("names", "known"), [(None, True), (["crop"], True), (["x"], False)])
-def test_operations_that_there_are_not(names, known):
-    if known:
-        assert study._are_known(names)
-        return
-    with pytest.raises(flags.ValidationError, match="x is no operation; choose from crop, cutout"):
-        study._are_known(names)
+def test_operations_that_there_are_not():
+    assert study.PairSettings(("crop",)).operations == ("crop",)
+    with pytest.raises(ArgumentError, match=r"operations=x is unknown.* one of crop, cutout"):
+        study.PairSettings(("x",))
 
 
 def _cells(*accuracies: float) -> list[dict]:

@@ -1,0 +1,103 @@
+"""Losses with labels under one budget, beside α-CL, cross-entropy and no training at all.
+
+    python -m experiments.studies.label_losses --dataset=folder --data_dir=PATH
+
+trains one network by each loss for the same epochs, and prints probes of its features on the test
+images. α-CL-direct stands there without labels, and with labels that only keep images of one class
+from being negatives of each other. With --learning_rates=0.0005,0.001,0.002,0.004 each row has a
+rate of its own, chosen on held-out training images; temperatures and margins are the defaults, and
+chosen for none of them.
+Cross-entropy trains encoder and one linear layer on one view of each image, so that it sees half
+as many views in an epoch as the others. Features of losses with labels have seen the training
+labels, which the probes are then fitted to. Draws linear.png and knn.png.
+"""
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from alphacl_jax.runs.cells import Cell
+from experiments.studies import choosing, draw
+from experiments.studies.own_flags import Own
+from experiments.studies.report import KNN, LINEAR, Claim, Column, is_higher, table_of
+from experiments.studies.study import (
+    CROSS_ENTROPY,
+    PIXELS,
+    UNTRAINED,
+    Study,
+    Variant,
+    study_main,
+)
+
+_TEMPERATURE = 0.1
+_ALPHA = {"method": "contrastive", "loss": "alpha_direct"}
+
+
+def _supervised(name: str, loss: str) -> Variant:
+    return Variant(name, {"method": "supervised", "loss": loss})
+
+
+def _supcon(name: str, loss: str) -> Variant:
+    base = _supervised(name, loss)
+    return Variant(name, {**base.settings, "temperature": _TEMPERATURE})
+
+
+OUT = _supcon("SupCon L_out", "supcon_out")
+IN = _supcon("SupCon L_in", "supcon_in")
+NCA = _supervised("NCA, logarithm", "nca_log")
+TRIPLET = _supervised("triplet, semi-hard", "triplet_semihard")
+MARGIN = _supervised("margin", "margin")
+ALPHA = Variant("α-CL-direct, no labels", _ALPHA)
+LABELLED = Variant("α-CL-direct, labelled negatives", {**_ALPHA, "labelled": True})
+VARIANTS = (OUT, IN, NCA, TRIPLET, MARGIN, LABELLED, ALPHA, CROSS_ENTROPY, UNTRAINED, PIXELS)
+COLUMNS = (
+    LINEAR,
+    KNN,
+    Column("embedding_rank", "rank", digits=1),
+)
+
+
+def claims(rows: dict[str, list[Cell]]) -> list[Claim]:
+    """What is claimed of these losses, and was published of SupCon on CIFAR-10 and ImageNet."""
+    found = []
+    for probe, column in (("linear probe", LINEAR), ("kNN", KNN)):
+        for worse in (ALPHA, IN, TRIPLET, MARGIN):
+            text = f"{OUT.name} beats {worse.name}, {probe}"
+            found.append(is_higher(text, rows, OUT.name, worse.name, column.key))
+    text = (
+        f"{OUT.name} beats {CROSS_ENTROPY.name}, linear probe (published of CIFAR-10: 96.0 to "
+        "95.0 %)"
+    )
+    found.append(is_higher(text, rows, OUT.name, CROSS_ENTROPY.name))
+    text = f"{ALPHA.name} gains by labelled negatives, linear probe"
+    return [*found, is_higher(text, rows, LABELLED.name, ALPHA.name)]
+
+
+def run(study: Study) -> None:
+    """Trains all, and shows what came of it."""
+    rows, columns, note = choosing.rows_at_best_rates(study, VARIANTS)
+
+    def picture(column: Column, title: str) -> Callable[[], Figure]:
+        return lambda: draw.bars(
+            rows, column.key, title=title, xlabel="accuracy, %", factor=column.factor
+        )
+
+    study.finish(
+        "Losses with labels under one budget",
+        f"{table_of(rows, (*COLUMNS, *columns), 'loss')}\n{note}",
+        claims(rows),
+        {
+            "linear.png": picture(LINEAR, "Linear probe"),
+            "knn.png": picture(KNN, "Nearest neighbours"),
+        },
+    )
+
+
+if __name__ == "__main__":
+    study_main(
+        "label_losses",
+        __doc__,
+        run,
+        varies=(choosing.RATE,),
+        own=Own(choosing.RateSettings, {}),
+    )
