@@ -51,7 +51,8 @@ class AverageSettings(MethodSettings):
     )
     ema_schedule: str = setting(
         "cosine",
-        "The moving average's momentum over the run: from ema_momentum to 1, or constant.",
+        "The moving average's momentum over the run: from ema_momentum to 1, or constant. Raised "
+        "epochs stretch the cosine.",
         choices=("cosine", "constant"),
     )
 
