@@ -18,8 +18,9 @@ from matplotlib.figure import Figure
 
 from alphacl_jax.runs.cells import Cell
 from experiments.studies import choosing, draw
+from experiments.studies.claims import Claim, is_higher
 from experiments.studies.own_flags import Own
-from experiments.studies.report import KNN, LINEAR, Claim, Column, is_higher, table_of
+from experiments.studies.report import KNN, LINEAR, Column, table_of
 from experiments.studies.study import (
     CROSS_ENTROPY,
     PIXELS,
