@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from alphacl_jax.cli.compilation import define_cache_flag
 from alphacl_jax.cli.run_flags import define_setting, from_anywhere
 from alphacl_jax.runs.flag_file import fields_of
 from alphacl_jax.runs.settings import LARGEST_SEED, EvaluationSettings, RunSettings
@@ -39,6 +40,7 @@ def define_study_flags(
     if own is not None:
         define_own(values, own)
     flags.DEFINE_string("output", f"runs/studies/{name}", "Folder for figures and runs.", values)
+    define_cache_flag(values)
     flags.DEFINE_bool("quick", False, "As small as can be: to see that it runs.", values)
     flags.DEFINE_integer("seed", 0, "The first seed.", 0, LARGEST_SEED, flag_values=values)
     flags.DEFINE_integer("num_seeds", _DEFAULTS["num_seeds"], "How many.", 1, flag_values=values)

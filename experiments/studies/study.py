@@ -16,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
+from alphacl_jax.cli.compilation import keep_programs
 from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.data import sources
 from alphacl_jax.errors import ArgumentError, RunError
@@ -365,9 +365,8 @@ def study_main(
         del argv
         values = flags.FLAGS
         with plain_errors(values), no_empty_folder(Path(str(values["output"].value))):
+            keep_programs(values)  # seeds of a variant are one program
             study = Study(values, varies, own)
-            # Seeds of a variant are one program.
-            jax.config.update("jax_compilation_cache_dir", str(study.output / "compiled"))
             try:
                 run(study)
             except InterruptedBySignal as error:
