@@ -1,5 +1,6 @@
 """Set once for every test: eight CPU devices, no silent rank promotion, float64 on request."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 _ROOT = Path(__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache_untouched() -> Iterator[None]:
+    """Keeps commands that tests start from the developer's own cache of compiled programs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(os.environ, "JAX_COMPILATION_CACHE_DIR", "")
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

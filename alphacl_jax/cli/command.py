@@ -36,15 +36,22 @@ def run(name: str, argv: Sequence[str] | None = None) -> None:
         # Here, as a signal may come while they are loaded.
         from absl import flags
 
+        from alphacl_jax.cli.compilation import CACHE, define_cache_flag, keep_programs
         from alphacl_jax.cli.start import run_main
 
         command = importlib.import_module(f"alphacl_jax.cli.{name}")
         command.define_flags(flags.FLAGS)
+        define_cache_flag(flags.FLAGS)
+
+        def started(rest: Sequence[str]) -> None:
+            keep_programs(flags.FLAGS)
+            command.main(rest)
+
         run_main(
-            command.main,
+            started,
             command.__doc__,
             positional=name in ("compare", "export", "neighbors"),
-            groups=command.groups(),
+            groups={**command.groups(), "compiled programs": (CACHE,)},
             argv=argv,
         )
 

@@ -90,11 +90,11 @@ def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
         value = values[name].value
         if name not in read:
             raise ArgumentError(name, value, f"is set, and the method {method} does not read it")
-        given[name] = _from_anywhere(value) if name in PLACES else value
+        given[name] = from_anywhere(value) if name in PLACES else value
     return from_mapping(given)
 
 
-def _from_anywhere(path: str | None) -> str | None:
+def from_anywhere(path: str | None) -> str | None:
     """A path that means the same from another working directory, since the run stores it."""
     if not path or "://" in path:  # such as gs://bucket/folder, which TFDS reads
         return path

@@ -27,9 +27,10 @@ class Cells:
         self._path = path
         self._conditions = json.loads(json.dumps(conditions))
         self._cells: list[Cell] = []
+        summary: dict[str, Any] = {}
         if path is not None and path.exists():
-            self._cells = self._read(path)
-        self.write({})
+            self._cells, summary = self._read(path)
+        self.write(summary)
 
     def get(self, key: Mapping[str, Any], compute: Callable[[], Cell]) -> tuple[Cell, bool]:
         """The cell of a key, and whether it was computed now, and written.
@@ -61,10 +62,11 @@ class Cells:
                 ) from error
         return figures
 
-    def _read(self, path: Path) -> list[Cell]:
+    def _read(self, path: Path) -> tuple[list[Cell], dict[str, Any]]:
+        """The cells of the file, and what else it holds."""
         try:
             found = json.loads(path.read_text())
-            then, cells = dict(found["conditions"]), list(found["cells"])
+            then, cells = dict(found.pop("conditions")), list(found.pop("cells"))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(
                 f"{path} cannot be read as the cells of a table: {error!r}. Delete it, or choose "
@@ -81,4 +83,4 @@ class Cells:
                 f"{path} holds figures of other settings: {differences(differing)}. Choose another "
                 "output, or delete it"
             )
-        return cells
+        return cells, found

@@ -7,19 +7,20 @@ image as it is, as in figure 5 of SimCLR (Chen et al. 2020). Prints the linear p
 single operations on the diagonal, pairs off it, the average of each row beside it. Two operations
 are done in one order, so that half of the matrix is trained. SimCLR's figure crops images first,
 once for both views, since ImageNet's differ in size; here that is left out. Beside them stand the
-whole SimCLR policy on both views and the untrained encoder. Draws matrix.png.
+same pair on both views and the untrained encoder. Draws matrix.png.
 
 crop: random resized crop with a mirror image half of the time; colour: jitter for 4 of 5 images and
 grey for 1 of 5; turns: by 0, 90, 180 or 270 degrees; cutout of half of the side, noise of standard
 deviation 0.1, blur and sobel for all images. None of these strengths was tuned, nor were learning
 rate and temperature. Images of one channel have no colour, and those that are not square no turns.
 
-All seven operations are 28 runs for each seed, so that one seed is the default.
+All seven operations are 29 runs for each seed, so that one seed is the default.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 
@@ -28,17 +29,9 @@ from alphacl_jax.runs.cells import Cell
 from alphacl_jax.runs.fields import check_settings, setting
 from alphacl_jax.tables import align
 from experiments.studies import draw
+from experiments.studies.claims import Claim, is_higher, lost
 from experiments.studies.own_flags import Own
-from experiments.studies.report import (
-    KNN,
-    LINEAR,
-    Claim,
-    Rows,
-    is_higher,
-    mean_and_spread,
-    table_of,
-    values_of,
-)
+from experiments.studies.report import KNN, LINEAR, Rows, mean_and_spread, table_of, values_of
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main, to_stderr
 
 _CROP, _COLOUR, _TURNS = "crop", "colour", "turns"
@@ -54,7 +47,6 @@ OPERATIONS: dict[str, dict[str, float]] = {
 }
 _AND = " + "
 _LOSS = {"loss": "info_nce"}
-BOTH_VIEWS = Variant("SimCLR's policy, both views", {**_LOSS, "augmentation": "simclr"})
 
 
 @dataclass(frozen=True)
@@ -77,18 +69,21 @@ def name_of(one: str, other: str) -> str:
 BEST = name_of(_CROP, _COLOUR)
 
 
+def _augmented(one: str, other: str) -> dict[str, Any]:
+    """The settings of a run whose views these operations change."""
+    fields = OPERATIONS[one] | OPERATIONS[other]
+    changes = ",".join(f"{k}={v}" for k, v in fields.items())
+    return {**_LOSS, "augmentation": "none", "augmentation_overrides": changes}
+
+
 def variant_of(one: str, other: str) -> Variant:
     """The run whose first view these operations change, and whose second view nothing does."""
-    fields = OPERATIONS[one] | OPERATIONS[other]
-    return Variant(
-        name_of(one, other),
-        {
-            **_LOSS,
-            "augmentation": "none",
-            "augmentation_overrides": ",".join(f"{k}={v}" for k, v in fields.items()),
-            "second_view_overrides": ",".join(f"{k}=0" for k in fields),
-        },
-    )
+    back = ",".join(f"{field}=0" for field in OPERATIONS[one] | OPERATIONS[other])
+    own = {**_augmented(one, other), "second_view_overrides": back}
+    return Variant(name_of(one, other), own)
+
+
+BOTH_VIEWS = Variant(f"{BEST}, both views", _augmented(_CROP, _COLOUR))
 
 
 def usable(names: Sequence[str], shape: tuple[int, int, int]) -> list[str]:
@@ -135,18 +130,20 @@ def error_of(rows: Rows) -> str:
 def claims(rows: dict[str, list[Cell]]) -> list[Claim]:
     """What SimCLR claims of these operations.
 
-    The best other pair is chosen by the test images that it is compared on, to its advantage.
+    The best other pair is chosen by the test images that it is compared on, to its advantage: the
+    threshold is that of the best of several.
     """
     if BEST not in rows:
         return []
     means = {
         name: values_of(cells, LINEAR.key).mean()
         for name, cells in rows.items()
-        if _AND in name and name != BEST and len(values_of(cells, LINEAR.key))
+        if _AND in name and name not in (BEST, BOTH_VIEWS.name) and not lost(cells)
     }
     best_other = [max(means, key=lambda name: means[name])] if means else []
     return [
-        *(is_higher(f"{BEST} beats the best other pair, {name}", rows, BEST, name)
+        *(is_higher(f"{BEST} beats the best of {len(means)} other pairs by these figures, {name}",
+                    rows, BEST, name, among=len(means))
           for name in best_other),
         *(is_higher(f"{BEST} beats {name} alone", rows, BEST, name) for name in (_CROP, _COLOUR)),
         is_higher("both views augmented beat one", rows, BOTH_VIEWS.name, BEST),
@@ -164,7 +161,7 @@ def run(study: Study) -> None:
     """
     wanted = study.own.operations
     operations = usable(wanted, study.dataset.image_shape)
-    if left_out := set(wanted) - set(operations):
+    if left_out := sorted(set(wanted) - set(operations)):
         shape = "x".join(map(str, study.dataset.image_shape))
         to_stderr(f"left out, since images of {shape} cannot have it: {', '.join(left_out)}")
     if not operations:

@@ -116,9 +116,10 @@ def held_out(dataset: Dataset, images: np.ndarray, labels: np.ndarray) -> Datase
     """
     order = np.random.default_rng(0).permutation(len(images))
     out, kept = (np.sort(part) for part in np.split(order, [len(images) // _PARTS]))
-    return dataset_from_arrays(
+    parts = dataset_from_arrays(
         images[kept], labels[kept], images[out], labels[out], dataset.class_names, dataset.name
     )
+    return dataclasses.replace(parts, title=dataset.title)
 
 
 def _scores(

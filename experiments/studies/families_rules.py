@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from alphacl_jax.runs.fields import check_settings, setting
 from alphacl_jax.runs.settings import LOSSES
 from experiments.studies import draw
+from experiments.studies.claims import Claim, is_higher
 from experiments.studies.own_flags import Own
 from experiments.studies.report import (
     ALIGNMENT,
     KNN,
     LINEAR,
     UNIFORMITY,
-    Claim,
     Rows,
     epochs_in_words,
-    is_higher,
     table_of,
 )
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
@@ -66,7 +65,7 @@ def run(study: Study) -> None:
     length = epochs_in_words(study.settings({}).optimizer.epochs)
     study.finish(
         "Families and rules under one budget",
-        f"{length}; settings at their defaults, none tuned\n\n"
+        f"{length}; the settings of each loss are its defaults, none tuned\n\n"
         f"{table_of(rows, COLUMNS, 'loss')}",
         claims(rows),
         {

@@ -11,7 +11,7 @@ from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.settings import RunSettings
 
-_QUICK_TESTS = 100  # test images of --quick
+_QUICK_IMAGES, _QUICK_TESTS = 256, 100  # training and test images of --quick
 
 
 def in_memory(base: Mapping[str, Any], wanted: int | None, quick: bool) -> sources.Dataset:
@@ -29,6 +29,8 @@ def in_memory(base: Mapping[str, Any], wanted: int | None, quick: bool) -> sourc
         sources.to_arrays(split, data.memory_limit_mb * 2**20)
         for split in (found.train, found.test)
     )
+    if quick and wanted is None:
+        wanted = min(_QUICK_IMAGES, len(images))
     if wanted is not None:
         if wanted > len(images):
             raise ArgumentError(
@@ -39,9 +41,11 @@ def in_memory(base: Mapping[str, Any], wanted: int | None, quick: bool) -> sourc
     if quick:
         chosen = _drawn(len(test_images), min(_QUICK_TESTS, len(test_images)))
         test_images, test_labels = test_images[chosen], test_labels[chosen]
-    return dataset_from_arrays(
-        images, labels, test_images, test_labels, found.class_names, found.title
+    # The name chooses the augmentation, and the title is for people.
+    dataset = dataset_from_arrays(
+        images, labels, test_images, test_labels, found.class_names, found.name
     )
+    return dataclasses.replace(dataset, title=found.title)
 
 
 def _drawn(count: int, wanted: int) -> np.ndarray:

@@ -35,16 +35,8 @@ from alphacl_jax.runs.pretraining import describe
 from alphacl_jax.runs.run import Run, prepare_training
 from alphacl_jax.runs.settings import SupervisedSettings
 from experiments.studies import draw
-from experiments.studies.report import (
-    KNN,
-    LINEAR,
-    Claim,
-    Column,
-    Rows,
-    is_higher,
-    table_of,
-    values_of,
-)
+from experiments.studies.claims import Claim, is_higher
+from experiments.studies.report import KNN, LINEAR, Column, Rows, table_of, values_of
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
 
 _WATCHED = ("loss", "norm", "gradient_norm")

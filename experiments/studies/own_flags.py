@@ -44,7 +44,12 @@ def read_own(values: flags.FlagValues, own: Own, quick: bool) -> Any:
     names = [field.name for field in dataclasses.fields(own.settings)]
     given = {name: value_of(values, name, own.quick if quick else {}) for name in names}
     for name, value in given.items():
-        if isinstance(value, tuple) and len(set(value)) < len(value):
+        # Names of rows show numbers so.
+        if isinstance(value, tuple) and len({_short(part) for part in value}) < len(value):
             shown = ",".join(map(str, value))
             raise ArgumentError(name, shown, "has a value twice; give each once")
     return own.settings(**given)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

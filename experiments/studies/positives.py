@@ -30,17 +30,8 @@ from alphacl_jax.runs.run import Run
 from alphacl_jax.runs.settings import SupervisedSettings
 from alphacl_jax.sharded import AxisName
 from experiments.studies import draw
-from experiments.studies.report import (
-    KNN,
-    LINEAR,
-    Claim,
-    Column,
-    Rows,
-    is_higher,
-    paired_difference,
-    table_of,
-    values_of,
-)
+from experiments.studies.claims import Claim, difference_of, is_higher, lost, paired
+from experiments.studies.report import KNN, LINEAR, Column, Rows, table_of, values_of
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
 
 CAPS = (1, 3, 5, 7, 9)
@@ -169,18 +160,14 @@ def claims(rows: Rows) -> list[Claim]:
 
 
 def diminishing(rows: Rows, first: tuple[str, str], last: tuple[str, str]) -> Claim:
-    """The claim that the last step up gains less than the first, by more than two errors."""
-    text = "from one positive to three more is gained than from seven to all, linear probe"
-    early, late = (
-        paired_difference(rows[more], rows[fewer], LINEAR.key) for fewer, more in (first, last)
-    )
-    if np.isnan([early[0], late[0]]).any():
-        return Claim(text, "no cells to compare", "not settled")
-    gap, error = early[0] - late[0], float(np.hypot(early[1], late[1]))
-    found = f"{100 * early[0]:+.1f} and {100 * late[0]:+.1f}, a gap of {100 * gap:.1f} ± "
-    found += f"{100 * error:.1f} points"
-    verdict = "holds" if gap > 2 * error else "not settled"
-    return Claim(text, found, "does not hold" if gap < -2 * error else verdict)
+    """The claim that the last step up gains less than the first, by more than chance."""
+    text = "from one positive to three gains more than from seven to all, linear probe"
+    if problem := lost(*(rows[name] for name in (*first, *last))):
+        return Claim(text, problem, "not settled")
+    early, late = (paired(rows[more], rows[fewer], LINEAR.key) for fewer, more in (first, last))
+    gap = difference_of(early - late)
+    found = f"{100 * early.mean():+.1f} and {100 * late.mean():+.1f}, a gap of {gap}"
+    return Claim(text, found, gap.verdict())
 
 
 def curves_of(rows: Rows, key: str) -> dict[str, list[draw.Point]]:

@@ -1,15 +1,10 @@
-"""Tables of cells over seeds, and what they say to a claim."""
+"""Tables of cells over seeds."""
 
-import math
-import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
-from alphacl_jax.evaluation.probes import standard_error
 from alphacl_jax.runs.cells import Cell
 from alphacl_jax.tables import align
 
@@ -41,21 +36,6 @@ KNN = Column("knn", "kNN, %", 100, 1)
 # Of the embeddings of the last batch.
 ALIGNMENT = Column("alignment", "alignment")
 UNIFORMITY = Column("uniformity", "uniformity")
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What was claimed, and what the figures say to it.
-
-    Attributes:
-      text: the claim.
-      found: the figures, in words.
-      verdict: "holds", "does not hold" or "not settled".
-    """
-
-    text: str
-    found: str
-    verdict: str
 
 
 def epochs_in_words(count: int) -> str:
@@ -123,7 +103,7 @@ def _entry(cells: Sequence[Cell], column: Column) -> str:
         return text
     if len(values) > 1:
         text += f" ± {_number(spread, column.digits)}"
-    elif f"{column.key}_se" in cells[0]:
+    elif len(cells) == 1 and f"{column.key}_se" in cells[0]:
         text += f" ± {column.factor * cells[0][f'{column.key}_se']:.{column.digits}f}"
     return f"{text} ({lost} diverged)" if lost else text
 
@@ -142,72 +122,3 @@ def from_bits(text: str) -> np.ndarray:
     number, _, digits = text.partition(":")
     packed = np.frombuffer(bytes.fromhex(digits), np.uint8)
     return np.unpackbits(packed, count=int(number)).astype(bool)
-
-
-def paired_difference(
-    higher: Sequence[Cell], lower: Sequence[Cell], key: str
-) -> tuple[float, float]:
-    """Mean difference of an accuracy, and its standard error over seeds and test images.
-
-    Both rows are compared seed by seed on the same test images.
-    """
-    pairs = [
-        (from_bits(a["correct"][key]), from_bits(b["correct"][key]))
-        for a, b in zip(higher, lower, strict=True)
-        if "correct" in a and "correct" in b
-    ]
-    if not pairs:
-        return math.nan, math.nan
-    differences = np.array([a.astype(np.float64) - b for a, b in pairs])
-    return float(differences.mean()), standard_error(differences)
-
-
-_ERRORS = 2.0  # of a difference that is not chance
-
-
-def errors_among(count: int) -> float:
-    """How many errors the largest of `count` differences must have, that one alone must have 2.
-
-    The best of several is higher by chance than one of them; this is Bonferroni's correction.
-    """
-    return NormalDist().inv_cdf(1 - NormalDist().cdf(-_ERRORS) / count)
-
-
-def is_higher(
-    text: str,
-    rows: Rows,
-    better: str,
-    worse: str,
-    key: str = "linear_all",
-    errors: float = _ERRORS,
-) -> Claim:
-    """The claim that one row has a higher accuracy than another: by more than so many errors."""
-    mean, error = paired_difference(rows[better], rows[worse], key)
-    found = f"{100 * mean:+.1f} ± {100 * error:.1f} points"
-    if math.isnan(mean):
-        return Claim(text, "no cells to compare", "not settled")
-    verdict = "holds" if mean > errors * error else "not settled"
-    return Claim(text, found, "does not hold" if mean < -errors * error else verdict)
-
-
-def is_within(
-    text: str, cells: Sequence[Cell], key: str, low: float = -math.inf, high: float = math.inf
-) -> Claim:
-    """The claim that a figure lies in a range, for every seed."""
-    values = values_of(cells, key)
-    if not len(values):
-        return Claim(text, f"no cell has {key}", "not settled")
-    found = f"{key} {values.min():.3g} to {values.max():.3g}"
-    inside = (values >= low) & (values <= high)
-    if inside.all():
-        return Claim(text, found, "holds")
-    return Claim(text, found, "not settled" if inside.any() else "does not hold")
-
-
-def shown_claims(claims: Sequence[Claim]) -> str:
-    """The claims as people read them, one after the other."""
-    lines = []
-    for claim in claims:
-        line = f"{claim.verdict}: {claim.text} ({claim.found})"
-        lines.append(textwrap.fill(line, WIDTH, subsequent_indent="    "))
-    return "\n".join(lines)

@@ -1,13 +1,14 @@
 """What the studies of images share: settings from flags, one data set, cells that survive a kill.
 
 A study trains variants of one run over several seeds. The figures of each (variant, seed) are a
-cell, kept in OUTPUT/cells.json as soon as they are known; the run of a cell has a run folder in
-OUTPUT/runs, from which a killed one goes on.
+cell, kept in OUTPUT/cells.json as soon as they are known. A run of one of the trainer's methods has
+a run folder in OUTPUT/runs, from which a killed one goes on; other cells begin anew.
 """
 
 import copy
 import dataclasses
 import functools
+import hashlib
 import json
 import sys
 import time
@@ -15,11 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 from absl import flags
 from matplotlib.figure import Figure
 
+from alphacl_jax.cli.compilation import keep_programs
 from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.data import sources
 from alphacl_jax.errors import ArgumentError, RunError
@@ -28,6 +29,7 @@ from alphacl_jax.evaluation.probes import evaluate_sets
 from alphacl_jax.files import write_png_atomically
 from alphacl_jax.methods.method import Method
 from alphacl_jax.runs import pretraining
+from alphacl_jax.runs.agreement import digest_of_arrays
 from alphacl_jax.runs.baselines import train_supervised
 from alphacl_jax.runs.cells import Cell, Cells
 from alphacl_jax.runs.encoder import Encoder, encoder_of
@@ -35,18 +37,21 @@ from alphacl_jax.runs.flag_file import from_mapping
 from alphacl_jax.runs.folder import records_of
 from alphacl_jax.runs.naming import as_file_name
 from alphacl_jax.runs.run import Run, open_run, prepare_training
-from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
+from alphacl_jax.runs.settings import EvaluationSettings, RunSettings, check_last_seed
 from alphacl_jax.runs.start import check_start
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
 from experiments.benchmarks import benchmarking
+from experiments.studies.claims import Claim, shown_claims
 from experiments.studies.images import arrays_of, in_memory, pixels_of
 from experiments.studies.own_flags import Own, read_own
-from experiments.studies.report import Claim, as_bits, shown_claims
+from experiments.studies.report import as_bits
 from experiments.studies.shared_flags import define_study_flags, shared_settings
 from experiments.theory.lab import no_empty_folder
 
+# These change no figure.
+_CHANGE_NOTHING = ("seed", "data_dir", "memory_limit_mb")
 # Of the last record, where a method has them.
 _RECORDED = (
     "step", "loss", "std", "healthy_std", "embedding_rank", "eigenspace_alignment",
@@ -109,22 +114,21 @@ class Study:
         self.quick = bool(values["quick"].value)
         self.own: Any = None if own is None else read_own(values, own, self.quick)
         self._base = shared_settings(values, varies, self.quick)
-        self.seeds = range(
-            self._base["seed"], self._base["seed"] + int(self._base.pop("num_seeds"))
-        )
+        first, count = self._base["seed"], int(self._base.pop("num_seeds"))
+        check_last_seed(first, count)
+        self.seeds = range(first, first + count)
         wanted = self._base.pop("num_images")
         self.settings({})  # impossible ones, before data is looked for
         self.output = Path(str(values["output"].value)).expanduser().absolute()
         self.output.mkdir(parents=True, exist_ok=True)
         self.dataset = in_memory(self._base, wanted, self.quick)
-        varying = ("seed", "data_dir")
-        conditions = {
-            "data": self.dataset.title,
-            "training images": self.dataset.pretrain.source.fingerprint(),
-            **{name: value for name, value in self._base.items() if name not in varying},
+        self._conditions = {
+            "training images and labels": digest_of_arrays(self.train),
+            "test images and labels": digest_of_arrays(self.test),
+            **{name: value for name, value in self._base.items() if name not in _CHANGE_NOTHING},
         }
-        self._cells = Cells(self.output / "cells.json", conditions)
-        self._marks: dict[str, str] = {}
+        self._cells = Cells(self.output / "cells.json", self._conditions)
+        self._images: str | None = None
         self._started = time.monotonic()
 
     def settings(self, over: Mapping[str, Any], seed: int | None = None) -> RunSettings:
@@ -145,11 +149,11 @@ class Study:
 
         Args:
           dataset: in memory.
-          seeds: of its runs, other ones than of this study.
+          seeds: of its runs.
           images: what they are, which names the folder of its runs and is kept in its cells.
         """
         other = copy.copy(self)
-        other.dataset, other.seeds, other._marks = dataset, seeds, {"images": images}
+        other.dataset, other.seeds, other._images = dataset, seeds, images
         other.output = self.output / as_file_name(images)
         return other
 
@@ -172,7 +176,7 @@ class Study:
           ("correct"), what the last step recorded, and "seconds"; or "diverged".
         """
         for variant in variants:
-            self.settings(variant.settings)  # impossible ones, before any is trained
+            self.run_of(variant, self.seeds[0])  # impossible ones, before any is trained
         todo = [(variant, seed) for seed in self.seeds for variant in variants]
         found: dict[str, list[Cell]] = {variant.name: [] for variant in variants}
         for number, (variant, seed) in enumerate(todo, 1):
@@ -181,7 +185,7 @@ class Study:
                 "seed": seed,
                 "kind": variant.kind,
                 "settings": json.loads(json.dumps(dict(variant.settings))),
-                **self._marks,
+                "images": self._images,
             }
             place = f"cell {number} of {len(todo)}: {variant.name}, seed {seed}"
             compute = functools.partial(self._cell, variant, seed, measure, train, place)
@@ -261,7 +265,7 @@ class Study:
             trained = train_supervised(run, start)
             return None if trained is None else (trained, {})
         check_start(run)
-        folder = self.output / "runs" / f"{as_file_name(variant.name)}-seed{seed}"
+        folder = self._folder(variant, seed)
         with pretraining.run_folder(folder, run.settings, description):
             try:
                 encoder, _ = pretraining.train_run(run, training, folder, announced=False)
@@ -270,6 +274,12 @@ class Study:
                 return None
         last = read_records(records_of(folder))[-1]
         return encoder, {name: float(last[name]) for name in _RECORDED if name in last}
+
+    def _folder(self, variant: Variant, seed: int) -> Path:
+        """The folder of a run, another one for each change of what it depends on."""
+        depends = json.dumps([self._conditions, dict(variant.settings)], sort_keys=True)
+        digest = hashlib.sha256(depends.encode()).hexdigest()[:8]
+        return self.output / "runs" / f"{as_file_name(variant.name)}-{digest}-seed{seed}"
 
     def finish(
         self,
@@ -355,9 +365,8 @@ def study_main(
         del argv
         values = flags.FLAGS
         with plain_errors(values), no_empty_folder(Path(str(values["output"].value))):
+            keep_programs(values)  # seeds of a variant are one program
             study = Study(values, varies, own)
-            # Seeds of a variant are one program.
-            jax.config.update("jax_compilation_cache_dir", str(study.output / "compiled"))
             try:
                 run(study)
             except InterruptedBySignal as error:

@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from alphacl_jax.runs.fields import check_settings, setting
 from alphacl_jax.runs.objectives import READ
 from experiments.studies import draw
+from experiments.studies.claims import Claim, is_higher, lost
 from experiments.studies.own_flags import Own
 from experiments.studies.report import (
     ALIGNMENT,
     KNN,
     LINEAR,
     UNIFORMITY,
-    Claim,
     Rows,
     epochs_in_words,
-    errors_among,
-    is_higher,
     table_beside,
     values_of,
 )
@@ -68,8 +66,8 @@ def variants(own: TemperatureSettings) -> dict[str, dict[str, Variant]]:
 
 
 def _mean_accuracy(rows: Rows, name: str) -> float:
-    values = values_of(rows[name], LINEAR.key)
-    return float(values.mean()) if len(values) else -math.inf
+    """Of a row; one of which a seed diverged is never the best."""
+    return -math.inf if lost(rows[name]) else float(values_of(rows[name], LINEAR.key).mean())
 
 
 def claims(groups: Mapping[str, Rows]) -> list[Claim]:
@@ -86,8 +84,7 @@ def claims(groups: Mapping[str, Rows]) -> list[Claim]:
         best = max(below, key=lambda name: _mean_accuracy(rows, name))
         number = f"the best of {len(below)}" if len(below) > 1 else "the only one"
         text = f"{length}: a temperature below 1 is better than 1 ({best}, {number} tried)"
-        errors = errors_among(len(below))
-        found.append(is_higher(text, rows, best, f"{_ONE:g}", errors=errors))
+        found.append(is_higher(text, rows, best, f"{_ONE:g}", among=len(below)))
     return found
 
 

@@ -40,6 +40,10 @@ def sources_of(script: Path) -> list[Path]:
 def has_flag(name: str, sources: list[Path]) -> bool:
     """Whether a flag is a setting, or is named in one of the files that define flags."""
     candidates = {name, name.removeprefix("no")}
+    # Those of a study alone are fields of a class of settings.
+    named = re.compile(
+        "|".join(rf'"{c}"|^    {c}: .*= setting\(' for c in candidates), re.MULTILINE
+    )
     return bool(candidates & settings_flags()) or any(
-        f'"{candidate}"' in source.read_text() for candidate in candidates for source in sources
+        named.search(source.read_text()) for source in sources
     )

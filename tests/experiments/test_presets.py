@@ -25,7 +25,7 @@ def test_a_preset(path: Path):
         "cifar10", (32, 32, 3), own.augmentation, own.augmentation_overrides
     )
     policies.of_views(policy, own.second_view_overrides)
-    assert settings.optimizer.warmup_epochs < settings.optimizer.epochs
+    assert (settings.optimizer.warmup_epochs or 0) < settings.optimizer.epochs
     comment = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
     command = f"python -m experiments.pretrain --flagfile=experiments/presets/{path.name}"
     assert command in re.sub(r"\s*\\\n#\s*", " ", comment)

@@ -111,14 +111,16 @@ def _verdicts(**accuracies: float) -> dict[str, str]:
 
 def test_claims():
     assert _verdicts() == {
-        "crop + colour beats the best other pair, crop + noise": "holds",
+        "crop + colour beats the best of 2 other pairs by these figures, crop + noise": "holds",
         "crop + colour beats crop alone": "holds",
         "crop + colour beats colour alone": "holds",
         "both views augmented beat one": "holds",
         "crop + colour of one view beats the untrained encoder": "holds",
     }
     found = _verdicts(crop_cutout=0.9, crop=0.6, both=0.1)
-    assert found["crop + colour beats the best other pair, crop + cutout"] == "does not hold"
+    assert found[
+        "crop + colour beats the best of 2 other pairs by these figures, crop + cutout"
+    ] == ("does not hold")
     assert found["crop + colour beats crop alone"] == "not settled"
     assert found["both views augmented beat one"] == "does not hold"
 

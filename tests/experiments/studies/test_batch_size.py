@@ -48,14 +48,12 @@ def test_negatives_and_the_bound_s_slack_follow_from_the_settings():
     one, two = study.with_negatives([of_batch, of_queue])
     assert (one["negatives"], two["negatives"]) == (126, 2048)
     assert one["log_n"] == math.log(127)
-    assert one["slack"] == pytest.approx(1.8442, abs=1e-4)  # log 127 - 3
     assert two["log_n"] == math.log(2049)
-    assert "slack" not in two
 
 
-def curves_with(accuracies, slack=1.0):
-    few, many = (cells_with(a, slack=slack) for a in accuracies)
-    rows = {"few": few, "middle": cells_with(0.9, slack=slack), "many": many}
+def curves_with(accuracies):
+    few, many = (cells_with(a) for a in accuracies)
+    rows = {"few": few, "middle": cells_with(0.9), "many": many}
     return {"batch": rows, "queue": rows}
 
 
@@ -64,22 +62,15 @@ def curves_with(accuracies, slack=1.0):
     [((0.2, 0.4), "holds"), ((0.4, 0.2), "does not hold"), ((0.3, 0.3), "not settled")],
 )
 def test_the_ends_of_each_curve_are_compared(accuracies, verdict):
-    larger, more, _ = study.claims(curves_with(accuracies))
+    larger, more = study.claims(curves_with(accuracies))
     assert (larger.verdict, more.verdict) == (verdict, verdict)
     assert larger.text == "larger batches are better: many, over few"
     assert more.text == "more negatives are better: many, over few"
 
 
 def test_a_curve_of_one_point_claims_nothing():
-    rows = {"only": cells_with(0.2, slack=1.0)}
-    assert [c.text[:9] for c in study.claims({"batch": rows, "queue": rows})] == ["the bound"]
-
-
-@pytest.mark.parametrize(
-    ("slack", "verdict"), [(0.5, "holds"), (-1e-6, "holds"), (-0.1, "does not hold")]
-)
-def test_the_bound_is_at_most_log_n(slack, verdict):
-    assert study.claims(curves_with((0.2, 0.4), slack))[-1].verdict == verdict
+    rows = {"only": cells_with(0.2)}
+    assert study.claims({"batch": rows, "queue": rows}) == []
 
 
 @pytest.mark.slow

@@ -101,7 +101,7 @@ def test_verdicts():
     ],
 )
 def test_whether_the_gain_diminishes(accuracies, verdict):
-    (claim,) = (c for c in study.claims(rows(**accuracies)) if "is gained" in c.text)
+    (claim,) = (c for c in study.claims(rows(**accuracies)) if "gains more" in c.text)
     assert claim.verdict == verdict
 
 

@@ -1,6 +1,8 @@
 """The house of studies: flags, cells that are kept, what is refused."""
 
 import json
+import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.training import mesh
 from experiments.studies import study as studies
 from experiments.studies.study import CROSS_ENTROPY, PIXELS, UNTRAINED, Study, Variant
+from tests.tiny_runs import start
 
 _VARIES = ("projector_dim",)
 _INFO_NCE = Variant("InfoNCE", {"loss": "info_nce", "projector_dim": 8})
@@ -65,7 +68,8 @@ def test_cells_that_are_there_are_not_computed_again(trained, monkeypatch):
 
 def test_a_run_of_a_cell_is_a_run_folder(trained):
     study, rows = trained
-    text = (study.output / "runs" / "InfoNCE-seed0" / "flags.txt").read_text()
+    (folder,) = (study.output / "runs").glob("InfoNCE-*-seed0")
+    text = (folder / "flags.txt").read_text()
     assert "--loss=info_nce" in text
     assert "--projector_dim=8" in text
     encoder, recorded = study.encoder(_INFO_NCE, 0)  # trained already
@@ -78,6 +82,21 @@ def test_other_conditions_are_refused(trained, tmp_path):
     with pytest.raises(RunError, match=r"figures of other settings: .*epochs"):
         make_study(study.output, "--epochs=2")
     make_study(study.output, "--seed=3")  # more seeds belong to the same table
+
+
+def test_other_test_images_are_other_conditions(trained):
+    study, _ = trained
+    small = ("--epochs=1", "--widths=4,8", "--num_seeds=1", "--num_images=256", "--batch_size=64")
+    values = make_values(f"--output={study.output}", *small)
+    with pytest.raises(RunError, match="test images and labels"):
+        Study(values, _VARIES)
+
+
+def test_what_was_found_stays_where_a_study_begins_again(trained):
+    study, _ = trained
+    study.finish("A title", "a table", [], {})
+    make_study(study.output, "--num_seeds=2")
+    assert "a table" in json.loads((study.output / "cells.json").read_text())["table"]
 
 
 def test_what_is_finished_is_shown_and_kept(trained, capsys):
@@ -115,6 +134,44 @@ def test_impossible_settings_are_refused(tmp_path, argument, error, message):
 def test_a_choice_of_the_study_that_does_not_fit_is_named(tmp_path):
     with pytest.raises(RunError, match="subvector"):
         make_study(tmp_path).rows([Variant("x", {"subvector": 4})])
+
+
+def test_other_encoders_have_no_widths(tmp_path):
+    study = make_study(tmp_path, "--encoder=resnet18")
+    assert study.run_of(_INFO_NCE, 0).settings.model.encoder == "resnet18"
+
+
+def test_a_folder_of_few_images(tmp_path, class_folder):
+    """It is augmented as its images ask for, whatever it is called."""
+    folder = tmp_path / "digits"
+    shutil.copytree(class_folder, folder)
+    arguments = ("--dataset=folder", f"--data_dir={folder}", "--batch_size=8")
+    study = make_study(tmp_path / "out", *arguments)
+    assert len(study.train[1]) == 24
+    assert study.run_of(_INFO_NCE, 0).policy.name == "simclr"
+    assert study.conditions.startswith("digits: 24 training and 8 test images of 8x8x3")
+
+
+def test_more_seeds_than_there_are(tmp_path):
+    with pytest.raises(ArgumentError, match="num_seeds=3 goes beyond the largest seed"):
+        make_study(tmp_path, f"--seed={2**31 - 2}", "--num_seeds=3")
+
+
+@pytest.mark.slow
+def test_a_study_that_is_stopped_goes_on_within_its_run(tmp_path):
+    arguments = ("--quick", "--epochs=300", f"--output={tmp_path}", "--losses=info_nce")
+    with start("studies.families_rules", *arguments) as process:
+        for line in process.stderr:
+            if line.startswith("step "):
+                break
+        process.send_signal(signal.SIGTERM)
+        told = process.stderr.read()
+    assert process.returncode == 128 + signal.SIGTERM, told
+    with start("studies.families_rules", *arguments) as process:
+        out, told = process.communicate()
+    assert process.returncode == 0, told
+    assert "resuming at step" in told
+    assert "untrained encoder" in out
 
 
 def test_what_is_varied_is_no_flag():

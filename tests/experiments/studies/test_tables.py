@@ -1,14 +1,6 @@
-"""Tables side by side, what is chosen and has no spread, and the best of several."""
+"""Tables side by side, and what is chosen and has no spread."""
 
-import pytest
-
-from experiments.studies.report import (
-    Column,
-    epochs_in_words,
-    errors_among,
-    table_beside,
-    table_of,
-)
+from experiments.studies.report import Column, epochs_in_words, table_beside, table_of
 
 
 def test_groups_stand_side_by_side_column_by_column():
@@ -29,12 +21,6 @@ def test_what_was_chosen_is_shown_without_a_spread():
     rows = {"one": [{"a": 2.0, "b": 2.0}, {"a": 2.0, "b": 4.0}]}
     columns = (Column("a", "A", digits=0, chosen=True), Column("b", "B", digits=1))
     assert table_of(rows, columns).splitlines()[-1].split() == ["one", "2", "3.0", "±", "1.4"]
-
-
-def test_the_best_of_several_must_be_further_away():
-    assert errors_among(1) == pytest.approx(2)
-    # A quarter of 2.275 %, what lies above two errors, lies above 2.531.
-    assert errors_among(4) == pytest.approx(2.531, abs=1e-3)
 
 
 def test_epochs_in_words():
