@@ -63,7 +63,7 @@ def settings_of(encoder: str, batch_size: int, micro_batch: int | None) -> RunSe
 
 
 def _prepared(settings: RunSettings, image_size: int, loop: bool) -> tuple[Any, Any, Any]:
-    """The compiled step, a state and a batch; with the chunks in a loop, or as the backend has it."""
+    """The compiled step, a state and a batch; chunks in a loop, or as the backend has it."""
     from alphacl_jax.data.arrays import dataset_from_arrays
     from alphacl_jax.methods import chunks
     from alphacl_jax.runs.run import open_run, prepare_training
@@ -72,7 +72,7 @@ def _prepared(settings: RunSettings, image_size: int, loop: bool) -> tuple[Any, 
     images = benchmarking.example_images(settings.optimizer.batch_size, image_size)
     training = prepare_training(open_run(settings, data_mesh(), dataset_from_arrays(images)))
     state, batch = training.init(settings.seed), next(training.batches)
-    with mock.patch.object(chunks, "_is_loop_slow", lambda: False) if loop else nullcontext():
+    with mock.patch.object(chunks, "_is_loop_slow", return_value=False) if loop else nullcontext():
         traced = training.step.lower(state, batch, False)  # type: ignore[attr-defined]
     return traced.compile(), state, batch
 

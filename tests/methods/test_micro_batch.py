@@ -106,12 +106,18 @@ def test_value_and_gradient_are_those_of_the_whole_batch_at_once(x64, make, smal
     jax.tree.map(close, plain, chunked)
 
 
-def test_a_loop_of_chunks_as_accelerators_have_it(x64, monkeypatch):
+def test_a_loop_of_chunks_for_several_seeds_as_accelerators_have_it(x64, monkeypatch):
     monkeypatch.setattr(chunks, "_is_loop_slow", lambda: False)
     batch = batch_of(2)
-    params, state = contrastive(MESHES[1], None).init(KEY, batch)
+    init = jax.vmap(contrastive(MESHES[1], None).init, in_axes=(0, None))
+    params, state = init(jax.random.split(KEY), batch)
     plain, chunked = (
-        jax.grad(contrastive(MESHES[1], micro_batch).loss, has_aux=True)(params, state, batch, KEY)
+        jax.jit(
+            jax.vmap(
+                jax.grad(contrastive(MESHES[1], micro_batch).loss, has_aux=True),
+                in_axes=(0, 0, None, None),
+            )
+        )(params, state, batch, KEY)
         for micro_batch in (None, 4)
     )
     jax.tree.map(close, plain, chunked)

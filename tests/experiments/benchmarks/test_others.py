@@ -149,7 +149,8 @@ def test_a_batch_at_once_and_in_chunks_are_timed(monkeypatch, tmp_path, capsys):
     benchmark_micro_batch.run(values)
     results = json.loads(path.read_text())["results"]
     assert [(result["batch_size"], result["form"]) for result in results] == [
-        (4, "at once"), (4, "chunks of 4"), (4, "a loop of 4"), (8, "chunks of 4"), (8, "a loop of 4"),
+        (4, "at once"), (4, "chunks of 4"), (4, "a loop of 4"),
+        (8, "chunks of 4"), (8, "a loop of 4"),
     ]  # fmt: skip
     assert all(result["seconds_per_image"] > 0 for result in results)
     assert "ms per image" in capsys.readouterr().out
