@@ -27,6 +27,7 @@ def contrastive_method(
     labelled: bool = False,
     stop_gradient: bool = True,
     block_size: int | str | None = None,
+    micro_batch: int | None = None,
 ) -> Method:
     """Contrastive learning on two views: `z = l2_normalize(projector(encoder(view)))`.
 
@@ -43,6 +44,8 @@ def contrastive_method(
       labelled: whether images of one class are no negatives of each other.
       stop_gradient: whether a rule's α is held fixed in the gradient.
       block_size: as in `contrastive_loss`.
+      micro_batch: embed the batch in chunks of this many samples, over all devices, and again in
+        the backward pass; None for all at once. See `methods.chunks`.
 
     Returns:
       The method; its metrics are those of `alphacl_jax.statistics` where a step is recorded, and
@@ -62,7 +65,7 @@ def contrastive_method(
     def measures_of(z: Array, labels: Array | None) -> Metrics:
         return statistics(z[:, 0], z[:, 1], rule_or_family, **options(labels))
 
-    network = Network({"encoder": encoder, "projector": projector})
+    network = Network({"encoder": encoder, "projector": projector}, micro_batch)
     return embedding_method(
         network, loss_of, measures_of, mesh, check=require_two_views, shown=("energy",)
     )

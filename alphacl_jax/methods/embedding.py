@@ -1,5 +1,6 @@
 """Methods whose loss compares the embeddings of a batch with each other."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -10,12 +11,15 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.distances import l2_normalize
+from alphacl_jax.methods.chunks import embed_in_chunks
 from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network, flat_views
 
 # Of embeddings `[batch, views, dim]` and labels `[batch]`, both one device's part of the batch; the
 # labels are None where the batch has none.
 OfEmbeddings = Callable[[Array, Array | None], Any]
+# A batch's views by size, in the order in which their embeddings stand.
+_SIZES: tuple[str, ...] = ("views", "small_views")
 
 
 def embedding_method(
@@ -70,13 +74,28 @@ def project_views(network: Network, params: Any, stats: Any, batch: Batch) -> tu
     """The network's outputs `[batch, views, dim]` in training mode, and the moved statistics.
 
     Small views, where there are some, come after the others and in a forward pass of their own.
+    With a `micro_batch`, the network sees the batch in chunks.
     """
+    views = {name: batch[name] for name in _SIZES if name in batch}
+    own_params, own_stats = (
+        {name: tree[name] for name in network.modules} for tree in (params, stats)
+    )
+    if network.micro_batch is None:
+        x, moved = _in_one_go(network, own_params, own_stats, views)
+    else:
+        embed = functools.partial(_in_one_go, network)
+        x, moved = embed_in_chunks(embed, network.micro_batch, own_params, own_stats, views)
+    return x, {**stats, **moved}
+
+
+def _in_one_go(network: Network, params: Any, stats: Any, sizes: Batch) -> tuple[Array, Any]:
+    """`project_views` of views of one or two sizes."""
     found = []
-    for name in ("views", "small_views"):
-        if name in batch:
-            views = batch[name]
-            x, stats = network.train(params, stats, flat_views(views))
-            found.append(x.reshape(*views.shape[:2], x.shape[-1]))
+    # A pytree's dict has lost its order.
+    for name in filter(sizes.__contains__, _SIZES):
+        views = sizes[name]
+        x, stats = network.train(params, stats, flat_views(views))
+        found.append(x.reshape(*views.shape[:2], x.shape[-1]))
     return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1), stats
 
 

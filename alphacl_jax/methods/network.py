@@ -15,9 +15,12 @@ class Network(NamedTuple):
 
     Attributes:
       modules: in their order, by name; each is called with `train=`.
+      micro_batch: how many samples of a training batch `embedding.project_views` gives it at a
+        time; None for all.
     """
 
     modules: Mapping[str, nn.Module]
+    micro_batch: int | None = None
 
     def init(self, key: Array, x: Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Parameters and BatchNorm statistics for inputs like x."""

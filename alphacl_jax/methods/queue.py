@@ -32,6 +32,7 @@ def queue_method(
     momentum: Momentum,
     stop_gradient: bool = True,
     block_size: int | str | None = None,
+    micro_batch: int | None = None,
 ) -> Method:
     """The loss of queries `z_u` with positives `k_v`, u ≠ v, the mean over both ways round.
 
@@ -48,6 +49,7 @@ def queue_method(
       momentum: of the moving average.
       stop_gradient: as in `contrastive_method`.
       block_size: as in `contrastive_method`.
+      micro_batch: as in `contrastive_method`.
 
     Returns:
       The method, of two views; its metrics are those of `alphacl_jax.statistics` of the first
@@ -57,7 +59,7 @@ def queue_method(
     References:
       He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", 2020.
     """
-    network = Network({"encoder": encoder, "projector": projector})
+    network = Network({"encoder": encoder, "projector": projector}, micro_batch)
     common: dict[str, Any] = {"block_size": block_size, "axis_name": "data"}
     pair_loss = loss_of_objective(rule_or_family, stop_gradient=stop_gradient)
 
@@ -103,7 +105,9 @@ def queue_method(
         keys = jax.lax.stop_gradient(l2_normalize(k))
         value, metrics = everywhere(l2_normalize(x), keys, state["queue"], batch["recorded"])
         oldest = (state["count"] % (size // new)) * new
-        queue = jax.lax.dynamic_update_slice(state["queue"], flat_views(keys), (oldest, 0))
+        queue = jax.lax.dynamic_update_slice_in_dim(
+            state["queue"], flat_views(keys), oldest, axis=0
+        )
         metrics["momentum"] = momentum(state["count"])
         new_state = {
             **stats,

@@ -57,6 +57,7 @@ def siamese_method(
     target: str = "ema",
     momentum: Momentum | None = None,
     correlation_decay: float = 0.3,
+    micro_batch: int | None = None,
 ) -> Method:
     """The mean of `2 − 2 cos(p_u, t_v)` over ordered pairs of views u ≠ v of an image.
 
@@ -73,6 +74,7 @@ def siamese_method(
         online ones held fixed; "shared", the online ones, through which the gradient flows.
       momentum: of the moving average, for "ema" alone.
       correlation_decay: ρ in [0, 1), the coefficient of the old value in F.
+      micro_batch: as in `contrastive_method`; the predictor sees the whole batch.
 
     Returns:
       The method, of two views of an image or more; small views are online alone. Its metrics are
@@ -93,7 +95,7 @@ def siamese_method(
         raise ArgumentError("target", repr(target), f"must be one of {', '.join(TARGETS)}")
     if (momentum is not None) != (target == "ema"):
         raise ArgumentError("momentum", momentum, "is needed by the target 'ema', and by it alone")
-    base = Network({"encoder": encoder, "projector": projector})
+    base = Network({"encoder": encoder, "projector": projector}, micro_batch)
     learned = isinstance(predictor, nn.Module)
     head = Network({"predictor": predictor} if isinstance(predictor, nn.Module) else {})
     whole = Network({**base.modules, **head.modules})
@@ -118,8 +120,8 @@ def siamese_method(
         assert momentum is not None
         online = {name: params[name] for name in base.modules}
         slow = moved(state["target"], online, state["count"], momentum)
-        t, _ = base.train(slow, state, flat_views(views))
-        return t.reshape(*views.shape[:2], -1), {"target": slow}
+        t, _ = project_views(base, slow, state, {"views": views})
+        return t, {"target": slow}
 
     def predict(params: Any, state: Any, stats: Any, f: Array) -> tuple[Array, Any]:
         rows = flat_views(f)

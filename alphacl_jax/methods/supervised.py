@@ -13,7 +13,12 @@ from alphacl_jax.methods.spread import collapse_warning, spread
 
 
 def supervised_method(
-    encoder: nn.Module, projector: nn.Module, loss: Callable[..., Array], mesh: Mesh
+    encoder: nn.Module,
+    projector: nn.Module,
+    loss: Callable[..., Array],
+    mesh: Mesh,
+    *,
+    micro_batch: int | None = None,
 ) -> Method:
     """Embeddings of one class are drawn together, `z = l2_normalize(projector(encoder(view)))`.
 
@@ -23,6 +28,7 @@ def supervised_method(
       loss: `(z [batch, views, dim], labels [batch], axis_name=...) -> scalar`, such as
         `objectives.supcon_loss`.
       mesh: as in `contrastive_method`.
+      micro_batch: as in `contrastive_method`.
 
     Returns:
       The method, of any number of views of one or two sizes. Its metrics are those of `spread`
@@ -39,7 +45,7 @@ def supervised_method(
     def any_views(batch: Batch) -> None:
         del batch
 
-    network = Network({"encoder": encoder, "projector": projector})
+    network = Network({"encoder": encoder, "projector": projector}, micro_batch)
     method = embedding_method(
         network, loss_of, measures_of, mesh, check=any_views, shown=("embedding_rank",)
     )

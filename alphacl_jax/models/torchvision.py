@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from alphacl_jax.errors import ArgumentError
 from alphacl_jax.models.resnet import BottleneckBlock, ResNet
 
 # A layer's Flax path, and torchvision's name of it.
@@ -58,6 +59,7 @@ def to_torchvision(encoder: ResNet, variables: Mapping[str, Any]) -> dict[str, n
 
     Raises:
       ValueError: where one is missing, is left over or has another shape; the message names it.
+        And for an encoder without BatchNorm.
     """
     left = _flat(variables)
     tensors = {}
@@ -88,6 +90,7 @@ def from_torchvision(encoder: ResNet, tensors: Mapping[str, ArrayLike]) -> dict[
 
     Raises:
       ValueError: where one is missing, is left over or has another shape; the message names it.
+        And for an encoder without BatchNorm.
     """
     skipped = ("fc.weight", "fc.bias")
     left = {
@@ -114,7 +117,14 @@ def from_torchvision(encoder: ResNet, tensors: Mapping[str, ArrayLike]) -> dict[
 
 
 def _arrays(encoder: ResNet) -> Iterator[_Array]:
-    """Every array of the encoder."""
+    """Every array of the encoder.
+
+    Raises:
+      ArgumentError: for a norm that torchvision's ResNets do not have.
+    """
+    if encoder.norm != "batch":
+        problem = "has no name in torchvision, whose ResNets have BatchNorm: keep Flax's names"
+        raise ArgumentError("norm", encoder.norm, problem)
     for convolution, norm, shape in _layers(encoder):
         yield _Array(("params", *convolution[0], "kernel"), f"{convolution[1]}.weight", shape)
         for collection, ours, theirs in (

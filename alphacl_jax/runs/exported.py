@@ -1,8 +1,8 @@
 """An encoder on its own, in a folder that other programs read too.
 
-    encoder.safetensors  its weights: of ResNet-18, 34 and 50 under torchvision's names
-                         (`alphacl_jax.models.torchvision`), of the encoder "small" under Flax's
-                         path, such as params.BasicBlock_0.Conv_1.kernel
+    encoder.safetensors  its weights: of ResNet-18, 34 and 50 with BatchNorm under torchvision's
+                         names (`alphacl_jax.models.torchvision`), of others under Flax's path,
+                         such as params.BasicBlock_0.Conv_1.kernel
     heads.safetensors    what embeddings need beside it, under Flax's path: params.projector...
     encoder.json         architecture, settings, preprocessing, and the files' sizes and SHA-256
 
@@ -41,6 +41,12 @@ _JSON, _ENCODER, _HEADS, STABLEHLO = (
     "encoder.stablehlo",
 )
 _FORMAT, _VERSION = "alphacl_jax encoder", 1
+
+_NORMS = {
+    "batch": "BatchNorm",
+    "group": "GroupNorm of 32 groups, or of the most below that divide the channels",
+    "layer": "GroupNorm of one group",
+}
 
 Tensors = dict[str, np.ndarray]
 
@@ -139,7 +145,8 @@ def read_export(folder: Path) -> tuple[RunSettings, Description, Any, Any, int]:
             variables = unflatten_dict(tensors, sep=".")
         rest = unflatten_dict({**heads, **dict.fromkeys(described["empty"], empty_node)}, sep=".")
         params = rest["params"] | {"encoder": variables["params"]}
-        state = rest["state"] | {"encoder": variables["batch_stats"]}
+        # A norm without statistics of the batch leaves none.
+        state = rest["state"] | {"encoder": variables.get("batch_stats", {})}
         step = int(described["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
@@ -151,7 +158,7 @@ def read_export(folder: Path) -> tuple[RunSettings, Description, Any, Any, int]:
 
 
 def _has_torchvision_names(model: ModelSettings) -> bool:
-    return model.encoder != "small"
+    return model.encoder != "small" and model.encoder_norm == "batch"
 
 
 def _in_words(encoder: "Encoder") -> str:
@@ -165,7 +172,7 @@ def _in_words(encoder: "Encoder") -> str:
     stem = small if has_small_stem(own, shape) else large
     return (
         f"{name}; first layer: {stem}; {shape[2]} channel{'s' if shape[2] > 1 else ''} in; "
-        "features are the mean over positions of the last stage; "
+        f"{_NORMS[own.encoder_norm]}; features are the mean over positions of the last stage; "
         f"computed in {own.dtype} from float32 weights"
     )
 

@@ -75,6 +75,7 @@ def _contrastive(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) ->
         labelled=own.labelled,
         stop_gradient=own.stop_gradient,
         block_size=block_size_of(own.block_size),
+        micro_batch=settings.optimizer.micro_batch,
     )
 
 
@@ -87,6 +88,7 @@ def _supervised(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> 
         make_projector(settings.model),
         make_label_loss(own),
         mesh,
+        micro_batch=settings.optimizer.micro_batch,
     )
 
 
@@ -102,6 +104,7 @@ def _queue(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Metho
         momentum=_momentum(own, steps),
         stop_gradient=own.stop_gradient,
         block_size=block_size_of(own.block_size),
+        micro_batch=settings.optimizer.micro_batch,
     )
 
 
@@ -121,6 +124,7 @@ def _siamese(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Met
         target=own.target,
         momentum=_momentum(own, steps) if own.target == "ema" else None,
         correlation_decay=own.correlation_decay,
+        micro_batch=settings.optimizer.micro_batch,
     )
 
 
@@ -230,6 +234,18 @@ def check_batch_size(settings: RunSettings) -> None:
     if isinstance(own, QueueSettings) and own.queue_size % keys:
         problem = f"must be a multiple of {keys}, the keys of one batch of {keys // 2}"
         raise ArgumentError("queue_size", own.queue_size, problem)
+
+
+def check_devices(settings: RunSettings, mesh: Mesh) -> None:
+    """Refuses a part of a batch that the devices cannot share evenly.
+
+    Raises:
+      ArgumentError: with the numbers.
+    """
+    micro_batch = settings.optimizer.micro_batch
+    if micro_batch is not None and micro_batch % mesh.size:
+        problem = f"must be a multiple of {mesh.size}, the number of devices"
+        raise ArgumentError("micro_batch", micro_batch, problem)
 
 
 def require_labels_of(settings: RunSettings, dataset: Dataset) -> None:

@@ -1,5 +1,7 @@
 """The networks that a run's settings describe."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -17,15 +19,15 @@ def make_encoder(settings: ModelSettings, image_shape: tuple[int, int, int]) -> 
     Raises:
       ArgumentError: for widths or a stem that it does not have.
     """
-    dtype = jnp.dtype(settings.dtype)
+    options: dict[str, Any] = {"norm": settings.encoder_norm, "dtype": jnp.dtype(settings.dtype)}
     if settings.encoder == "small":
         if settings.stem == "large":
             raise ArgumentError("stem", "large", "needs the encoder resnet18, resnet34 or resnet50")
-        return resnet.small_resnet(settings.widths, dtype=dtype)
+        return resnet.small_resnet(settings.widths, **options)
     require_default(settings, "widths", "runs with the encoder 'small'")
     make = {"resnet18": resnet.resnet18, "resnet34": resnet.resnet34, "resnet50": resnet.resnet50}
     small = has_small_stem(settings, image_shape)
-    return make[settings.encoder](small_stem=small, dtype=dtype)
+    return make[settings.encoder](small_stem=small, **options)
 
 
 def has_small_stem(settings: ModelSettings, image_shape: tuple[int, int, int]) -> bool:

@@ -15,6 +15,7 @@ from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
 from alphacl_jax.runs.methods import (
     check_batch_size,
+    check_devices,
     make_batch_of,
     make_method,
     parts_of,
@@ -102,6 +103,7 @@ def open_run(
     """
     data = settings.data
     check_batch_size(settings)
+    check_devices(settings, mesh)
     if dataset is None:
         make_method(settings, (1, 1, 1), mesh)  # impossible settings, before data is looked for
         decoding = data.decoding

@@ -188,6 +188,13 @@ class ModelSettings:
         "64 pixels. The encoder 'small' always has the small one.",
         choices=("auto", "small", "large"),
     )
+    encoder_norm: str = setting(
+        "batch",
+        "In the encoder: BatchNorm; GroupNorm of 32 groups, or the most below that divide the "
+        "channels; or layer, one group of all channels and positions. The last two look at each "
+        "image by itself.",
+        choices=("batch", "group", "layer"),
+    )
     projector_hidden: int = setting(256, "Width of the projector's hidden layers.", lower=1)
     projector_depth: int = setting(
         2, "Layers of the projector: 2 is SimCLR's, 1 linear, 0 none.", lower=0
@@ -231,6 +238,15 @@ class OptimizerSettings:
     """How it is trained."""
 
     batch_size: int = setting(128, "Images per step, over all devices.", lower=2, basic=True)
+    micro_batch: int | None = setting(
+        None,
+        "Embed the batch in chunks of this many images, over all devices, and again for the "
+        "gradient: the memory of a chunk, for a third more work. The loss is the whole batch's. "
+        "BatchNorm normalises each chunk by itself, and its running statistics move once a chunk. "
+        "On a CPU every chunk takes time to compile. The supervised row does not read it. Default: "
+        "the whole batch at once.",
+        lower=1,
+    )
     epochs: int = setting(60, "Passes over the data.", lower=1, basic=True)
     optimizer: str = setting(
         "adamw", "From optax.", choices=("sgd", "adam", "adamw", "lars"), basic=True
@@ -252,6 +268,9 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+            problem = f"must divide the batch, which has {self.batch_size} images"
+            raise ArgumentError("micro_batch", self.micro_batch, problem)
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             raise ArgumentError(
                 "warmup_epochs",

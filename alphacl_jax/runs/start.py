@@ -91,5 +91,6 @@ def _architecture(model: ModelSettings, image_shape: tuple[int, int, int]) -> di
         "encoder": model.encoder,
         "widths": model.widths if model.encoder == "small" else None,
         "stem": "small" if has_small_stem(model, image_shape) else "large",
+        "encoder_norm": model.encoder_norm,
         "channels": image_shape[2],
     }

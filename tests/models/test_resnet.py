@@ -218,6 +218,46 @@ def test_zero_init_residual_starts_each_block_at_its_shortcut(block):
     np.testing.assert_array_equal(out, nn.relu(x))
 
 
+@pytest.mark.parametrize(("norm", "groups"), [("group", 24), ("layer", 1)])
+def test_a_norm_of_each_image_by_itself(norm, groups):
+    """Of 48 channels the most groups, of 32 at most, are 24; and no statistics of a batch."""
+    model = BasicBlock(48, 1, zero_init_residual=False, dtype=jnp.float32, norm=norm)
+    x = 3.0 * jax.random.normal(KEY, (3, 4, 4, 48)) + 1.0
+    variables = model.init(KEY, x, train=True)
+    assert set(variables) == {"params"}
+    kernels = (variables["params"][name]["kernel"] for name in ("Conv_0", "Conv_1"))
+
+    def normalised(y):
+        parts = np.asarray(y, np.float64).reshape(3, 16, groups, -1)
+        centred = parts - parts.mean(axis=(1, 3), keepdims=True)
+        return (centred / np.sqrt(parts.var(axis=(1, 3), keepdims=True) + 1e-5)).reshape(y.shape)
+
+    y = np.asarray(x)
+    for last, kernel in enumerate(kernels):
+        y = jax.lax.conv_general_dilated(
+            y, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        y = normalised(y) + (np.asarray(x) if last else 0)
+        y = np.maximum(y, 0).astype(np.float32)
+    for train in (True, False):
+        np.testing.assert_allclose(model.apply(variables, x, train=train), y, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+def test_an_encoder_without_statistics_sees_each_image_by_itself(norm):
+    model = small_resnet((4, 8), norm=norm)
+    x = jax.random.normal(KEY, (4, 6, 6, 3))
+    features, variables = model.init_with_output(KEY, x, train=True)
+    assert set(variables) == {"params"}
+    alone = model.apply(variables, x[:1], train=True)
+    np.testing.assert_allclose(alone, features[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_an_unknown_norm():
+    with pytest.raises(ValueError, match="norm='instance' must be one of batch, group, layer"):
+        small_resnet((4,), norm="instance")
+
+
 @pytest.mark.parametrize(
     ("stage_sizes", "widths", "message"),
     [

@@ -105,6 +105,13 @@ def test_variables_of_another_encoder_are_refused():
         to_torchvision(resnet18(small_stem=True), variables)
 
 
+def test_torchvision_has_names_for_batch_norm_alone():
+    model = small_resnet(widths=(4,), norm="group")
+    for function in (to_torchvision, from_torchvision):
+        with pytest.raises(ValueError, match="norm=group has no name in torchvision"):
+            function(model, {})
+
+
 def test_other_widths_and_stages_have_names_of_the_same_kind():
     model = small_resnet(widths=(4, 4, 8))
     variables = drawn(model)

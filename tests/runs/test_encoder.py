@@ -155,6 +155,23 @@ def test_a_run_starts_from_anothers_encoder(moved, tmp_path):
     assert from_other(images).shape == (len(images), 4)
 
 
+def test_a_run_starts_from_an_encoder_without_statistics(tmp_path):
+    model = dataclasses.replace(TINY.model, encoder_norm="group")
+    first = dataclasses.replace(TINY, model=model)
+    source = pretrain(TRAIN_IMAGES, first, workdir=tmp_path / "first")
+    assert source.variables["batch_stats"] == {}
+    start = dataclasses.replace(
+        first,
+        model=dataclasses.replace(model, init_from=str(tmp_path / "first")),
+        optimizer=dataclasses.replace(TINY.optimizer, learning_rate=1e-9),
+    )
+    again = pretrain(TRAIN_IMAGES, start)
+    np.testing.assert_allclose(again(TEST_IMAGES), source(TEST_IMAGES), atol=1e-4)
+    other = dataclasses.replace(TINY, model=dataclasses.replace(start.model, encoder_norm="layer"))
+    with pytest.raises(ArgumentError, match="encoder_norm is 'group' there and 'layer' here"):
+        pretrain(TRAIN_IMAGES, other)
+
+
 def test_another_architecture_is_refused(moved, tmp_path):
     other = dataclasses.replace(TINY, model=ModelSettings(widths=(5,), init_from=str(moved[0])))
     with pytest.raises(

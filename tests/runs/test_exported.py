@@ -82,6 +82,9 @@ def export(tiny, tmp_path) -> Path:
         # No projector: parts of the method that hold nothing come back too.
         (ModelSettings(widths=(4,), projector_depth=0), (8, 8, 1)),
         (ModelSettings(encoder="resnet18", projector_depth=1, projector_dim=3), (9, 9, 3)),
+        # Without statistics, and without torchvision's names.
+        (dataclasses.replace(TINY, encoder_norm="layer"), (8, 8, 1)),
+        (ModelSettings(encoder="resnet18", encoder_norm="group"), (9, 9, 3)),
     ],
 )
 def test_there_and_back_is_bit_for_bit(model, image_shape, tmp_path):

@@ -44,6 +44,22 @@ def test_pairs(made, method, labelled):
     )
 
 
+@pytest.mark.parametrize(
+    ("maker", "method"),
+    [
+        ("contrastive_method", "contrastive"),
+        ("contrastive_method", "directclr"),
+        ("supervised_method", "supervised"),
+        ("siamese_method", "siamese"),
+        ("queue_method", "queue"),
+    ],
+)
+def test_chunks_of_a_batch_and_a_norm_of_each_image(made, maker, method):
+    given = made(maker, f"--method={method}", "--micro_batch=32", "--encoder_norm=group")
+    assert given["micro_batch"] == 32
+    assert given["modules"][0].norm == "group"
+
+
 def test_the_part_of_the_features(made):
     given = made("contrastive_method", "--method=directclr", "--subvector=5")
     assert given["modules"][1].size == 5

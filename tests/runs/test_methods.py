@@ -54,9 +54,15 @@ METHODS = {
         "method": DirectCLRSettings(subvector=2),
         "model": ModelSettings(widths=(4,)),
     },
+    # In chunks, by a network without statistics.
+    "micro_batch": {
+        "method": ContrastiveSettings(loss="info_nce"),
+        "model": dataclasses.replace(TINY.model, encoder_norm="group", projector_norm="none"),
+        "optimizer": dataclasses.replace(TINY.optimizer, batch_size=16, micro_batch=8, epochs=6),
+    },
 }
 # Together these have everything that a method carries from step to step.
-FAST = ("supervised", "directpred")
+FAST = ("supervised", "directpred", "micro_batch")
 
 
 def settings_of(name):
@@ -149,6 +155,13 @@ def test_what_cannot_be_trained_is_refused_before_there_is_a_folder(tmp_path, me
     with pytest.raises(ArgumentError, match=f"^{message}"):
         pretrain(TRAIN_IMAGES, settings, workdir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_devices_share_a_part_of_a_batch_evenly(tmp_path):
+    settings = dataclasses.replace(TINY, optimizer=OptimizerSettings(batch_size=24, micro_batch=8))
+    with pytest.raises(ArgumentError, match=r"^micro_batch=8 must be a multiple of 3"):
+        pretrain(TRAIN_IMAGES, settings, mesh=data_mesh(jax.devices()[:3]), workdir=tmp_path / "a")
+    assert not (tmp_path / "a").exists()
 
 
 def test_some_labels_may_be_unknown():

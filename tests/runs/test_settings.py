@@ -44,6 +44,10 @@ from tests.tiny_runs import make_settings
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: OptimizerSettings(batch_size=96, micro_batch=36),
+            "micro_batch=36 must divide the batch, which has 96 images",
+        ),
         (lambda: DataSettings(image_size=0), "image_size=0 is out of range; .* number >= 1"),
         (lambda: DataSettings(image_size=8.5), "image_size=8.5 must be a whole number"),
         (lambda: DataSettings(dataset=None), "dataset=None must be given"),

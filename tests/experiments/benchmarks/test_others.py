@@ -10,6 +10,7 @@ from alphacl_jax.runs.settings import AugmentationSettings
 from experiments.benchmarks import augment as benchmark_augment
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks import conv as benchmark_conv
+from experiments.benchmarks import micro_batch as benchmark_micro_batch
 from experiments.benchmarks import train as benchmark_train
 from experiments.benchmarks.train import Case
 from tests.tiny_runs import measure_here, script_values
@@ -136,6 +137,29 @@ def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
     (found,) = json.loads(path.read_text())["results"]
     assert found["ratio"] == found["seconds"]["plain"] / found["seconds"]["ours"]
     assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["2", "4x4x4x1"]
+
+
+@pytest.mark.slow
+def test_a_batch_at_once_and_in_chunks_are_timed(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
+    monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: function(*arguments))
+    path = tmp_path / "micro_batch.json"
+    arguments = ["--batch_sizes=4,8", "--micro_batch=4", "--plain_up_to=4", "--image_size=8"]
+    values = script_values(benchmark_micro_batch, *arguments, "--loop", f"--json={path}")
+    benchmark_micro_batch.run(values)
+    results = json.loads(path.read_text())["results"]
+    assert [(result["batch_size"], result["form"]) for result in results] == [
+        (4, "at once"), (4, "chunks of 4"), (4, "a loop of 4"),
+        (8, "chunks of 4"), (8, "a loop of 4"),
+    ]  # fmt: skip
+    assert all(result["seconds_per_image"] > 0 for result in results)
+    assert "ms per image" in capsys.readouterr().out
+
+
+def test_batch_sizes_are_numbers():
+    values = script_values(benchmark_micro_batch, "--batch_sizes=8,many")
+    with pytest.raises(RunError, match="--batch_sizes=8,many must be whole numbers"):
+        benchmark_micro_batch.run(values)
 
 
 def test_the_peer_s_network_has_the_parameters_of_ours():
