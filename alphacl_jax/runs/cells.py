@@ -78,7 +78,7 @@ class Cells:
             for name in {**now, **then}
             if then.get(name) != now.get(name)
         }
-        if differing:
+        if cells and differing:
             raise RunError(
                 f"{path} holds figures of other settings: {differences(differing)}. Choose another "
                 "output, or delete it"

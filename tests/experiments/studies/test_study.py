@@ -84,6 +84,14 @@ def test_other_conditions_are_refused(trained, tmp_path):
     make_study(study.output, "--seed=3")  # more seeds belong to the same table
 
 
+def test_a_study_that_kept_no_cell_does_not_stand_in_the_way(tmp_path):
+    make_study(tmp_path)
+    study = make_study(tmp_path, "--epochs=2")
+    assert study.settings({}).optimizer.epochs == 2
+    kept = json.loads((tmp_path / "cells.json").read_text())
+    assert kept["conditions"]["epochs"] == 2
+
+
 def test_other_test_images_are_other_conditions(trained):
     study, _ = trained
     small = ("--epochs=1", "--widths=4,8", "--num_seeds=1", "--num_images=256", "--batch_size=64")
