@@ -10,7 +10,7 @@ from jax.scipy.special import xlogy
 from alphacl_jax.methods.method import Metrics
 from alphacl_jax.sharded import AxisName
 
-_COLLAPSED = 0.1  # of what is healthy
+COLLAPSED = 0.1  # below this share of what is healthy
 
 
 def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) -> Metrics:
@@ -55,7 +55,7 @@ def spread(z: Array, *, axis_name: AxisName = None, after: Array | None = None) 
 def collapse_warning(recorded: Mapping[str, float]) -> str:
     """What the metrics of a recorded step warn of; "" where they do not."""
     std, healthy = recorded["std"], recorded["healthy_std"]
-    if not std < _COLLAPSED * healthy:  # NaN is told by the loss
+    if not std < COLLAPSED * healthy:  # NaN is told by the loss
         return ""
     return (
         f"the embeddings are collapsing: their standard deviation per dimension is {std:.2g}, and "

@@ -11,10 +11,11 @@ One optimiser serves all (--optimizer, where BYOL was published with LARS and th
 and nothing was tuned for any of them. The momentum of a moving average starts at 0.97.
 """
 
+from alphacl_jax.methods.spread import COLLAPSED
 from alphacl_jax.runs.cells import Cell
 from experiments.studies import draw
 from experiments.studies.claims import Claim, is_higher, is_within
-from experiments.studies.report import KNN, LINEAR, Column, Rows, table_of
+from experiments.studies.report import KNN, LINEAR, PROBES, SPREAD, Column, Rows, table_of
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
 
 # BYOL's first momentum for its shortest training, of 40 epochs.
@@ -53,10 +54,9 @@ def variants(projector_dim: int) -> list[Variant]:
     ]
 
 
-# Below a tenth of 1/sqrt(dim), where the trainer warns too.
-_COLLAPSED, _SPREAD = 0.1, 0.5
+_HEALTHY = 0.5  # of 1/sqrt(dim); below `COLLAPSED` of it the trainer warns, too
 COLUMNS = (
-    Column("spread", "std·√dim"),
+    SPREAD,
     Column("embedding_rank", "rank", digits=1),
     Column("eigenspace_alignment", "alignment"),
     LINEAR,
@@ -67,7 +67,7 @@ COLUMNS = (
 def with_spread(cells: list[Cell]) -> list[Cell]:
     """The cells with their standard deviation as a multiple of the healthy one."""
     return [
-        {**cell, "spread": cell["std"] / cell["healthy_std"]} if "std" in cell else cell
+        {**cell, SPREAD.key: cell["std"] / cell["healthy_std"]} if "std" in cell else cell
         for cell in cells
     ]
 
@@ -77,12 +77,12 @@ def claims(rows: Rows) -> list[Claim]:
     found = []
     for row in (BYOL, SIMSIAM, DIRECTPRED):
         name = row.partition(":")[0]
-        found.append(is_within(f"{name} does not collapse", rows[row], "spread", low=_SPREAD))
-        for probe, key in (("linear probe", LINEAR.key), ("kNN", KNN.key)):
+        found.append(is_within(f"{name} does not collapse", rows[row], SPREAD.key, low=_HEALTHY))
+        for probe, key in PROBES.items():
             text = f"{name} beats the untrained encoder, {probe}"
             found.append(is_higher(text, rows, row, UNTRAINED.name, key))
     for row in (SIMSIAM_SHARED, BYOL_NONE):
-        found.append(is_within(f"{row} collapses", rows[row], "spread", high=_COLLAPSED))
+        found.append(is_within(f"{row} collapses", rows[row], SPREAD.key, high=COLLAPSED))
     text = "DirectPred is better than the learned linear predictor"
     return [*found, is_higher(text, rows, DIRECTPRED, LINEAR_EMA)]
 
@@ -97,11 +97,11 @@ def run(study: Study) -> None:
         claims(rows),
         {
             "std.png": lambda: draw.bars(
-                rows, "spread", title="Spread of the projections",
+                rows, SPREAD, title="Spread of the projections",
                 xlabel="standard deviation, as a multiple of the healthy one",
             ),
             "accuracy.png": lambda: draw.bars(
-                rows, "linear_all", title="Linear probe", xlabel="accuracy, %", factor=100,
+                rows, LINEAR, title="Linear probe", xlabel="accuracy, %",
             ),
         },
     )  # fmt: skip

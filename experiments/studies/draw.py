@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alphacl_jax.evaluation.pictures import COLOURS, MARKERS
-from experiments.studies.report import Rows, mean_and_spread, values_of
+from experiments.studies.report import Column, Rows, mean_and_spread, values_of
 
 Point = tuple[float, np.ndarray]
 # Of a title, which lies over the middle of the axes and not of the figure.
@@ -92,9 +92,9 @@ def courses(
     return figure
 
 
-def bars(rows: Rows, key: str, *, title: str, xlabel: str, factor: float = 1.0) -> Figure:
-    """A figure of each row as a horizontal bar, with a standard deviation over seeds."""
-    named = {name: factor * values_of(cells, key) for name, cells in rows.items()}
+def bars(rows: Rows, column: Column, *, title: str, xlabel: str) -> Figure:
+    """A column of a table as horizontal bars, with a standard deviation over seeds."""
+    named = {name: column.factor * values_of(cells, column.key) for name, cells in rows.items()}
     named = {name: values for name, values in named.items() if len(values)}
     figure = Figure(figsize=(7.0, 0.8 + 0.34 * len(named)), layout="constrained")
     ax = figure.subplots()

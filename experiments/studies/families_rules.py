@@ -70,8 +70,8 @@ def run(study: Study) -> None:
         claims(rows),
         {
             "accuracy.png": lambda: draw.bars(
-                rows, LINEAR.key, title=f"Linear probe after {length}, nothing tuned",
-                xlabel="accuracy, %", factor=LINEAR.factor,
+                rows, LINEAR, title=f"Linear probe after {length}, nothing tuned",
+                xlabel="accuracy, %",
             ),
         },
     )  # fmt: skip

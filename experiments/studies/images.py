@@ -1,24 +1,19 @@
 """The images of a study, in memory."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from alphacl_jax.data import sources
 from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.errors import ArgumentError, RunError
-from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.runs.settings import DataSettings
 
 _QUICK_IMAGES, _QUICK_TESTS = 256, 100  # training and test images of --quick
 
 
-def in_memory(base: Mapping[str, Any], wanted: int | None, quick: bool) -> sources.Dataset:
+def in_memory(data: DataSettings, wanted: int | None, quick: bool) -> sources.Dataset:
     """The data set, decoded, of as many training images as are wanted."""
-    data = RunSettings().data
-    own = {name: base[name] for name in vars(data) if name in base}
-    data = dataclasses.replace(data, **own)
     found = sources.load(data.dataset, data.data_dir, data.image_size, decoding=data.decoding)
     if found.train is None or found.test is None:
         missing = "labels" if found.train is None else "labelled test images"

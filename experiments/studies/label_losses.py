@@ -21,7 +21,7 @@ from alphacl_jax.runs.fields import setting
 from experiments.studies import choosing, draw
 from experiments.studies.claims import Claim, is_higher
 from experiments.studies.own_flags import Own
-from experiments.studies.report import KNN, LINEAR, Column, Rows, table_of
+from experiments.studies.report import KNN, LINEAR, PROBES, Column, Rows, table_of
 from experiments.studies.study import (
     CROSS_ENTROPY,
     PIXELS,
@@ -35,17 +35,12 @@ _TEMPERATURE = 0.1
 _ALPHA = {"method": "contrastive", "loss": "alpha_direct"}
 
 
-def _supervised(name: str, loss: str) -> Variant:
-    return Variant(name, {"method": "supervised", "loss": loss})
+def _supervised(name: str, loss: str, **more: float) -> Variant:
+    return Variant(name, {"method": "supervised", "loss": loss, **more})
 
 
-def _supcon(name: str, loss: str) -> Variant:
-    base = _supervised(name, loss)
-    return Variant(name, {**base.settings, "temperature": _TEMPERATURE})
-
-
-OUT = _supcon("SupCon L_out", "supcon_out")
-IN = _supcon("SupCon L_in", "supcon_in")
+OUT = _supervised("SupCon L_out", "supcon_out", temperature=_TEMPERATURE)
+IN = _supervised("SupCon L_in", "supcon_in", temperature=_TEMPERATURE)
 NCA = _supervised("NCA, logarithm", "nca_log")
 TRIPLET = _supervised("triplet, semi-hard", "triplet_semihard")
 MARGIN = _supervised("margin", "margin")
@@ -81,18 +76,18 @@ def claims(rows: Rows) -> list[Claim]:
       rows: name → cells; nothing is claimed of those that are not there.
     """
     wanted = [
-        (OUT, worse, probe, column)
-        for probe, column in (("linear probe", LINEAR), ("kNN", KNN))
+        (OUT, worse, probe, key)
+        for probe, key in PROBES.items()
         for worse in (ALPHA, IN, TRIPLET, MARGIN)
     ]
     published = "linear probe (published of CIFAR-10: 96.0 to 95.0 %)"
     wanted += [
-        (OUT, CROSS_ENTROPY, published, LINEAR),
-        (LABELLED, ALPHA, "linear probe", LINEAR),
+        (OUT, CROSS_ENTROPY, published, LINEAR.key),
+        (LABELLED, ALPHA, "linear probe", LINEAR.key),
     ]
     return [
-        is_higher(f"{a.name} beats {b.name}, {probe}", rows, a.name, b.name, column.key)
-        for a, b, probe, column in wanted
+        is_higher(f"{a.name} beats {b.name}, {probe}", rows, a.name, b.name, key)
+        for a, b, probe, key in wanted
         if {a.name, b.name} <= rows.keys()
     ]
 
@@ -105,9 +100,7 @@ def run(study: Study) -> None:
     rows, columns, note = choosing.rows_at_best_rates(study, variants)
 
     def picture(column: Column, title: str) -> Callable[[], Figure]:
-        return lambda: draw.bars(
-            rows, column.key, title=title, xlabel="accuracy, %", factor=column.factor
-        )
+        return lambda: draw.bars(rows, column, title=title, xlabel="accuracy, %")
 
     study.finish(
         "Losses with labels under one budget",

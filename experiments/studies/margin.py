@@ -36,7 +36,16 @@ from alphacl_jax.runs.run import Run, prepare_training
 from alphacl_jax.runs.settings import SupervisedSettings
 from experiments.studies import draw
 from experiments.studies.claims import Claim, is_higher
-from experiments.studies.report import KNN, LINEAR, Column, Rows, table_of, values_of
+from experiments.studies.report import (
+    KNN,
+    LINEAR,
+    PROBES,
+    SPREAD,
+    Column,
+    Rows,
+    table_of,
+    values_of,
+)
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
 
 _WATCHED = ("loss", "norm", "gradient_norm")
@@ -111,7 +120,7 @@ COLUMNS = (
     Column("growth", "grown by"),
     Column("gradient_norm", "gradient", digits=3),
     Column("ceased", "not finite at step", digits=0),
-    Column("spread", "std·√dim"),
+    SPREAD,
     LINEAR,
     KNN,
 )
@@ -147,7 +156,7 @@ def figures_of(course: Sequence[Sequence[float]]) -> dict[str, Any]:
 def spread_of(study: Study, encoder: Encoder) -> Mapping[str, float]:
     """The standard deviation of the test images' normalised embeddings, 1 where it is healthy."""
     found = spread(jnp.asarray(encoder.embed(study.test[0])))
-    return {"spread": float(found["std"] / found["healthy_std"])}
+    return {SPREAD.key: float(found["std"] / found["healthy_std"])}
 
 
 def grows(text: str, cells: Sequence[Cell], *, expected: bool) -> Claim:
@@ -178,7 +187,7 @@ def claims(rows: Rows) -> list[Claim]:
             for better, worse in (
                 (COSINE, EUCLIDEAN), (COSINE, UNTRAINED), (COSINE_WITHOUT, UNTRAINED),
             )
-            for probe, key in (("linear probe", LINEAR.key), ("kNN", KNN.key))
+            for probe, key in PROBES.items()
         ),
     ]  # fmt: skip
 

@@ -31,7 +31,7 @@ from alphacl_jax.runs.settings import SupervisedSettings
 from alphacl_jax.sharded import AxisName
 from experiments.studies import draw
 from experiments.studies.claims import Claim, difference_of, is_higher, lost, paired
-from experiments.studies.report import KNN, LINEAR, Column, Rows, table_of, values_of
+from experiments.studies.report import KNN, LINEAR, PROBES, Column, Rows, table_of, values_of
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
 
 CAPS = (1, 3, 5, 7, 9)
@@ -150,7 +150,7 @@ def claims(rows: Rows) -> list[Claim]:
     """What was published, and the lecture shows."""
     one, three, seven = (BY_CAP[most].name for most in (1, 3, 7))
     found = []
-    for probe, key in (("linear probe", LINEAR.key), ("kNN", KNN.key)):
+    for probe, key in PROBES.items():
         found += [
             is_higher(f"three positives beat one, {probe}", rows, three, one, key),
             is_higher(f"all positives beat one, {probe}", rows, ALL.name, one, key),

@@ -182,8 +182,8 @@ def run(study: Study) -> None:
             "head.png": lambda: draw_head(rows, NONLINEAR, tasks, chance),
             "head_trained_to_ignore.png": lambda: draw_head(rows, IGNORING, tasks, chance),
             "projectors.png": lambda: draw.bars(
-                _projectors(rows), LINEAR.key, title="Linear probe of h by projector",
-                xlabel="accuracy, %", factor=100,
+                _projectors(rows), LINEAR, title="Linear probe of h by projector",
+                xlabel="accuracy, %",
             ),
         },
     )  # fmt: skip

@@ -33,6 +33,10 @@ class Column(NamedTuple):
 
 LINEAR = Column("linear_all", "linear, %", 100, 1)
 KNN = Column("knn", "kNN, %", 100, 1)
+# What claims of accuracy call the probes → the key of each.
+PROBES = {"linear probe": LINEAR.key, "kNN": KNN.key}
+# Standard deviation of embeddings, as a multiple of the healthy one.
+SPREAD = Column("spread", "std·√dim")
 # Of the embeddings of the last batch.
 ALIGNMENT = Column("alignment", "alignment")
 UNIFORMITY = Column("uniformity", "uniformity")

@@ -118,16 +118,16 @@ class Study:
         check_last_seed(first, count)
         self.seeds = range(first, first + count)
         wanted = self._base.pop("num_images")
-        self.settings({})  # impossible ones, before data is looked for
+        data = self.settings({}).data  # impossible ones are told before data is looked for
         self.output = Path(str(values["output"].value)).expanduser().absolute()
         self.output.mkdir(parents=True, exist_ok=True)
-        self.dataset = in_memory(self._base, wanted, self.quick)
-        self._conditions = {
+        self.dataset = in_memory(data, wanted, self.quick)
+        self._depends_on = {
             "training images and labels": digest_of_arrays(self.train),
             "test images and labels": digest_of_arrays(self.test),
             **{name: value for name, value in self._base.items() if name not in _CHANGE_NOTHING},
         }
-        self._cells = Cells(self.output / "cells.json", self._conditions)
+        self._cells = Cells(self.output / "cells.json", self._depends_on)
         self._images: str | None = None
         self._started = time.monotonic()
 
@@ -206,24 +206,16 @@ class Study:
         to_stderr(place)
         started = time.monotonic()
         if variant.kind == "pixels":
-            return self._probes(*(pixels_of(split) for split in self._splits))
-        encoder: Encoder | None
-        recorded: Mapping[str, Any]
-        if train is not None and variant.kind == "trained":
-            encoder, recorded = train(self, variant, seed)
-        else:
-            encoder, recorded = self.encoder(variant, seed) or (None, {})
+            return self._probes(pixels_of(self.train), pixels_of(self.test))
+        if train is None or variant.kind != "trained":
+            train = Study.encoder
+        encoder, recorded = train(self, variant, seed)
         seconds = time.monotonic() - started
         if encoder is None:
             return {"diverged": True, **recorded, "seconds": seconds}
-        parts = [(encoder(images), labels) for images, labels in self._splits]
+        parts = [(encoder(images), labels) for images, labels in (self.train, self.test)]
         own = {} if measure is None else measure(self, encoder)
         return {**self._probes(*parts), **recorded, **own, "seconds": seconds}
-
-    @property
-    def _splits(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Training and test images with their labels."""
-        return [self.train, self.test]
 
     @property
     def train(self) -> tuple[np.ndarray, np.ndarray]:
@@ -249,11 +241,11 @@ class Study:
             return run
         return dataclasses.replace(run, method=variant.method(run))
 
-    def encoder(self, variant: Variant, seed: int) -> tuple[Encoder, dict[str, float]] | None:
+    def encoder(self, variant: Variant, seed: int) -> tuple[Encoder | None, Mapping[str, Any]]:
         """A variant's encoder, trained where it is not yet; and what its last record had.
 
         Returns:
-          None where training diverged.
+          None in place of the encoder where training diverged.
         """
         run = self.run_of(variant, seed)
         training = prepare_training(run)
@@ -262,8 +254,7 @@ class Study:
             start = encoder_of(run.settings, description, training.init(seed))
             if variant.kind == "untrained":
                 return start, {}
-            trained = train_supervised(run, start)
-            return None if trained is None else (trained, {})
+            return train_supervised(run, start), {}
         check_start(run)
         folder = self._folder(variant, seed)
         with pretraining.run_folder(folder, run.settings, description):
@@ -271,13 +262,13 @@ class Study:
                 encoder, _ = pretraining.train_run(run, training, folder, announced=False)
             except NonFiniteLossError as error:
                 to_stderr(str(error))
-                return None
+                return None, {}
         last = read_records(records_of(folder))[-1]
         return encoder, {name: float(last[name]) for name in _RECORDED if name in last}
 
     def _folder(self, variant: Variant, seed: int) -> Path:
         """The folder of a run, another one for each change of what it depends on."""
-        depends = json.dumps([self._conditions, dict(variant.settings)], sort_keys=True)
+        depends = json.dumps([self._depends_on, dict(variant.settings)], sort_keys=True)
         digest = hashlib.sha256(depends.encode()).hexdigest()[:8]
         return self.output / "runs" / f"{as_file_name(variant.name)}-{digest}-seed{seed}"
 

@@ -34,8 +34,8 @@ def verdicts(claims) -> dict[str, str]:
     return {claim.text: claim.verdict for claim in claims}
 
 
-def run_quick(name: str, output: Path, *arguments: str) -> tuple[str, dict[str, Any]]:
-    """What a study printed with --quick on the digits, and its cells.json."""
+def run_quick(name: str, output: Path, *arguments: str) -> tuple[str, str, dict[str, Any]]:
+    """What a study printed and told with --quick on the digits, and its cells.json."""
     process = start(f"studies.{name}", "--quick", f"--output={output}", *arguments)
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, err
@@ -44,4 +44,4 @@ def run_quick(name: str, output: Path, *arguments: str) -> tuple[str, dict[str, 
     for path in pictures:
         assert f"picture: {path}" in out
         assert_picture(path)
-    return out, json.loads((output / "cells.json").read_text())
+    return out, err, json.loads((output / "cells.json").read_text())

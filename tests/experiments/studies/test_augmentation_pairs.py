@@ -1,7 +1,6 @@
 """The study of pairs of augmentations: what is trained, the matrix, and what is said of it."""
 
 import dataclasses
-import json
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -13,7 +12,7 @@ from alphacl_jax.runs.flag_file import from_mapping
 from experiments.studies import augmentation_pairs as study
 from experiments.studies.report import as_bits
 from experiments.studies.study import UNTRAINED
-from tests.tiny_runs import assert_picture, start
+from tests.experiments.studies.made_up import run_quick
 
 
 def _policies(variant):
@@ -134,21 +133,18 @@ def test_nothing_is_claimed_where_the_pair_is_not_there():
 
 @pytest.mark.slow
 def test_the_study_from_the_command_line(tmp_path):
-    arguments = ("--quick", "--operations=noise,turns,colour", f"--output={tmp_path}")
-    with start("studies.augmentation_pairs", *arguments) as process:
-        out, err = process.communicate()
-    assert process.returncode == 0, err
+    arguments = ("augmentation_pairs", tmp_path, "--operations=noise,turns,colour")
+    out, err, written = run_quick(*arguments)
     assert "left out, since images of 8x8x1 cannot have it: colour" in err
     table = out.splitlines()
     first = next(i for i, line in enumerate(table) if line.split() == ["noise", "turns", "average"])
     noise, turns = (line.split() for line in table[first + 1 : first + 3])
     assert (noise[0], turns[0], noise[2]) == ("noise", "turns", turns[1])
-    cells = json.loads((tmp_path / "cells.json").read_text())["cells"]
+    cells = written["cells"]
     names = ["noise", "noise + turns", "turns", study.BOTH_VIEWS.name, UNTRAINED.name]
     assert [cell["variant"] for cell in cells] == names
     assert {f"{100 * cells[1]['linear_all']:.1f}"} == {noise[2]}
-    assert_picture(tmp_path / "matrix.png")
-    with start("studies.augmentation_pairs", *arguments) as process:
-        again, err = process.communicate()
+    assert (tmp_path / "matrix.png").exists()
+    again, err, _ = run_quick(*arguments)
     assert "cell" not in err  # all are there
     assert again.splitlines()[: first + 3] == table[: first + 3]

@@ -75,7 +75,7 @@ def test_a_curve_of_one_point_claims_nothing():
 
 @pytest.mark.slow
 def test_quick(tmp_path):
-    out, written = run_quick("batch_size", tmp_path, "--batches=32,16", "--queues=64")
+    out, _, written = run_quick("batch_size", tmp_path, "--batches=32,16", "--queues=64")
     lines = out.splitlines()
     rows = [line for line in lines if line.startswith(("batch ", "queue "))]
     assert [row.partition("  ")[0] for row in rows] == [

@@ -47,8 +47,8 @@ def test_what_was_not_trained_is_not_claimed(losses, claimed):
 
 @pytest.mark.slow
 def test_quick(tmp_path):
-    out, written = run_quick("families_rules", tmp_path, "--losses=mine,alpha_square")
-    assert "1 epoch; settings at their defaults, none tuned" in out
+    out, _, written = run_quick("families_rules", tmp_path, "--losses=mine,alpha_square")
+    assert "1 epoch; the settings of each loss are its defaults, none tuned" in out
     lines = out.splitlines()
     first = next(n for n, line in enumerate(lines) if line.startswith("loss "))
     names = [line.partition("  ")[0] for line in lines[first + 1 : first + 4]]

@@ -140,7 +140,7 @@ def test_verdicts_on_features():
 
 @pytest.mark.slow
 def test_a_quick_run(tmp_path):
-    printed, written = run_quick("margin", tmp_path)
+    printed, _, written = run_quick("margin", tmp_path)
     cells = written["cells"]
     assert "not finite at step" not in printed
     trained = [c for c in cells if c["kind"] == "trained"]

@@ -121,7 +121,7 @@ def test_points_of_the_picture():
 
 @pytest.mark.slow
 def test_a_quick_run(tmp_path):
-    printed, written = run_quick("positives", tmp_path)
+    printed, _, written = run_quick("positives", tmp_path)
     cells = written["cells"]
     assert [c["variant"] for c in cells] == [v.name for v in study.VARIANTS]
     assert "positives of an anchor" in printed

@@ -68,7 +68,7 @@ def test_nothing_is_claimed_without_both_sides(names):
 
 @pytest.mark.slow
 def test_quick(tmp_path):
-    out, written = run_quick("temperature", tmp_path, "--temperatures=1,0.2")
+    out, _, written = run_quick("temperature", tmp_path, "--temperatures=1,0.2")
     assert "linear, %, 1 epoch  linear, %, 2 epochs" in out
     assert "alignment, 1 epoch  alignment, 2 epochs" in out
     rows = [line.split()[0] for line in out.splitlines() if line[:1].isdigit()]
