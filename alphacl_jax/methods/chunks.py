@@ -35,7 +35,7 @@ def embed_in_chunks(
 
     Args:
       embed: whose result for a sample depends on others through the statistics of its chunk alone.
-      micro_batch: samples of a chunk.
+      micro_batch: samples of a chunk; all of them are embedded as without chunks.
       params: of `embed`; gradients flow to them alone.
       stats: of `embed`, as they are before the first chunk.
       batch: arrays `[batch, ...]`.
@@ -51,6 +51,8 @@ def embed_in_chunks(
         problem = f"must divide the batch, which has {size} samples"
         raise ArgumentError("micro_batch", micro_batch, problem)
     count = size // micro_batch
+    if count == 1:  # a scan of one step is a loop, in which CPU's convolutions crawl
+        return embed(params, stats, batch)
     split = jax.tree.map(lambda x: x.reshape(micro_batch, count, *x.shape[1:]), dict(batch))
     held = jax.lax.stop_gradient((stats, split))
     z, stats = _cached(embed, count)(params, *held)

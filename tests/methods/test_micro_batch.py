@@ -106,6 +106,18 @@ def test_value_and_gradient_are_those_of_the_whole_batch_at_once(x64, make, smal
     jax.tree.map(close, plain, chunked)
 
 
+def test_one_chunk_is_the_batch_at_once(x64):
+    """Not a loop of one, in which a CPU's convolutions are twenty times as slow."""
+    texts = []
+    for micro_batch in (None, BATCH):
+        method = contrastive(MESHES[1], micro_batch)
+        batch = batch_of(2)
+        params, state = method.init(KEY, batch)
+        step = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+        texts.append(step.lower(params, state, batch, KEY).as_text())
+    assert texts[0] == texts[1]
+
+
 def test_a_loop_of_chunks_for_several_seeds_as_accelerators_have_it(x64, monkeypatch):
     monkeypatch.setattr(chunks, "_is_loop_slow", lambda: False)
     batch = batch_of(2)
