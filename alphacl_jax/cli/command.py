@@ -14,7 +14,7 @@ COMMANDS = {
     "finetune": "an encoder trained on few labels, beside the same network from scratch",
     "export": "an encoder as safetensors or StableHLO",
     "neighbors": "the nearest images of a folder",
-    "compare": "several losses over several seeds",
+    "compare": "several losses or methods over several seeds",
 }
 
 _USAGE = """alphacl: encoders by contrastive learning.

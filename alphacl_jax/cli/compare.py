@@ -1,43 +1,55 @@
-"""Trains several losses over several seeds, and prints their probes side by side.
+"""Trains several losses or methods over several seeds, and prints their probes side by side.
 
-    alphacl compare --losses=mine,info_nce --seeds=0,1,2 --output=OUT -- --epochs=10
+    alphacl compare --losses=mine,supcon_out --seeds=0,1,2 --output=OUT -- --epochs=10
+    alphacl compare --losses=info_nce --output=OUT \\
+        --row="BYOL: --method=siamese --ema_momentum=0.97" \\
+        --row="queue: --method=queue --loss=info_nce" -- --epochs=10
 
 Everything after -- goes to each training run (alphacl pretrain), which has its own folder
-OUTPUT/LOSS-seedN; the same command goes on where it was stopped. "backprop" stands for
-alpha_entropy without the stop-gradient, "quadratic" for alpha_uniform. Writes comparison.json.
+OUTPUT/NAME-seedN; the same command goes on where it was stopped. Losses are those of the method
+contrastive, and those with labels, of the method supervised; "backprop" stands for alpha_entropy
+without the stop-gradient, "quadratic" for alpha_uniform. Rows are what else alphacl pretrain takes,
+a preset among them; a row's own flags override those after --. Writes comparison.json.
 """
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from absl import flags
 
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.errors import RunError
-from alphacl_jax.runs.settings import LOSSES
+from alphacl_jax.runs.method_settings import LABEL_LOSSES, LOSSES
 
-_NAMED = {
+# What each name in --losses stands for.
+_LOSSES = {
+    **{loss: [f"--loss={loss}"] for loss in LOSSES},
     "backprop": ["--loss=alpha_entropy", "--nostop_gradient"],
     "quadratic": ["--loss=alpha_uniform"],
+    **{loss: ["--method=supervised", f"--loss={loss}"] for loss in LABEL_LOSSES},
 }
-_NOT_HANDED_ON = {
+_OF_ALL_RUNS = {
     "num_seeds": "give --seeds before --",
     "seed": "give --seeds before --",
-    "loss": "give --losses before --",
     "workdir": "give --output before --",
-    "method": "it compares losses of the method contrastive",
 }
+_OF_ONE_ROW = {"loss": "give --losses before --", "method": "give --row before --"}
+_NAME = re.compile(r"[^\W_.-][^/\\:]{0,79}")  # of a row: it becomes part of a folder's name
 _BASELINES = ("untrained encoder", "raw pixels")
 
 
-def _train(name: str, seed: int, folder: Path, arguments: Sequence[str]) -> dict[str, object]:
+def _train(
+    name: str, own: Sequence[str], seed: int, folder: Path, shared: Sequence[str]
+) -> dict[str, object]:
     """Runs one training run to its end, and returns its evaluation."""
-    command = [sys.executable, "-m", "alphacl_jax.cli", "pretrain", *arguments]
-    command += [*_NAMED.get(name, [f"--loss={name}"]), f"--seed={seed}", f"--workdir={folder}"]
+    command = [sys.executable, "-m", "alphacl_jax.cli", "pretrain", *shared, *own]
+    command += [f"--seed={seed}", f"--workdir={folder}"]
     started = time.monotonic()
     # Not `subprocess.run`, which at Ctrl-C would kill a run that is saving its state.
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
@@ -57,14 +69,61 @@ def _train(name: str, seed: int, folder: Path, arguments: Sequence[str]) -> dict
 
 def define_flags(values: flags.FlagValues) -> None:
     """Defines the flags of this command."""
-    flags.DEFINE_list("losses", ["alpha_direct", "info_nce"], "Losses to compare.", values)
+    flags.DEFINE_list(
+        "losses", None, "Losses to compare. Default: alpha_direct,info_nce, without --row.", values
+    )
+    flags.DEFINE_multi_string(
+        "row", [], 'One more row, as "NAME: flags of alphacl pretrain"; may be repeated.', values
+    )
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of each.", values)
     flags.DEFINE_string("output", None, "Folder for the runs (needed).", values)
 
 
 def groups() -> Groups:
     """The flags by heading, for --help."""
-    return {"flags": ("losses", "seeds", "output")}
+    return {"flags": ("losses", "row", "seeds", "output")}
+
+
+def _refuse_flags(arguments: Sequence[str], refused: Mapping[str, str], whose: str) -> None:
+    given = {argument.lstrip("-").split("=")[0] for argument in arguments}
+    for name, advice in refused.items():
+        if name in given:
+            raise RunError(f"--{name} is not for {whose}; {advice}")
+
+
+def _rows(losses: Sequence[str] | None, more: Sequence[str]) -> dict[str, list[str]]:
+    """The flags of each row, by its name."""
+    losses = losses if losses is not None else [] if more else ["alpha_direct", "info_nce"]
+    unknown = [name for name in losses if name not in _LOSSES]
+    if unknown or not (losses or more):
+        raise RunError(
+            f"--losses={','.join(losses)}: {', '.join(unknown) or 'nothing'} is no loss; choose "
+            f"from {', '.join(_LOSSES)}"
+        )
+    rows = {name: _LOSSES[name] for name in losses}
+    for text in more:
+        name, colon, rest = (part.strip() for part in text.partition(":"))
+        if not (colon and rest and _NAME.fullmatch(name)) or name in (*rows, *_BASELINES):
+            raise RunError(
+                f'--row={text!r} must be "NAME: flags of alphacl pretrain", its name new and '
+                "without / and \\"
+            )
+        try:
+            rows[name] = shlex.split(rest)
+        except ValueError as error:
+            raise RunError(f"--row={text!r} cannot be read: {error}") from error
+        _refuse_flags(rows[name], _OF_ALL_RUNS, f"the row {name}")
+    return rows
+
+
+def _seeds(given: Sequence[str]) -> list[int]:
+    try:
+        seeds = [int(seed) for seed in given]
+    except ValueError as error:
+        raise RunError(f"--seeds={','.join(given)} must be whole numbers") from error
+    if not seeds:
+        raise RunError("--seeds is empty; give whole numbers such as 0,1,2")
+    return seeds
 
 
 def main(argv: Sequence[str]) -> None:
@@ -75,37 +134,23 @@ def main(argv: Sequence[str]) -> None:
     values = flags.FLAGS
     if not values.output:
         raise RunError("--output is needed: give a folder for the runs")
-    unknown = [name for name in values.losses if name not in (*LOSSES, *_NAMED)]
-    if unknown or not values.losses:
-        raise RunError(
-            f"--losses={','.join(values.losses)}: {', '.join(unknown) or 'nothing'} is no loss; "
-            f"choose from {', '.join((*LOSSES, *_NAMED))}"
-        )
-    try:
-        seeds = [int(seed) for seed in values.seeds]
-    except ValueError as error:
-        raise RunError(f"--seeds={','.join(values.seeds)} must be whole numbers") from error
-    for name, advice in _NOT_HANDED_ON.items():
-        if any(argument.lstrip("-").split("=")[0] == name for argument in argv[1:]):
-            raise RunError(f"--{name} is not for the runs of a comparison; {advice}")
-    if not seeds:
-        raise RunError("--seeds is empty; give whole numbers such as 0,1,2")
+    rows = _rows(values.losses, values.row)
+    seeds = _seeds(values.seeds)
+    _refuse_flags(argv[1:], {**_OF_ALL_RUNS, **_OF_ONE_ROW}, "the runs of a comparison")
     output = Path(values.output).expanduser()
-    rows: dict[str, dict[str, float]] = {}
-    runs: dict[str, list[dict[str, float]]] = {}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in rows}
     for seed in seeds:
-        for name in values.losses:
-            accuracy = _train(name, seed, output / f"{name}-seed{seed}", argv[1:])["accuracy"]
+        for number, (name, own) in enumerate(rows.items()):
+            folder = output / f"{name}-seed{seed}"
+            accuracy = _train(name, own, seed, folder, argv[1:])["accuracy"]
             assert isinstance(accuracy, dict)
             trained = next(row for row in accuracy if row not in _BASELINES)
-            runs.setdefault(name, []).append(accuracy[trained])
+            runs[name].append(accuracy[trained])
             for baseline in _BASELINES:
-                if baseline in accuracy and name == values.losses[0]:
+                if baseline in accuracy and number == 0:
                     runs.setdefault(baseline, []).append(accuracy[baseline])
-    order = [name for name in runs if name not in _BASELINES]
-    for name in [*order, *(b for b in _BASELINES if b in runs)]:
-        rows[name] = over_seeds(runs[name])
-    write_json_atomically(output / "comparison.json", {"runs": runs, "over_seeds": rows})
+    table = {name: over_seeds(found) for name, found in runs.items()}
+    write_json_atomically(output / "comparison.json", {"runs": runs, "over_seeds": table})
     counted = "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
     print(f"mean ± standard deviation over {counted}")
-    print("\n".join([format_table(rows), *verdicts(rows)]))
+    print("\n".join([format_table(table), *verdicts(table)]))

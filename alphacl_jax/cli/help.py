@@ -63,8 +63,8 @@ def _entry(entry: str | Described, width: int) -> str:
     switch = isinstance(flag.default, bool)
     head = f"  --[no]{flag.name}" if switch else f"  --{flag.name}={_shown(flag.default)}"
     choices = getattr(flag.parser, "enum_values", None)
-    # absl puts the choices in front of the text.
-    text = re.sub(r"^<[^>]*>: ", "", flag.help.strip() if flag.help else "")
+    # absl puts the choices in front of the text, and says behind it that a flag may be repeated.
+    text = re.sub(r"^<[^>]*>: |;\s+repeat this option.*$", "", flag.help or "", flags=re.S).strip()
     if switch:
         text += f" Default: {str(flag.default).lower()}."
     if choices and not all(choice in text for choice in choices):

@@ -1,6 +1,6 @@
 """Time and memory of a training step with the batch embedded at once, and in chunks.
 
-    python -m experiments.benchmarks.micro_batch --encoder=resnet18 --batch_sizes=256,8192 \
+    python -m experiments.benchmarks.micro_batch --encoder=resnet18 --batch_sizes=256,8192 \\
         --micro_batch=64 --plain_up_to=256
 
 A step is the trainer's: augmentation, network, loss, optimiser. The encoder has GroupNorm, so that

@@ -1,6 +1,7 @@
-"""The comparison of losses: what it starts, what it averages, what it refuses."""
+"""The comparison of losses and methods: what it starts, what it averages, what it refuses."""
 
 import json
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -9,37 +10,46 @@ import pytest
 from absl import flags
 
 from alphacl_jax.cli import compare
+from alphacl_jax.cli.help import help_text
 from alphacl_jax.errors import RunError
 
 
-def _flags(monkeypatch, output, losses: str, seeds: str) -> None:
+def _flags(monkeypatch, output, losses: str | None, seeds: str, rows=()) -> None:
     own = flags.FlagValues()
-    flags.DEFINE_list("losses", losses.split(",") if losses else [], "", flag_values=own)
-    flags.DEFINE_list("seeds", seeds.split(",") if seeds else [], "", flag_values=own)
-    flags.DEFINE_string("output", str(output), "", flag_values=own)
-    own(["compare"])
+    compare.define_flags(own)
+    given = [] if losses is None else [f"--losses={losses}"]
+    own(
+        ["compare", *given, f"--seeds={seeds}", f"--output={output}", *(f"--row={r}" for r in rows)]
+    )
     monkeypatch.setattr(flags, "FLAGS", own)
 
 
-def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_path, capsys):
+def _runs_that_end_well(monkeypatch, tmp_path) -> list[list[str]]:
+    """Runs that write their evaluation at once, and a list that fills with their arguments."""
     started = []
 
     def run(command, **options):
         del options
-        started.append(command[1:])
-        arguments = dict(a.removeprefix("--").partition("=")[::2] for a in command[3:])
+        assert command[1:4] == ["-m", "alphacl_jax.cli", "pretrain"]
+        started.append(command[4:])
+        arguments = dict(a.removeprefix("--").partition("=")[::2] for a in command[4:])
         folder = tmp_path / arguments["workdir"].rpartition("/")[2]
         folder.mkdir()
         accuracy = 0.5 + 0.1 * int(arguments["seed"])
-        rows = {arguments["loss"]: {"knn": accuracy, "linear_all": 0.9}, "raw pixels": {"knn": 0.4}}
+        rows = {"trained": {"knn": accuracy, "linear_all": 0.9}, "raw pixels": {"knn": 0.4}}
         (folder / "evaluation.json").write_text(json.dumps({"accuracy": rows}))
         return nullcontext(SimpleNamespace(wait=lambda: 0))
 
     monkeypatch.setattr(compare.subprocess, "Popen", run)
+    return started
+
+
+def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_path, capsys):
+    started = _runs_that_end_well(monkeypatch, tmp_path)
     _flags(monkeypatch, tmp_path, "backprop,linear", "0,2")
     compare.main(["compare", "--epochs=3"])
-    assert [command[:3] for command in started] == [["-m", "alphacl_jax.cli", "pretrain"]] * 4
-    assert started[0][3:] == [
+    assert len(started) == 4
+    assert started[0] == [
         "--epochs=3",
         "--loss=alpha_entropy",
         "--nostop_gradient",
@@ -53,6 +63,62 @@ def test_the_table_is_over_seeds_and_runs_get_their_arguments(monkeypatch, tmp_p
     written = json.loads((tmp_path / "comparison.json").read_text())
     np.testing.assert_allclose(written["over_seeds"]["linear"]["knn"], 0.6)
     assert len(written["runs"]["raw pixels"]) == 2
+
+
+def test_methods_are_rows_whose_flags_come_after_those_of_all_runs(monkeypatch, tmp_path, capsys):
+    started = _runs_that_end_well(monkeypatch, tmp_path)
+    byol = "BYOL, 0.97: --method=siamese --ema_momentum=0.97 --data_dir='my images'"
+    _flags(monkeypatch, tmp_path, "supcon_in", "1", rows=[byol, "queue:--method=queue"])
+    compare.main(["compare", "--epochs=3", "--data_dir=a"])
+    own_flags = ["--method=siamese", "--ema_momentum=0.97", "--data_dir=my images"]
+    assert [command[:-2] for command in started] == [
+        ["--epochs=3", "--data_dir=a", "--method=supervised", "--loss=supcon_in"],
+        ["--epochs=3", "--data_dir=a", *own_flags],
+        ["--epochs=3", "--data_dir=a", "--method=queue"],
+    ]
+    assert [command[-2] for command in started] == ["--seed=1"] * 3
+    assert started[1][-1] == f"--workdir={tmp_path / 'BYOL, 0.97-seed1'}"
+    written = json.loads((tmp_path / "comparison.json").read_text())
+    assert list(written["runs"]) == ["supcon_in", "BYOL, 0.97", "queue", "raw pixels"]
+    assert capsys.readouterr().out.startswith("mean ± standard deviation over 1 seed\n")
+
+
+def test_rows_alone_are_a_comparison(monkeypatch, tmp_path):
+    started = _runs_that_end_well(monkeypatch, tmp_path)
+    _flags(monkeypatch, tmp_path, None, "0", rows=["queue: --method=queue"])
+    compare.main(["compare"])
+    assert [command[0] for command in started] == ["--method=queue"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("BYOL --method=siamese", 'must be "NAME: flags of alphacl pretrain"'),
+        ("BYOL:", 'must be "NAME: flags of alphacl pretrain"'),
+        ("a/b: --method=siamese", "without / and"),
+        ("..: --method=siamese", "without / and"),
+        ("linear: --method=siamese", "its name new"),
+        ("raw pixels: --method=siamese", "its name new"),
+        ("BYOL: --data_dir='a", "cannot be read: No closing quotation"),
+        ("BYOL: --seed=3", "--seed is not for the row BYOL; give --seeds before --"),
+        ("BYOL: --workdir=a", "--workdir is not for the row BYOL; give --output before --"),
+    ],
+)
+def test_rows_that_are_refused(monkeypatch, tmp_path, row, message):
+    _flags(monkeypatch, tmp_path, "linear", "0", rows=[row])
+    with pytest.raises(RunError, match=re.escape(message)):
+        compare.main(["compare"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_help_text_says_what_a_row_is_as_it_is_typed(monkeypatch):
+    own = flags.FlagValues()
+    compare.define_flags(own)
+    monkeypatch.setattr(flags, "FLAGS", own)
+    text = help_text(compare.__doc__, compare.groups())
+    assert "--output=OUT \\\n" in text
+    assert "may be repeated.\n" in text
+    assert "repeat this option" not in text
 
 
 def test_a_signal_is_handed_on_to_the_run(monkeypatch, tmp_path):
