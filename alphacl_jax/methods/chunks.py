@@ -10,18 +10,18 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from alphacl_jax.errors import ArgumentError
+from alphacl_jax.methods.convolutions import in_fast_layout
 from alphacl_jax.methods.method import Batch
 
 # `(params, stats, batch) -> (embeddings [batch, views, dim], moved stats)`.
 Embed = Callable[[Any, Any, Batch], tuple[Array, Any]]
-Carry = TypeVar("Carry")
 
 
 def embed_in_chunks(
@@ -51,7 +51,7 @@ def embed_in_chunks(
         problem = f"must divide the batch, which has {size} samples"
         raise ArgumentError("micro_batch", micro_batch, problem)
     count = size // micro_batch
-    if count == 1:  # a scan of one step is a loop, in which CPU's convolutions crawl
+    if count == 1:
         return embed(params, stats, batch)
     split = jax.tree.map(lambda x: x.reshape(micro_batch, count, *x.shape[1:]), dict(batch))
     held = jax.lax.stop_gradient((stats, split))
@@ -72,58 +72,29 @@ def _cached(embed: Embed, count: int) -> Callable[[Any, Any, Any], tuple[Array, 
             z, stats = embed(params, stats, chunk_of(split, k))
             return stats, z
 
-        stats, z = _in_turn(one, stats, count)
+        stats, z = jax.lax.scan(one, stats, jnp.arange(count))
         return jnp.moveaxis(z, 0, 1), stats
+
+    def gradient(params: Any, stats: Any, chunk: Any, by_z: Array) -> tuple[Any, Any]:
+        _, pull, moved = jax.vjp(lambda params: embed(params, stats, chunk), params, has_aux=True)
+        return pull(by_z)[0], moved
+
+    if jax.default_backend() == "cpu":
+        gradient = in_fast_layout(gradient)
 
     def backward(saved: Any, cotangents: tuple[Array, Any]) -> tuple[Any, None, None]:
         params, stats, split = saved
         by_z, _ = cotangents
 
-        def one(carry: tuple[Any, Any], k: Array) -> tuple[tuple[Any, Any], Array]:
+        def one(carry: tuple[Any, Any], k: Array) -> tuple[tuple[Any, Any], None]:
             total, stats = carry
-            chunk = chunk_of(split, k)
-            _, pull, moved = jax.vjp(
-                lambda params: embed(params, stats, chunk), params, has_aux=True
-            )
-            (gradient,) = pull(chunk_of(by_z, k))
-            total = jax.tree.map(jnp.add, total, gradient)
-            return (total, moved), _firsts(total)
+            of_chunk, moved = gradient(params, stats, chunk_of(split, k), chunk_of(by_z, k))
+            return (jax.tree.map(jnp.add, total, of_chunk), moved), None
 
-        (total, _), _ = _in_turn(one, (jax.tree.map(jnp.zeros_like, params), stats), count)
+        start = jax.tree.map(jnp.zeros_like, params), stats
+        (total, _), _ = jax.lax.scan(one, start, jnp.arange(count))
         return total, None, None
 
     cached = jax.custom_vjp(forward)
     cached.defvjp(lambda *arguments: (forward(*arguments), arguments), backward)
     return cached
-
-
-def _in_turn(
-    one: Callable[[Carry, Array], tuple[Carry, Array]], carry: Carry, count: int
-) -> tuple[Carry, Array]:
-    """Scans `one` over 0 .. count − 1, each chunk after the one before it."""
-    unrolled = _is_loop_slow()
-
-    def step(state: tuple[Carry, Array], k: Array) -> tuple[tuple[Carry, Array], Array]:
-        carry, before = state
-        if unrolled:
-            # Chunks that do not depend on each other would be in memory at the same time, and XLA's
-            # CPU backend drops an `optimization_barrier`. Never true, which it cannot know.
-            k = jnp.where(before < -jnp.inf, 0, k)
-        carry, made = one(carry, k)
-        return (carry, _firsts(made)), made
-
-    (carry, _), made = jax.lax.scan(
-        step, (carry, jnp.zeros(())), jnp.arange(count), unroll=unrolled
-    )
-    return carry, made
-
-
-def _firsts(tree: Any) -> Array:
-    """A number that is there once all arrays of the tree are: they need not come together."""
-    firsts = [jnp.ravel(leaf)[0] for leaf in jax.tree.leaves(tree)]
-    return jnp.sum(jnp.stack(firsts)).astype(float)
-
-
-def _is_loop_slow() -> bool:
-    """Whether chunks are better compiled one by one: XLA's CPU convolutions crawl in a loop."""
-    return jax.default_backend() == "cpu"

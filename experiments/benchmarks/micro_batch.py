@@ -1,7 +1,7 @@
 """Time and memory of a training step with the batch embedded at once, and in chunks.
 
     python -m experiments.benchmarks.micro_batch --encoder=resnet18 --batch_sizes=256,8192 \\
-        --micro_batch=64 --plain_up_to=256
+        --micro_batches=64,256 --plain_up_to=256
 
 A step is the trainer's: augmentation, network, loss, optimiser. The encoder has GroupNorm, so that
 both compute the same. Peak memory is what a step needs above what is there before it: weights, the
@@ -10,9 +10,7 @@ optimiser's state and the images.
 
 import functools
 import time
-from contextlib import nullcontext
 from typing import Any
-from unittest import mock
 
 from absl import flags
 
@@ -36,13 +34,9 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines this script's flags on `values`."""
     flags.DEFINE_enum("encoder", "small", _ENCODERS, "The network.", flag_values=values)
     flags.DEFINE_list("batch_sizes", ["256", "1024"], "Images per step.", flag_values=values)
-    flags.DEFINE_integer("micro_batch", 64, "Images of a chunk.", 1, flag_values=values)
+    flags.DEFINE_list("micro_batches", ["64"], "Images of a chunk.", flag_values=values)
     flags.DEFINE_integer(
         "plain_up_to", 2**20, "The largest batch that is embedded at once too.", 0,
-        flag_values=values,
-    )  # fmt: skip
-    flags.DEFINE_bool(
-        "loop", False, "Measure chunks in a loop too, as accelerators have them.",
         flag_values=values,
     )  # fmt: skip
     flags.DEFINE_integer("image_size", 32, "Side of the images.", 4, flag_values=values)
@@ -62,26 +56,24 @@ def settings_of(encoder: str, batch_size: int, micro_batch: int | None) -> RunSe
     )
 
 
-def _prepared(settings: RunSettings, image_size: int, loop: bool) -> tuple[Any, Any, Any]:
-    """The compiled step, a state and a batch; chunks in a loop, or as the backend has it."""
+def _prepared(settings: RunSettings, image_size: int) -> tuple[Any, Any, Any]:
+    """The compiled step, a state and a batch."""
     from alphacl_jax.data.arrays import dataset_from_arrays
-    from alphacl_jax.methods import chunks
     from alphacl_jax.runs.run import open_run, prepare_training
     from alphacl_jax.training.mesh import data_mesh
 
     images = benchmarking.example_images(settings.optimizer.batch_size, image_size)
     training = prepare_training(open_run(settings, data_mesh(), dataset_from_arrays(images)))
     state, batch = training.init(settings.seed), next(training.batches)
-    with mock.patch.object(chunks, "_is_loop_slow", return_value=False) if loop else nullcontext():
-        traced = training.step.lower(state, batch, False)  # type: ignore[attr-defined]
+    traced = training.step.lower(state, batch, False)  # type: ignore[attr-defined]
     return traced.compile(), state, batch
 
 
-def make_step(settings: RunSettings, image_size: int, loop: bool) -> Call:
+def make_step(settings: RunSettings, image_size: int) -> Call:
     """A training step on images of the benchmark."""
     import jax
 
-    step, state, batch = _prepared(settings, image_size, loop)
+    step, state, batch = _prepared(settings, image_size)
     held: list[Any] = [state]  # the step reuses the memory of its state
 
     def call() -> None:
@@ -91,10 +83,10 @@ def make_step(settings: RunSettings, image_size: int, loop: bool) -> Call:
     return call
 
 
-def seconds_to_compile(settings: RunSettings, image_size: int, loop: bool) -> float:
+def seconds_to_compile(settings: RunSettings, image_size: int) -> float:
     """Of a training step, with its tracing and the state before it."""
     started = time.perf_counter()
-    _prepared(settings, image_size, loop)
+    _prepared(settings, image_size)
     return time.perf_counter() - started
 
 
@@ -102,10 +94,12 @@ def run(values: flags.FlagValues) -> None:
     """Measures and shows every batch size.
 
     Raises:
-      RunError: for a batch size that is no number.
+      RunError: for a size that is no number.
     """
-    if not all(text.isdecimal() for text in values.batch_sizes):
-        raise RunError(f"--batch_sizes={','.join(values.batch_sizes)} must be whole numbers")
+    given = {"batch_sizes": values.batch_sizes, "micro_batches": values.micro_batches}
+    for name, texts in given.items():
+        if not all(text.isdecimal() and int(text) for text in texts):
+            raise RunError(f"--{name}={','.join(texts)} must be whole numbers >= 1")
     report = {"unit": "seconds", **benchmarking.describe(("jax", "jaxlib", "flax"))}
     print(benchmarking.heading(report), flush=True)
     results = []
@@ -128,16 +122,15 @@ def run(values: flags.FlagValues) -> None:
 
 def _measured(values: flags.FlagValues, batch_size: int) -> list[dict[str, Any]]:
     """The forms of a step of one batch size."""
-    chunked = settings_of(values.encoder, batch_size, values.micro_batch)
-    forms: dict[str, tuple[RunSettings, int, bool]] = {}
+    side = values.image_size
+    sizes = [int(text) for text in values.micro_batches if int(text) < batch_size]
+    forms = {f"chunks of {size}": settings_of(values.encoder, batch_size, size) for size in sizes}
     if batch_size <= values.plain_up_to:
-        plain = settings_of(values.encoder, batch_size, None)
-        forms["at once"] = plain, values.image_size, False
-    forms[f"chunks of {values.micro_batch}"] = chunked, values.image_size, False
-    if values.loop:
-        forms[f"a loop of {values.micro_batch}"] = chunked, values.image_size, True
-    compiling = {form: benchmarking.alone(seconds_to_compile, *of) for form, of in forms.items()}
-    makers = {form: functools.partial(make_step, *of) for form, of in forms.items()}
+        forms = {"at once": settings_of(values.encoder, batch_size, None), **forms}
+    compiling = {
+        form: benchmarking.alone(seconds_to_compile, of, side) for form, of in forms.items()
+    }
+    makers = {form: functools.partial(make_step, of, side) for form, of in forms.items()}
     measured = benchmarking.measure_in_turn(makers, rounds=values.rounds, seconds=values.seconds)
     return [
         {

@@ -12,7 +12,6 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import alphacl_jax as acl
 from alphacl_jax import objectives
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.methods import chunks
 from alphacl_jax.methods.contrastive import contrastive_method
 from alphacl_jax.methods.embedding import project_views
 from alphacl_jax.methods.network import Network
@@ -107,7 +106,7 @@ def test_value_and_gradient_are_those_of_the_whole_batch_at_once(x64, make, smal
 
 
 def test_one_chunk_is_the_batch_at_once(x64):
-    """Not a loop of one, in which a CPU's convolutions are twenty times as slow."""
+    """Not a loop of one, which embeds twice."""
     texts = []
     for micro_batch in (None, BATCH):
         method = contrastive(MESHES[1], micro_batch)
@@ -118,8 +117,7 @@ def test_one_chunk_is_the_batch_at_once(x64):
     assert texts[0] == texts[1]
 
 
-def test_a_loop_of_chunks_for_several_seeds_as_accelerators_have_it(x64, monkeypatch):
-    monkeypatch.setattr(chunks, "_is_loop_slow", lambda: False)
+def test_chunks_of_several_seeds_at_once(x64):
     batch = batch_of(2)
     init = jax.vmap(contrastive(MESHES[1], None).init, in_axes=(0, None))
     params, state = init(jax.random.split(KEY), batch)

@@ -144,21 +144,21 @@ def test_a_batch_at_once_and_in_chunks_are_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
     monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: function(*arguments))
     path = tmp_path / "micro_batch.json"
-    arguments = ["--batch_sizes=4,8", "--micro_batch=4", "--plain_up_to=4", "--image_size=8"]
-    values = script_values(benchmark_micro_batch, *arguments, "--loop", f"--json={path}")
+    arguments = ["--batch_sizes=4,8", "--micro_batches=2,4", "--plain_up_to=4", "--image_size=8"]
+    values = script_values(benchmark_micro_batch, *arguments, f"--json={path}")
     benchmark_micro_batch.run(values)
     results = json.loads(path.read_text())["results"]
     assert [(result["batch_size"], result["form"]) for result in results] == [
-        (4, "at once"), (4, "chunks of 4"), (4, "a loop of 4"),
-        (8, "chunks of 4"), (8, "a loop of 4"),
+        (4, "at once"), (4, "chunks of 2"), (8, "chunks of 2"), (8, "chunks of 4"),
     ]  # fmt: skip
     assert all(result["seconds_per_image"] > 0 for result in results)
     assert "ms per image" in capsys.readouterr().out
 
 
-def test_batch_sizes_are_numbers():
-    values = script_values(benchmark_micro_batch, "--batch_sizes=8,many")
-    with pytest.raises(RunError, match="--batch_sizes=8,many must be whole numbers"):
+@pytest.mark.parametrize("argument", ["--batch_sizes=8,many", "--micro_batches=0"])
+def test_batch_sizes_are_numbers(argument):
+    values = script_values(benchmark_micro_batch, argument)
+    with pytest.raises(RunError, match=f"{argument} must be whole numbers >= 1"):
         benchmark_micro_batch.run(values)
 
 
