@@ -243,8 +243,7 @@ class OptimizerSettings:
         "Embed the batch in chunks of this many images, over all devices, and again for the "
         "gradient: the memory of a chunk, for a third more work. The loss is the whole batch's. "
         "BatchNorm normalises each chunk by itself, and its running statistics move once a chunk. "
-        "On a CPU every chunk takes time to compile. The supervised row does not read it. Default: "
-        "the whole batch at once.",
+        "The supervised row does not read it. Default: the whole batch at once.",
         lower=1,
     )
     epochs: int = setting(60, "Passes over the data.", lower=1, basic=True)
