@@ -35,7 +35,7 @@ def embed_in_chunks(
 
     Args:
       embed: whose result for a sample depends on others through the statistics of its chunk alone.
-      micro_batch: samples of a chunk; all of them are embedded as without chunks.
+      micro_batch: samples of a chunk; with as many as the batch has, there is no second pass.
       params: of `embed`; gradients flow to them alone.
       stats: of `embed`, as they are before the first chunk.
       batch: arrays `[batch, ...]`.
