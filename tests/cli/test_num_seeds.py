@@ -100,8 +100,13 @@ def test_a_member_equals_the_single_run_with_its_seed(
     records = [read_records(folder / "metrics.jsonl") for folder in (member, alone)]
     assert [record["step"] for record in records[0]] == list(range(1, 11))
     for ours, theirs in zip(*records, strict=True):
-        for name in theirs.keys() - {"images_per_second", "knn", "linear"}:
+        for name in theirs.keys() - {"images_per_second", "knn", "linear", "gradient_norm"}:
             np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3, err_msg=name)
+    # A gradient jumps where a ReLU starts: with its parameters moved by one rounding each, the
+    # single run differs from itself by up to 1.6e-3 at some of these steps and by 1e-4 at the
+    # others. tests/training/test_seeds.py compares each step, of smooth layers in float64.
+    ours, theirs = (np.array([step["gradient_norm"] for step in of]) for of in records)
+    assert np.median(np.abs(ours / theirs - 1)) < 1e-3
     for name in ("knn", "linear"):  # a digit or two may lie on the other side
         np.testing.assert_allclose(records[0][-1][name], records[1][-1][name], atol=0.02)
     states = [last_state(folder) for folder in (member, alone)]

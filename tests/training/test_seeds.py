@@ -5,6 +5,7 @@ import os
 import signal
 from contextlib import closing
 from functools import partial
+from operator import itemgetter
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,7 @@ from jax.sharding import PartitionSpec as P
 from alphacl_jax import rules
 from alphacl_jax.data.batches import resident_batches, streamed_batches
 from alphacl_jax.methods.contrastive import contrastive_method
+from alphacl_jax.methods.siamese import SetPredictor, siamese_method
 from alphacl_jax.models.heads import Projector
 from alphacl_jax.training.checkpoint import Checkpoints, UnusableCheckpointsError
 from alphacl_jax.training.loop import (
@@ -125,6 +127,51 @@ def test_a_member_is_what_it_is_alone(trained):
             close(metrics[name][i], of_seed[name], err_msg=name)
     # The members differ by far more than that tolerance.
     assert np.ptp(metrics["loss"]) > 0.01 * np.abs(metrics["loss"]).max()
+
+
+class _Layer(nn.Module):
+    """A smooth layer of float64."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        del train
+        return nn.tanh(nn.Dense(4, param_dtype=jnp.float64)(x.reshape(len(x), -1)))
+
+
+@pytest.mark.parametrize(
+    "make_method",
+    [
+        lambda mesh: contrastive_method(_Layer(), _Layer(), rules.direct(0.5, 4), mesh),
+        lambda _: siamese_method(
+            _Layer(), _Layer(), SetPredictor("directpred"), target="stop_gradient"
+        ),
+    ],
+    ids=["contrastive", "directpred"],
+)
+def test_at_each_of_ten_steps_a_member_is_what_it_is_alone(x64, make_method):
+    mesh, optimizer = _mesh(), optax.sgd(0.1, momentum=0.9)
+    method = make_method(mesh)
+    batches = resident_batches(IMAGES, LABELS, 16, mesh, 0)
+    raw = {
+        "images": jax.ShapeDtypeStruct((16, 6, 6, 1), np.uint8),
+        "labels": jax.ShapeDtypeStruct((16,), np.int32),
+    }
+    init = make_init(method, optimizer, _make_batch, raw, mesh)
+    step = make_train_step(method, optimizer, _make_batch, _rate, mesh)
+    seeds_step = make_seeds_step(method, optimizer, _make_batch, _rate, mesh)
+    members, orders = [init(seed) for seed in SEEDS], [batches.with_seed(s) for s in SEEDS]
+    stacked = stack_states(members)
+    assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(stacked.params))
+    for _ in range(10):
+        raws = [next(order) for order in orders]
+        stacked, metrics = seeds_step(stacked, raws, True)
+        alone = [step(state, one, True) for state, one in zip(members, raws, strict=True)]
+        members = [state for state, _ in alone]
+        close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-12)
+        for i, (_, of_seed) in enumerate(alone):
+            jax.tree.map(close, jax.tree.map(itemgetter(i), metrics), of_seed)
+        for ours, theirs in zip(unstack_states(stacked), members, strict=True):
+            jax.tree.map(close, ours, theirs)
 
 
 def test_the_step_is_compiled_once_and_its_state_donated_and_on_each_device(trained):
