@@ -4,9 +4,10 @@
 
 trains InfoNCE with several batch sizes B for the same epochs, each anchor having 2B - 2 negatives;
 and the method 'queue' at one batch size with several queues, which changes the number of negatives
-and nothing else. --learning_rate is that of a batch of 128: for Adam it is multiplied by
-sqrt(B/128), for SGD and LARS by B/128. Larger batches take fewer steps. The temperature is the same
-everywhere, and neither it nor the learning rate nor the queue's moving average was tuned.
+and nothing else. One of --learning_rates is that of a batch of 128: for Adam it is multiplied by
+sqrt(B/128), for SGD and LARS by B/128. Of several each row has the one that is best on a fifth of
+the training images, held out. Larger batches take fewer steps. The temperature is the same
+everywhere; neither it nor the queue's moving average was tuned.
 
 Prints probes of the features, the untrained encoder's beside them, and the lower bound log N - L of
 the views' mutual information on the last batch, N being the negatives and the positive; it is at
@@ -22,9 +23,9 @@ import numpy as np
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.cells import Cell
-from alphacl_jax.runs.fields import check_settings, setting
+from alphacl_jax.runs.fields import setting
 from alphacl_jax.runs.settings import OptimizerSettings
-from experiments.studies import draw
+from experiments.studies import choosing, draw
 from experiments.studies.claims import Claim, is_higher
 from experiments.studies.own_flags import Own
 from experiments.studies.report import (
@@ -50,7 +51,7 @@ COLUMNS = (NEGATIVES, STEPS, RATE, LINEAR, KNN, BOUND, LOG_N)
 
 
 @dataclass(frozen=True)
-class BatchSettings:
+class BatchSettings(choosing.RateSettings):
     """What this study varies."""
 
     batches: tuple[int, ...] = setting((32, 64, 128, 256, 512), "Batch sizes.", lower=2)
@@ -61,7 +62,7 @@ class BatchSettings:
     temperature: float = setting(0.5, "Of InfoNCE, in all runs.", above=0)
 
     def __post_init__(self) -> None:
-        check_settings(self)
+        super().__post_init__()
         keys = 2 * self.queue_batch
         uneven = [size for size in self.queues if size % keys]
         if uneven:
@@ -78,7 +79,7 @@ def variants(own: BatchSettings, optimizer: OptimizerSettings) -> dict[str, dict
     """By curve, of several batch sizes and of several queues, and by their name in the table."""
 
     def variant(name: str, batch_size: int, **more: object) -> Variant:
-        rate = scaled_rate(optimizer.learning_rate, batch_size, optimizer.optimizer)
+        rate = scaled_rate(own.learning_rates[0], batch_size, optimizer.optimizer)
         settings = {
             "loss": "info_nce", "temperature": own.temperature, "batch_size": batch_size,
             "learning_rate": rate,
@@ -128,6 +129,19 @@ def _points(rows: Rows, x: Column, y: Column) -> list[draw.Point]:
     return [(float(values_of(cells, x.key)[0]), values_of(cells, y.key)) for cells in rows.values()]
 
 
+def _trained(
+    study: Study, grid: Mapping[str, Mapping[str, Variant]]
+) -> tuple[Mapping[str, list[Cell]], tuple[Column, ...], str]:
+    """The cells by the variants' names, and what is to be shown of the choice of their rates."""
+    own, optimizer = study.own, study.settings({}).optimizer.optimizer
+    variants = [*(v for of in grid.values() for v in of.values()), UNTRAINED]
+    if len(own.learning_rates) > 1:
+        return choosing.rows_at_best_rates(study, variants)
+    scaling = f"(batch / {_REFERENCE})^{_POWERS[optimizer]:g}"
+    note = f"learning rate {own.learning_rates[0]:g} x {scaling}: it was chosen for no row"
+    return study.rows(variants), (), note
+
+
 def run(study: Study) -> None:
     """Trains all, and shows what came of it."""
     own, optimizer = study.own, study.settings({}).optimizer
@@ -137,7 +151,7 @@ def run(study: Study) -> None:
         if size > images:
             raise ArgumentError(flag, size, f"is more than the training images, {images:,}")
     grid = variants(own, optimizer)
-    cells = study.rows([*(v for of in grid.values() for v in of.values()), UNTRAINED])
+    cells, columns, note = _trained(study, grid)
     curves = {
         curve: {name: with_negatives(cells[variant.name]) for name, variant in of.items()}
         for curve, of in grid.items()
@@ -148,14 +162,13 @@ def run(study: Study) -> None:
     bound = {name: _points(of, LOG_N, BOUND) for name, of in curves.items()}
     ends = sorted({x for points in bound.values() for x, _ in points})
     bound["log N"] = [(x, np.array([x])) for x in ends]
-    scaling = f"(batch / {_REFERENCE})^{_POWERS[optimizer.optimizer]:g}"
     shared = (
-        f"InfoNCE, temperature {own.temperature:g}, {epochs_in_words(optimizer.epochs)}; "
-        f"{optimizer.optimizer}, learning rate {optimizer.learning_rate:g} x {scaling}"
+        f"InfoNCE, temperature {own.temperature:g}, {epochs_in_words(optimizer.epochs)}, "
+        f"{optimizer.optimizer}"
     )
     study.finish(
         "Batch size and number of negatives",
-        f"{shared}\n\n{table_of(rows, COLUMNS)}",
+        f"{shared}\n\n{table_of(rows, (*COLUMNS, *columns))}\n{note}",
         claims(curves),
         {
             "accuracy.png": lambda: draw.lines(
@@ -173,4 +186,4 @@ def run(study: Study) -> None:
 OWN = Own(BatchSettings, {"batches": (16, 32, 64), "queue_batch": 16, "queues": (32, 128)})
 
 if __name__ == "__main__":
-    study_main("batch_size", __doc__, run, varies=("batch_size",), own=OWN)
+    study_main("batch_size", __doc__, run, varies=("batch_size", choosing.RATE), own=OWN)
