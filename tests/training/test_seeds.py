@@ -83,25 +83,32 @@ def _rate(step):
     return 0.1 / (1 + step)
 
 
+def _compiled(method, optimizer, mesh):
+    """The start, the step of one seed and that of several."""
+    raw = {
+        "images": jax.ShapeDtypeStruct((16, 6, 6, 1), np.uint8),
+        "labels": jax.ShapeDtypeStruct((16,), np.int32),
+    }
+    return (
+        make_init(method, optimizer, _make_batch, raw, mesh),
+        make_train_step(method, optimizer, _make_batch, _rate, mesh),
+        make_seeds_step(method, optimizer, _make_batch, _rate, mesh),
+    )
+
+
 @pytest.fixture(scope="module")
 def trained():
     """Four steps of each seed by itself and of all as one program, on eight devices."""
     mesh, optimizer = data_mesh(), optax.sgd(0.1, momentum=0.9)
     method = contrastive_method(_Dense(), Projector(8, 2, 4, "affine"), rules.direct(0.5, 4), mesh)
     batches = resident_batches(IMAGES, LABELS, 16, mesh, 0)
-    raw = {
-        "images": jax.ShapeDtypeStruct((16, 6, 6, 1), np.uint8),
-        "labels": jax.ShapeDtypeStruct((16,), np.int32),
-    }
-    init = make_init(method, optimizer, _make_batch, raw, mesh)
-    step = make_train_step(method, optimizer, _make_batch, _rate, mesh)
+    init, step, seeds_step = _compiled(method, optimizer, mesh)
     alone = {}
     for seed in SEEDS:
         state, own = init(seed), batches.with_seed(seed)
         for _ in range(4):
             state, metrics = step(state, next(own), True)
         alone[seed] = state, metrics
-    seeds_step = make_seeds_step(method, optimizer, _make_batch, _rate, mesh)
     stacked = stack_states([init(seed) for seed in SEEDS])
     together = SeedsBatches([batches.with_seed(seed) for seed in SEEDS])
     for _ in range(4):
@@ -152,13 +159,7 @@ def test_at_each_of_ten_steps_a_member_is_what_it_is_alone(x64, make_method):
     mesh, optimizer = _mesh(), optax.sgd(0.1, momentum=0.9)
     method = make_method(mesh)
     batches = resident_batches(IMAGES, LABELS, 16, mesh, 0)
-    raw = {
-        "images": jax.ShapeDtypeStruct((16, 6, 6, 1), np.uint8),
-        "labels": jax.ShapeDtypeStruct((16,), np.int32),
-    }
-    init = make_init(method, optimizer, _make_batch, raw, mesh)
-    step = make_train_step(method, optimizer, _make_batch, _rate, mesh)
-    seeds_step = make_seeds_step(method, optimizer, _make_batch, _rate, mesh)
+    init, step, seeds_step = _compiled(method, optimizer, mesh)
     members, orders = [init(seed) for seed in SEEDS], [batches.with_seed(s) for s in SEEDS]
     stacked = stack_states(members)
     assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves(stacked.params))
