@@ -135,7 +135,7 @@ def parse(owner: type, field: dataclasses.Field[Any], text: str) -> Any:
         if text.lower() not in ("true", "false"):
             raise ArgumentError(field.name, text, "must be true or false")
         return text.lower() == "true"
-    return text
+    return int(text) if _may_be_whole(owner, field.name) and text.isdecimal() else text
 
 
 def _wanted(owner: type, name: str, kind: type) -> str:
@@ -230,6 +230,17 @@ def _not_among(name: str, value: str, choices: tuple[str, ...]) -> str:
     close = [meant] if meant in choices else difflib.get_close_matches(value, choices, n=1)
     guess = f" Did you mean {close[0]}?" if close else ""
     return f"is unknown.{guess} It must be one of {', '.join(choices)}"
+
+
+def require_count_or_auto(settings: Any, name: str) -> None:
+    """Refuses a value other than a whole number >= 1, "auto", and None where that is one.
+
+    Raises:
+      ArgumentError: naming the setting.
+    """
+    value = getattr(settings, name)
+    if not _whole(value) and value not in (None, "auto"):
+        raise ArgumentError(name, value, "must be a whole number >= 1, or auto")
 
 
 def require_default(settings: Any, name: str, readers: str) -> None:

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alphacl_jax.errors import ArgumentError
-from alphacl_jax.runs.fields import check_settings, require_default, setting
+from alphacl_jax.runs.fields import check_settings, require_count_or_auto, require_default, setting
 
 LOSSES = (
     "info_nce", "mine", "triplet", "soft_triplet", "n_plus_one_tuplet", "lifted_structured",
@@ -30,12 +29,6 @@ class MethodSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-
-
-def _check_block_size(value: int | str) -> None:
-    text = str(value)
-    if text != "auto" and (not text.isdecimal() or int(text) < 1):
-        raise ArgumentError("block_size", text, "must be a whole number >= 1, or auto")
 
 
 def _block_size() -> Any:
@@ -88,7 +81,7 @@ class PairLossSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         check_settings(self)
-        _check_block_size(self.block_size)
+        require_count_or_auto(self, "block_size")
 
 
 @dataclass(frozen=True)
@@ -142,7 +135,7 @@ class SupervisedSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         check_settings(self)
-        _check_block_size(self.block_size)
+        require_count_or_auto(self, "block_size")
         if not self.loss.startswith("supcon"):
             require_default(self, "temperature", "the losses supcon_out and supcon_in")
         if self.loss not in _MARGINS:

@@ -25,7 +25,7 @@ from alphacl_jax.runs.fields import require_default
 from alphacl_jax.runs.flag_file import as_mapping, method_name
 from alphacl_jax.runs.method_settings import AverageSettings
 from alphacl_jax.runs.networks import make_encoder, make_predictor, make_projector
-from alphacl_jax.runs.objectives import block_size_of, make_label_loss, make_objective
+from alphacl_jax.runs.objectives import make_label_loss, make_objective
 from alphacl_jax.runs.settings import (
     ContrastiveSettings,
     DirectCLRSettings,
@@ -74,8 +74,8 @@ def _contrastive(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) ->
         negatives=own.negatives,
         labelled=own.labelled,
         stop_gradient=own.stop_gradient,
-        block_size=block_size_of(own.block_size),
-        micro_batch=settings.optimizer.micro_batch,
+        block_size=own.block_size,
+        micro_batch=_micro_batch_of(settings),
     )
 
 
@@ -88,7 +88,7 @@ def _supervised(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> 
         make_projector(settings.model),
         make_label_loss(own),
         mesh,
-        micro_batch=settings.optimizer.micro_batch,
+        micro_batch=_micro_batch_of(settings),
     )
 
 
@@ -103,8 +103,8 @@ def _queue(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Metho
         size=own.queue_size,
         momentum=_momentum(own, steps),
         stop_gradient=own.stop_gradient,
-        block_size=block_size_of(own.block_size),
-        micro_batch=settings.optimizer.micro_batch,
+        block_size=own.block_size,
+        micro_batch=_micro_batch_of(settings),
     )
 
 
@@ -124,8 +124,14 @@ def _siamese(settings: RunSettings, shape: Shape, mesh: Mesh, steps: int) -> Met
         target=own.target,
         momentum=_momentum(own, steps) if own.target == "ema" else None,
         correlation_decay=own.correlation_decay,
-        micro_batch=settings.optimizer.micro_batch,
+        micro_batch=_micro_batch_of(settings),
     )
+
+
+def _micro_batch_of(settings: RunSettings) -> int | None:
+    """The chunk where there is one; before it is chosen, the method of the whole batch."""
+    chosen = settings.optimizer.micro_batch
+    return chosen if isinstance(chosen, int) else None
 
 
 def _momentum(settings: AverageSettings, total_steps: int) -> Momentum:
@@ -242,7 +248,7 @@ def check_devices(settings: RunSettings, mesh: Mesh) -> None:
     Raises:
       ArgumentError: with the numbers.
     """
-    micro_batch = settings.optimizer.micro_batch
+    micro_batch = _micro_batch_of(settings)
     if micro_batch is not None and micro_batch % mesh.size:
         problem = f"must be a multiple of {mesh.size}, the number of devices"
         raise ArgumentError("micro_batch", micro_batch, problem)

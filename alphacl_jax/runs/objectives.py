@@ -80,7 +80,7 @@ def make_objective(settings: PairLossSettings) -> Rule | Family:
 def make_label_loss(settings: SupervisedSettings) -> Callable[..., Array]:
     """The loss with labels that the settings name, with its parameters."""
     name, _, form = settings.loss.partition("_")
-    blocks: Any = {"block_size": block_size_of(settings.block_size)}
+    blocks: Any = {"block_size": settings.block_size}
     if name == "supcon":
         return functools.partial(
             objectives.supcon_loss, temperature=settings.temperature, variant=form, **blocks
@@ -90,8 +90,3 @@ def make_label_loss(settings: SupervisedSettings) -> Callable[..., Array]:
     if name == "margin":
         return functools.partial(objectives.margin_loss, margin=settings.margin, **blocks)
     return functools.partial(objectives.triplet_loss, margin=settings.margin, mining=form, **blocks)
-
-
-def block_size_of(value: int | str) -> int | str:
-    """What a setting says of the blocks, as the losses take it."""
-    return "auto" if str(value) == "auto" else int(value)

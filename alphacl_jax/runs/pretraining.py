@@ -87,7 +87,7 @@ def pretrain(
         check_hosts(run, training)
         description = describe(run, training)
         run, training = as_begun(run, training, folder)
-        stack.enter_context(run_folder(folder, settings, description, allow_changed_data))
+        stack.enter_context(run_folder(folder, run.settings, description, allow_changed_data))
         return train_run(run, training, folder)[0]
 
 
@@ -222,11 +222,19 @@ def announce(run: Run, training: Training, state: TrainState, workdir: Path) -> 
         f"{label_of(run.settings)} on {run.dataset.title}: "
         f"{training.batches.num_images:,} images of {height}x{width}x{channels}, "
         f"{count_parameters(state):,} parameters, {training.schedule.total_steps:,} steps on "
-        f"{devices}{on_hosts}, run folder {workdir}\n"
+        f"{devices}{on_hosts}, run folder {workdir}\n{_chunks_of(run)}"
         f"augmentation: {policies.describe(run.view_policies, channels)}",
         file=sys.stderr,
         flush=True,
     )
+
+
+def _chunks_of(run: Run) -> str:
+    """The line about the chunks in which a batch is embedded, where it is."""
+    own = run.settings.optimizer
+    if own.micro_batch is None:
+        return ""
+    return f"a batch of {own.batch_size:,} images is embedded in chunks of {own.micro_batch:,}\n"
 
 
 def train_run(

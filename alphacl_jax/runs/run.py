@@ -13,6 +13,7 @@ from alphacl_jax.data.decoding import PixelRange
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
+from alphacl_jax.runs.chunk_size import with_chosen_chunk
 from alphacl_jax.runs.methods import (
     check_batch_size,
     check_devices,
@@ -127,6 +128,13 @@ def open_run(
     policies.of_views(policy, settings.augmentation.second_view_overrides)  # refuses wrong ones
     steps_per_epoch = len(dataset.pretrain.source) // settings.optimizer.batch_size
     steps = max(1, settings.optimizer.epochs * steps_per_epoch)
+    settings = with_chosen_chunk(
+        settings,
+        make_method(settings, dataset.image_shape, mesh, steps),
+        make_batch_of(settings, policy, preprocessing),
+        raw_shapes(dataset.image_shape, 2),
+        mesh,
+    )
     method = make_method(settings, dataset.image_shape, mesh, steps)
     return Run(settings, dataset, policy, preprocessing, mesh, method)
 

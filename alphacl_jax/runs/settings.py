@@ -16,7 +16,7 @@ from alphacl_jax.data.decoding import (
     parse_pixel_range,
 )
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.runs.fields import check_settings, require_default, setting
+from alphacl_jax.runs.fields import check_settings, require_count_or_auto, require_default, setting
 from alphacl_jax.runs.method_settings import (
     LOSSES,
     METHODS,
@@ -238,12 +238,18 @@ class OptimizerSettings:
     """How it is trained."""
 
     batch_size: int = setting(128, "Images per step, over all devices.", lower=2, basic=True)
-    micro_batch: int | None = setting(
+    micro_batch: int | str | None = setting(
         None,
         "Embed the batch in chunks of this many images, over all devices, and again for the "
         "gradient: the memory of a chunk, for a third more work. The loss is the whole batch's. "
         "BatchNorm normalises each chunk by itself, and its running statistics move once a chunk. "
-        "The supervised row does not read it. Default: the whole batch at once.",
+        "The supervised row does not read it. auto: the largest chunk within activations_mb; the "
+        "run's flags hold the number. Default: the whole batch at once.",
+    )
+    activations_mb: int = setting(
+        1024,
+        "With micro_batch=auto: what the activations of a chunk, kept for the gradient, may take "
+        "on each device, for one seed.",
         lower=1,
     )
     epochs: int = setting(60, "Passes over the data.", lower=1, basic=True)
@@ -267,7 +273,10 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.micro_batch is not None and self.batch_size % self.micro_batch:
+        require_count_or_auto(self, "micro_batch")
+        if self.micro_batch != "auto":
+            require_default(self, "activations_mb", "runs with micro_batch=auto")
+        if isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:
             problem = f"must divide the batch, which has {self.batch_size} images"
             raise ArgumentError("micro_batch", self.micro_batch, problem)
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:

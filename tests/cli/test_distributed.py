@@ -107,6 +107,13 @@ METHODS = {
     "alpha_direct": [],
     "supcon_out": ["--method=supervised"],
     "directpred": ["--method=siamese", "--predictor=directpred", *SGD],
+    "info_nce": [  # in chunks
+        "--loss=info_nce",
+        "--micro_batch=64",
+        "--encoder_norm=group",
+        "--projector_norm=none",
+        *SGD,
+    ],
 }
 
 

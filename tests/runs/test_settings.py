@@ -48,6 +48,19 @@ from tests.tiny_runs import make_settings
             lambda: OptimizerSettings(batch_size=96, micro_batch=36),
             "micro_batch=36 must divide the batch, which has 96 images",
         ),
+        (
+            lambda: OptimizerSettings(micro_batch="many"),
+            "micro_batch=many must be a whole number >= 1, or auto",
+        ),
+        (lambda: OptimizerSettings(micro_batch=0), "micro_batch=0 must be a whole number >= 1, or"),
+        (
+            lambda: OptimizerSettings(activations_mb=100),
+            "activations_mb=100 is set, and only runs with micro_batch=auto read it",
+        ),
+        (
+            lambda: OptimizerSettings(micro_batch="auto", activations_mb=0),
+            "activations_mb=0 is out of range; it must be a finite number >= 1",
+        ),
         (lambda: DataSettings(image_size=0), "image_size=0 is out of range; .* number >= 1"),
         (lambda: DataSettings(image_size=8.5), "image_size=8.5 must be a whole number"),
         (lambda: DataSettings(dataset=None), "dataset=None must be given"),
@@ -224,7 +237,7 @@ def test_no_two_settings_share_a_name():
         ("widths", "3,5", (3, 5)),
         ("clip_norm", "", None),
         ("clip_norm", "2", 2.0),
-        ("block_size", "64", "64"),
+        ("block_size", "64", 64),
         ("supervised", "true", True),
         ("supervised", "False", False),
     ],
