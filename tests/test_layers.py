@@ -33,7 +33,7 @@ KERNELS = (
     "measures",
 )
 # What is no kernel and serves the parts above them.
-SHARED = ("extras", "files", "lazy", "signals", "tables")
+SHARED = ("allocator", "extras", "files", "lazy", "signals", "tables")
 STANDARD = {"collections", "dataclasses", "functools", "itertools", "math", "numbers", "typing"}
 HEAVY = ("flax", "optax", "grain", "orbax", "sklearn", "matplotlib", "tensorflow")
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from absl import app, flags, logging
 
+from alphacl_jax.allocator import keep_freed_memory
 from alphacl_jax.cli.help import Groups, help_text, own_flags
 from alphacl_jax.cli.interrupt import own_command, plain_interrupts
 from alphacl_jax.errors import RunError
@@ -127,6 +128,7 @@ def run_main(
             _end(f"{_as_sentence(error)} (--help lists the flags)", 2)
             raise AssertionError from error  # not reached
 
+    keep_freed_memory()
     # Of Pillow, where a file is larger than it deems safe: our own limit says so in its place.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
     with plain_interrupts(own_command()):
