@@ -135,10 +135,12 @@ def parse(owner: type, field: dataclasses.Field[Any], text: str) -> Any:
         if text.lower() not in ("true", "false"):
             raise ArgumentError(field.name, text, "must be true or false")
         return text.lower() == "true"
-    return int(text) if _may_be_whole(owner, field.name) and text.isdecimal() else text
+    return int(text) if _is_count(owner, field.name) and text.isdecimal() else text
 
 
 def _wanted(owner: type, name: str, kind: type) -> str:
+    if kind is str and _is_count(owner, name):
+        return "must be a whole number >= 1, or auto"
     return _ELEMENTS_WANTED[_element_of(owner, name)] if kind is tuple else _WANTED[kind]
 
 
@@ -164,8 +166,7 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
         float: _numeric(value),
         bool: isinstance(value, bool),
         tuple: isinstance(value, tuple) and bool(value),
-        # A number would be read back as a text, unless the field may hold either.
-        str: isinstance(value, str) or (_numeric(value) and _may_be_whole(owner, field.name)),
+        str: _count_or_auto(value) if _is_count(owner, field.name) else isinstance(value, str),
     }[kind]
     element = _element_of(owner, field.name) if kind is tuple else kind
     if fits and kind is tuple:
@@ -182,8 +183,13 @@ def _check(owner: type, field: dataclasses.Field[Any], value: Any) -> None:
             raise ArgumentError(field.name, part, _not_among(field.name, part, choices))
 
 
-def _may_be_whole(owner: type, name: str) -> bool:
+def _is_count(owner: type, name: str) -> bool:
+    """Whether a field of texts holds a whole number, or "auto"."""
     return int in typing.get_args(typing.get_type_hints(owner)[name])
+
+
+def _count_or_auto(value: Any) -> bool:
+    return _whole(value) or value == "auto"
 
 
 def _numeric(value: Any) -> bool:
@@ -230,17 +236,6 @@ def _not_among(name: str, value: str, choices: tuple[str, ...]) -> str:
     close = [meant] if meant in choices else difflib.get_close_matches(value, choices, n=1)
     guess = f" Did you mean {close[0]}?" if close else ""
     return f"is unknown.{guess} It must be one of {', '.join(choices)}"
-
-
-def require_count_or_auto(settings: Any, name: str) -> None:
-    """Refuses a value other than a whole number >= 1, "auto", and None where that is one.
-
-    Raises:
-      ArgumentError: naming the setting.
-    """
-    value = getattr(settings, name)
-    if not _whole(value) and value not in (None, "auto"):
-        raise ArgumentError(name, value, "must be a whole number >= 1, or auto")
 
 
 def require_default(settings: Any, name: str, readers: str) -> None:

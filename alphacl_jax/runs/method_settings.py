@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from alphacl_jax.runs.fields import check_settings, require_count_or_auto, require_default, setting
+from alphacl_jax.runs.fields import check_settings, require_default, setting
 
 LOSSES = (
     "info_nce", "mine", "triplet", "soft_triplet", "n_plus_one_tuplet", "lifted_structured",
@@ -81,7 +81,6 @@ class PairLossSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         check_settings(self)
-        require_count_or_auto(self, "block_size")
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,6 @@ class SupervisedSettings(MethodSettings):
 
     def __post_init__(self) -> None:
         check_settings(self)
-        require_count_or_auto(self, "block_size")
         if not self.loss.startswith("supcon"):
             require_default(self, "temperature", "the losses supcon_out and supcon_in")
         if self.loss not in _MARGINS:

@@ -128,12 +128,9 @@ def open_run(
     policies.of_views(policy, settings.augmentation.second_view_overrides)  # refuses wrong ones
     steps_per_epoch = len(dataset.pretrain.source) // settings.optimizer.batch_size
     steps = max(1, settings.optimizer.epochs * steps_per_epoch)
+    make_batch = make_batch_of(settings, policy, preprocessing)
     settings = with_chosen_chunk(
-        settings,
-        make_method(settings, dataset.image_shape, mesh, steps),
-        make_batch_of(settings, policy, preprocessing),
-        raw_shapes(dataset.image_shape, 2),
-        mesh,
+        settings, make_batch, raw_shapes(dataset.image_shape, 1), mesh.size
     )
     method = make_method(settings, dataset.image_shape, mesh, steps)
     return Run(settings, dataset, policy, preprocessing, mesh, method)

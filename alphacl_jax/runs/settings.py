@@ -16,7 +16,7 @@ from alphacl_jax.data.decoding import (
     parse_pixel_range,
 )
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.runs.fields import check_settings, require_count_or_auto, require_default, setting
+from alphacl_jax.runs.fields import check_settings, require_default, setting
 from alphacl_jax.runs.method_settings import (
     LOSSES,
     METHODS,
@@ -273,7 +273,6 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        require_count_or_auto(self, "micro_batch")
         if self.micro_batch != "auto":
             require_default(self, "activations_mb", "runs with micro_batch=auto")
         if isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:

@@ -4,10 +4,11 @@
 
 trains InfoNCE with several batch sizes B for the same epochs, each anchor having 2B - 2 negatives;
 and the method 'queue' at one batch size with several queues, which changes the number of negatives
-and nothing else. One of --learning_rates is that of a batch of 128: for Adam it is multiplied by
-sqrt(B/128), for SGD and LARS by B/128. Of several each row has the one that is best on a fifth of
-the training images, held out. Larger batches take fewer steps. The temperature is the same
-everywhere; neither it nor the queue's moving average was tuned.
+and nothing else. A single one of --learning_rates is that of a batch of 128: for Adam it is
+multiplied by sqrt(B/128), for SGD and LARS by B/128. Several are tried as they are in each row,
+which has the one that is best on a fifth of the training images, held out. Larger batches take
+fewer steps. The temperature is the same everywhere; neither it nor the queue's moving average was
+tuned.
 
 Prints probes of the features, the untrained encoder's beside them, and the lower bound log N - L of
 the views' mutual information on the last batch, N being the negatives and the positive; it is at
@@ -39,7 +40,7 @@ from experiments.studies.report import (
 )
 from experiments.studies.study import UNTRAINED, Study, Variant, study_main
 
-_REFERENCE = 128  # the batch size of --learning_rate
+_REFERENCE = 128  # the batch size that a single one of --learning_rates is for
 _POWERS = {"adam": 0.5, "adamw": 0.5, "sgd": 1.0, "lars": 1.0}
 
 NEGATIVES = Column("negatives", "negatives", digits=0, chosen=True)
@@ -134,22 +135,24 @@ def _trained(
 ) -> tuple[Mapping[str, list[Cell]], tuple[Column, ...], str]:
     """The cells by the variants' names, and what is to be shown of the choice of their rates."""
     own, optimizer = study.own, study.settings({}).optimizer.optimizer
-    variants = [*(v for of in grid.values() for v in of.values()), UNTRAINED]
+    asked = [*(v for of in grid.values() for v in of.values()), UNTRAINED]
     if len(own.learning_rates) > 1:
-        return choosing.rows_at_best_rates(study, variants)
+        return choosing.rows_at_best_rates(study, asked)
     scaling = f"(batch / {_REFERENCE})^{_POWERS[optimizer]:g}"
     note = f"learning rate {own.learning_rates[0]:g} x {scaling}: it was chosen for no row"
-    return study.rows(variants), (), note
+    return study.rows(asked), (), note
 
 
 def run(study: Study) -> None:
     """Trains all, and shows what came of it."""
     own, optimizer = study.own, study.settings({}).optimizer
     assert isinstance(own, BatchSettings)
-    images = len(study.train[1])
+    images, what = len(study.train[1]), "training images"
+    if len(own.learning_rates) > 1:
+        images, what = choosing.kept_of(images), f"{what} that are not held out"
     for flag, size in (("batches", max(own.batches)), ("queue_batch", own.queue_batch)):
         if size > images:
-            raise ArgumentError(flag, size, f"is more than the training images, {images:,}")
+            raise ArgumentError(flag, size, f"is more than the {what}, {images:,}")
     grid = variants(own, optimizer)
     cells, columns, note = _trained(study, grid)
     curves = {

@@ -107,6 +107,11 @@ def said_of(rates: Sequence[float], scores: Sequence[float]) -> dict[str, str]:
     return {"rate": f"{rates[best]:g}{mark}", "tried": " ".join(shown)}
 
 
+def kept_of(images: int) -> int:
+    """How many of the training images are not held out."""
+    return images - images // _PARTS
+
+
 def held_out(dataset: Dataset, images: np.ndarray, labels: np.ndarray) -> Dataset:
     """The data set of four fifths of the training images, the other fifth as its test images.
 
@@ -115,7 +120,8 @@ def held_out(dataset: Dataset, images: np.ndarray, labels: np.ndarray) -> Datase
       images, labels: the training images, of which always the same are held out.
     """
     order = np.random.default_rng(0).permutation(len(images))
-    out, kept = (np.sort(part) for part in np.split(order, [len(images) // _PARTS]))
+    first_kept = len(images) - kept_of(len(images))
+    out, kept = (np.sort(part) for part in np.split(order, [first_kept]))
     parts = dataset_from_arrays(
         images[kept], labels[kept], images[out], labels[out], dataset.class_names, dataset.name
     )

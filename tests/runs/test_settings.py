@@ -53,6 +53,8 @@ from tests.tiny_runs import make_settings
             "micro_batch=many must be a whole number >= 1, or auto",
         ),
         (lambda: OptimizerSettings(micro_batch=0), "micro_batch=0 must be a whole number >= 1, or"),
+        (lambda: OptimizerSettings(micro_batch=True), "micro_batch=True must be a whole number"),
+        (lambda: ContrastiveSettings(block_size=8.5), "block_size=8.5 must be a whole number >= 1"),
         (
             lambda: OptimizerSettings(activations_mb=100),
             "activations_mb=100 is set, and only runs with micro_batch=auto read it",

@@ -3,12 +3,17 @@
 import math
 
 import pytest
+from absl import flags
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.flag_file import from_mapping
 from alphacl_jax.runs.methods import check_batch_size
 from alphacl_jax.runs.settings import OptimizerSettings
 from experiments.studies import batch_size as study
+from experiments.studies.choosing import RATE
+from experiments.studies.shared_flags import define_study_flags
+from experiments.studies.study import UNTRAINED, Study
+from tests.experiments.studies.made_up import cell as made_cell
 from tests.experiments.studies.made_up import cells_with, run_quick
 from tests.tiny_runs import assert_picture
 
@@ -51,6 +56,14 @@ def test_negatives_and_the_bound_s_slack_follow_from_the_settings():
     assert two["log_n"] == math.log(2049)
 
 
+def make_study(folder, *arguments):
+    values = flags.FlagValues()
+    varies = ("batch_size", RATE)
+    define_study_flags(values, "batch_size", varies, own=study.OWN)
+    values(["script", "--quick", f"--output={folder}", *arguments])
+    return Study(values, varies, study.OWN)
+
+
 def curves_with(accuracies):
     few, many = (cells_with(a) for a in accuracies)
     rows = {"few": few, "middle": cells_with(0.9), "many": many}
@@ -71,6 +84,39 @@ def test_the_ends_of_each_curve_are_compared(accuracies, verdict):
 def test_a_curve_of_one_point_claims_nothing():
     rows = {"only": cells_with(0.2)}
     assert study.claims({"batch": rows, "queue": rows}) == []
+
+
+def test_several_rates_are_tried_as_they_are_in_each_row(tmp_path, monkeypatch):
+    asked = {}
+
+    def rows(study, variants, measure=None):
+        asked.setdefault(study.train[1].size, []).extend(variants)
+        return {v.name: [made_cell(v.settings.get("learning_rate", 0.0))] for v in variants}
+
+    monkeypatch.setattr(Study, "rows", rows)
+    made = make_study(tmp_path, "--learning_rates=0.001,0.002")
+    grid = study.variants(made.own, made.settings({}).optimizer)
+    cells, columns, _ = study._trained(made, grid)
+    names = [variant.name for of in grid.values() for variant in of.values()]
+    assert set(cells) == {*names, UNTRAINED.name}
+    assert [column.key for column in columns] == ["rate", "tried"]
+    smaller, whole = sorted(asked)
+    rates = {name: [] for name in names}
+    for variant in asked[smaller]:
+        rates[variant.name.partition(", learning rate")[0]].append(
+            variant.settings["learning_rate"]
+        )
+    assert all(tried == [0.001, 0.002] for tried in rates.values())
+    trained = [v for v in asked[whole] if v.kind == "trained"]
+    assert [v.settings["learning_rate"] for v in trained] == [0.002] * len(names)  # the best above
+
+
+def test_a_batch_that_the_images_that_are_not_held_out_do_not_fill_is_refused(tmp_path):
+    given = ["--batches=16,240", "--queues=32"]
+    message = "batches=240 is more than the training images that are not held out, 205"
+    with pytest.raises(ArgumentError, match=message):
+        study.run(make_study(tmp_path, *given, "--learning_rates=0.001,0.002"))
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
