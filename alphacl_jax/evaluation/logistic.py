@@ -90,9 +90,11 @@ def fit_path(
 def _principal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Principal axes `[sets, dim, kept]`, orthonormal, and coordinates `[sets, n, columns]`."""
     n, dim = x.shape[1:]
-    span = np.linalg.qr(x.swapaxes(1, 2))[0] if n < dim else np.eye(dim, dtype=np.float32)[None]
-    x = x @ span
-    turn = np.linalg.eigh(x.swapaxes(1, 2) @ x)[1]
+    # Of several sets each is small: more threads would spin more than they work.
+    with threadpool_limits(1 if len(x) > 1 else None, user_api="blas"):
+        span = np.linalg.qr(x.swapaxes(1, 2))[0] if n < dim else np.eye(dim, dtype=np.float32)[None]
+        x = x @ span
+        turn = np.linalg.eigh(x.swapaxes(1, 2) @ x)[1]
     # No more columns than samples, and otherwise such that features of similar size share a
     # compiled function. A coordinate that is 0 keeps a weight of 0.
     return span @ turn, pad_columns(x @ turn, at_most=n)
