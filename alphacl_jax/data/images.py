@@ -135,8 +135,7 @@ def _decoded(file: ImageFile, shape: tuple[int, int, int], decoding: Decoding) -
         # twice what is needed, so that the resize below does the filtering.
         image.draft(None, (2 * width, 2 * height))
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = _as_grey_or_rgb(image, channels, pixel_range)
-        return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
+        return _fitted(_as_grey_or_rgb(image, channels, pixel_range), shape)
 
 
 def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -147,10 +146,15 @@ def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """
     if pixels.shape == shape:
         return pixels
-    height, width, channels = shape
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image = image.convert(_mode(channels))
-    image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+    return _fitted(image.convert(_mode(shape[2])), shape)
+
+
+def _fitted(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+    """Scales a grey or RGB image as `fit` does; the pixels are copied once, when they are small."""
+    size = shape[1], shape[0]
+    if image.size != size:
+        image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
 
 
@@ -171,7 +175,7 @@ def _as_grey_or_rgb(
     elif "transparency" in image.info or {"A", "a"} & set(image.getbands()):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert(_mode(channels))
+    return image if image.mode == _mode(channels) else image.convert(_mode(channels))
 
 
 def _is_wide(image: Image.Image) -> bool:
