@@ -1,6 +1,7 @@
 """One encoded image as a uint8 array of a known shape, of the formats that are read here."""
 
 import functools
+import io
 import os
 import stat
 from collections import Counter
@@ -30,6 +31,7 @@ _FORMATS = (
     "PIXAR", "PSD", "SGI", "SUN", "TGA", "XBM", "XPM",
 )  # fmt: skip
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
+_MOST_AT_ONCE = 2**24  # bytes
 _FILE_KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -59,16 +61,25 @@ def suffixes() -> frozenset[str]:
     )
 
 
-def _open(file: ImageFile) -> OpenedImage:
+def _open(file: ImageFile, whole: bool = False) -> OpenedImage:
     """Reads an image's header.
+
+    Args:
+      file: as in `decode`.
+      whole: read the rest as well, at once, unless that is much: the threads that decode wait for
+        each other at every part that Pillow reads for itself.
 
     Raises:
       ValueError: for a path that is no regular file, at which reading could wait for ever.
     """
     if isinstance(file, str):
-        mode = os.stat(file).st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"it is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+            raise ValueError(f"it is {kind}, not a file")
+        if whole and status.st_size <= _MOST_AT_ONCE:
+            with open(file, "rb", buffering=0) as unread:
+                file = io.BytesIO(unread.read())
     return Image.open(file, formats=_formats())
 
 
@@ -129,7 +140,7 @@ def decode(
 def _decoded(file: ImageFile, shape: tuple[int, int, int], decoding: Decoding) -> np.ndarray:
     height, width, channels = shape
     pixel_range = decoding.numbers
-    with _open(file) as image:
+    with _open(file, whole=True) as image:
         _check_pixels(image, decoding.max_megapixels)
         # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
         # twice what is needed, so that the resize below does the filtering.
