@@ -120,7 +120,9 @@ def resident_batches(
     return _Resident(images, labels, batch_size, mesh, seed)
 
 
-def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> Batches:
+def streamed_batches(
+    source: Source, batch_size: int, mesh: Mesh, seed: int, threads: int | None = None
+) -> Batches:
     """Batches read and decoded by threads while the devices work.
 
     A damaged image is named once in the log; the next readable one in the source stands in for it.
@@ -129,12 +131,14 @@ def streamed_batches(source: Source, batch_size: int, mesh: Mesh, seed: int) -> 
     Args:
       source: what to read.
       batch_size, mesh, seed: see `open_batches`.
+      threads: that read; None: one for each core, at most 16.
 
     Raises:
       ArgumentError: see `open_batches`; from `next` a ValueError, once the readable images are
         fewer than a batch, and a DataAwayError, once the data is away for too long.
     """
-    return _Streamed(source, batch_size, mesh, seed)
+    threads = min(os.cpu_count() or 1, 16) if threads is None else threads
+    return _Streamed(source, batch_size, mesh, seed, threads)
 
 
 def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
@@ -244,7 +248,9 @@ class _Resident:
 
 
 class _Streamed:
-    def __init__(self, source: Source, batch_size: int, mesh: Mesh, seed: int) -> None:
+    def __init__(
+        self, source: Source, batch_size: int, mesh: Mesh, seed: int, threads: int
+    ) -> None:
         self._source, self._mesh = source, mesh
         self._sharding = _check(len(source), batch_size, mesh)
         self._identity = {
@@ -257,13 +263,12 @@ class _Streamed:
         self.steps_per_epoch = len(source) // batch_size
         self.shapes = raw_shapes(source.image_shape, batch_size)
         self._damage, self._patience = Damage(len(source)), Patience()
-        self._batch_size = batch_size
+        self._batch_size, self._threads = batch_size, threads
 
         # Cut to whole batches before repeating, so that none straddles two epochs; each thread
         # reads a whole batch, since handing over single images costs more than decoding small ones.
         # Each process decodes its own rows of every batch, and counts batches as the others do.
         rows = _own_rows(self._sharding, batch_size)
-        threads = min(os.cpu_count() or 1, 16)
         dataset = (
             grain.MapDataset.range(len(source))
             .seed(seed)
@@ -321,7 +326,7 @@ class _Streamed:
         self._reader.set_state(state["reader"])
 
     def with_seed(self, seed: int) -> Self:
-        return type(self)(self._source, self._batch_size, self._mesh, seed)
+        return type(self)(self._source, self._batch_size, self._mesh, seed, self._threads)
 
     def damage_since(self, step: int) -> str:
         return self._damage.news(step)

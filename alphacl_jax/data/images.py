@@ -1,6 +1,7 @@
 """One encoded image as a uint8 array of a known shape, of the formats that are read here."""
 
 import functools
+import io
 import os
 import stat
 from collections import Counter
@@ -30,6 +31,7 @@ _FORMATS = (
     "PIXAR", "PSD", "SGI", "SUN", "TGA", "XBM", "XPM",
 )  # fmt: skip
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of TIFF
+_MOST_AT_ONCE = 2**24  # bytes
 _FILE_KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -59,16 +61,25 @@ def suffixes() -> frozenset[str]:
     )
 
 
-def _open(file: ImageFile) -> OpenedImage:
+def _open(file: ImageFile, whole: bool = False) -> OpenedImage:
     """Reads an image's header.
+
+    Args:
+      file: as in `decode`.
+      whole: read the rest as well, at once, unless that is much: the threads that decode wait for
+        each other at every part that Pillow reads for itself.
 
     Raises:
       ValueError: for a path that is no regular file, at which reading could wait for ever.
     """
     if isinstance(file, str):
-        mode = os.stat(file).st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"it is {_FILE_KINDS.get(stat.S_IFMT(mode), 'no file')}, not a file")
+        status = os.stat(file)
+        if not stat.S_ISREG(status.st_mode):
+            kind = _FILE_KINDS.get(stat.S_IFMT(status.st_mode), "no file")
+            raise ValueError(f"it is {kind}, not a file")
+        if whole and status.st_size <= _MOST_AT_ONCE:
+            with open(file, "rb", buffering=0) as unread:
+                file = io.BytesIO(unread.read())
     return Image.open(file, formats=_formats())
 
 
@@ -129,14 +140,13 @@ def decode(
 def _decoded(file: ImageFile, shape: tuple[int, int, int], decoding: Decoding) -> np.ndarray:
     height, width, channels = shape
     pixel_range = decoding.numbers
-    with _open(file) as image:
+    with _open(file, whole=True) as image:
         _check_pixels(image, decoding.max_megapixels)
         # A JPEG much larger than asked for is decoded at 1/2, 1/4 or 1/8 of its size, still
         # twice what is needed, so that the resize below does the filtering.
         image.draft(None, (2 * width, 2 * height))
         ImageOps.exif_transpose(image, in_place=True)
-        pixels = _as_grey_or_rgb(image, channels, pixel_range)
-        return fit(np.asarray(pixels).reshape(pixels.height, pixels.width, channels), shape)
+        return _fitted(_as_grey_or_rgb(image, channels, pixel_range), shape)
 
 
 def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
@@ -147,10 +157,15 @@ def fit(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """
     if pixels.shape == shape:
         return pixels
-    height, width, channels = shape
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image = image.convert(_mode(channels))
-    image = ImageOps.fit(image, (width, height), method=Image.Resampling.BILINEAR)
+    return _fitted(image.convert(_mode(shape[2])), shape)
+
+
+def _fitted(image: Image.Image, shape: tuple[int, int, int]) -> np.ndarray:
+    """Scales a grey or RGB image as `fit` does; the pixels are copied once, when they are small."""
+    size = shape[1], shape[0]
+    if image.size != size:
+        image = ImageOps.fit(image, size, method=Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
 
 
@@ -171,7 +186,7 @@ def _as_grey_or_rgb(
     elif "transparency" in image.info or {"A", "a"} & set(image.getbands()):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert(_mode(channels))
+    return image if image.mode == _mode(channels) else image.convert(_mode(channels))
 
 
 def _is_wide(image: Image.Image) -> bool:

@@ -96,11 +96,13 @@ def train(
     weight_decay: float,
     steps: int,
     log_every: int,
+    dtype: str,
     workers: int,
 ) -> Iterator[float]:
     """Trains on images `[n, height, width, 3]`, and yields images/s of each `log_every` steps.
 
-    Workers start within the first stretch.
+    With `dtype` "bfloat16", network and loss are computed under autocast, as PyTorch's guide of
+    mixed precision has it. Workers start within the first stretch.
     """
     torch.set_num_threads(benchmarking.usable_cores())
     transform = SimCLRTransform(
@@ -121,7 +123,8 @@ def train(
     started, losses = time.perf_counter(), []
     for step, (views, _, _) in enumerate(loader, start=1):
         first, second = (view.to(memory_format=torch.channels_last) for view in views)
-        loss = criterion(network(first), network(second))
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == "bfloat16"):
+            loss = criterion(network(first), network(second))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -12,16 +12,19 @@ momentum), and log alike. They run alternately in fresh processes, never both at
 over all stretches between two records counts, the first of each process (compilation, starting
 workers) left out.
 
+Where the processor has instructions for bfloat16, both sides run in it as well: the peer under
+PyTorch's autocast, ours with the model's computation in it. The aims are those of float32.
+
 Then it shows where our step spends its time: the parts of the step compiled on their own, and with
 --profile the operations that take longest.
 """
 
 import os
+import re
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,79 +32,28 @@ from absl import flags
 from PIL import Image
 
 from alphacl_jax.errors import RunError
-from alphacl_jax.runs.settings import (
-    AugmentationSettings,
-    ContrastiveSettings,
-    DataSettings,
-    EvaluationSettings,
-    ModelSettings,
-    OptimizerSettings,
-    RunSettings,
-)
 from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim
+from experiments.benchmarks.train_sides import (
+    CASES,
+    Case,
+    step_parts,
+    step_profile,
+    train_ours,
+    train_peer,
+)
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision", "lightly", "pillow")
 _PEER_PACKAGES = ("torch", "torchvision", "lightly")
-# What both sides train with; ours reads it as flags.
-_HIDDEN, _DIM, _TEMPERATURE = 256, 128, 0.5
-_LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.05, 0.9, 1e-4
 _OUTSIDE_AIM = 0.10
-
-
-@dataclass(frozen=True)
-class Case:
-    """A network and batch; ours should be `aim` times as fast as the peer."""
-
-    encoder: str
-    stage_sizes: tuple[int, ...]
-    widths: tuple[int, ...]
-    batch_size: int
-    aim: float
-
-    @property
-    def name(self) -> str:
-        network = "-".join(map(str, self.widths)) if self.encoder == "small" else self.encoder
-        return f"{network}, batch {self.batch_size}"
-
-    def settings(self, data_dir: str, log_every: int) -> RunSettings:
-        """Of our run: the same network, loss and optimiser as the peer's."""
-        small = self.encoder == "small"
-        return RunSettings(
-            data=DataSettings(dataset="folder", data_dir=data_dir),
-            augmentation=AugmentationSettings(augmentation="simclr"),
-            model=ModelSettings(
-                encoder=self.encoder,
-                widths=self.widths if small else ModelSettings().widths,
-                projector_hidden=_HIDDEN,
-                projector_dim=_DIM,
-                projector_norm="none",
-            ),
-            method=ContrastiveSettings(loss="info_nce", temperature=_TEMPERATURE),
-            optimizer=OptimizerSettings(
-                batch_size=self.batch_size,
-                optimizer="sgd",
-                learning_rate=_LEARNING_RATE,
-                momentum=_MOMENTUM,
-                weight_decay=_WEIGHT_DECAY,
-                warmup_epochs=0,
-            ),
-            evaluation=EvaluationSettings(log_every=log_every),
-        )
-
-
-CASES = {
-    "small16": Case("small", (1, 1, 1), (16, 32, 64), 256, 1.3),
-    "small32": Case("small", (1, 1, 1), (32, 64, 128), 256, 0.8),
-    "resnet18": Case("resnet18", (2, 2, 2, 2), (64, 128, 256, 512), 128, 0.9),
-}
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines this script's flags on `values`."""
     flags.DEFINE_list("cases", list(CASES), f"Of {', '.join(CASES)}.", flag_values=values)
     flags.DEFINE_list("peers", ["lightly"], "lightly, or empty for none.", flag_values=values)
+    flags.DEFINE_bool("bfloat16", True, "In it too, where it is fast.", flag_values=values)
     flags.DEFINE_list("workers", ["0", "1", "2"], "Loader processes tried.", flag_values=values)
     flags.DEFINE_integer("phases", 2, "Processes of each side, in turn.", 1, flag_values=values)
     flags.DEFINE_integer(
@@ -118,95 +70,65 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_string("json", "", "Write the results to this file.", flag_values=values)
 
 
-def train_peer(
-    case: Case, data_dir: str, steps: int, log_every: int, workers: int
-) -> dict[str, Any]:
-    """Images/s of the peer's stretches, without the first; runs in a process of its own."""
-    from alphacl_jax.data import sources
-    from experiments.benchmarks import torch_simclr
-
-    dataset = sources.load("folder", data_dir, None)
-    images, _ = sources.to_arrays(dataset.pretrain, 2**31)
-    network = torch_simclr.simclr_network(case.stage_sizes, case.widths, _HIDDEN, _DIM)
-    rates = torch_simclr.train(
-        images,
-        dataset.mean,
-        dataset.std,
-        network,
-        batch_size=case.batch_size,
-        temperature=_TEMPERATURE,
-        learning_rate=_LEARNING_RATE,
-        momentum=_MOMENTUM,
-        weight_decay=_WEIGHT_DECAY,
-        steps=steps,
-        log_every=log_every,
-        workers=workers,
-    )
-    return {
-        "rates": list(rates)[1:],
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "peak_bytes": benchmarking.peak_resident_bytes(),
-    }
-
-
-def train_ours(case: Case, data_dir: str, steps: int, log_every: int) -> dict[str, Any]:
-    """Images/s of our stretches, without the first; runs in a process of its own."""
-    from experiments.benchmarks import our_training
-
-    return our_training.speed(case.settings(data_dir, log_every), steps)
-
-
-def step_parts(case: Case, data_dir: str, rounds: int) -> dict[str, float]:
-    from experiments.benchmarks import our_training
-
-    return our_training.parts(case.settings(data_dir, 1), rounds)
-
-
-def step_profile(case: Case, data_dir: str) -> list[tuple[str, float, float]]:
-    from experiments.benchmarks import our_training
-
-    return our_training.profile(case.settings(data_dir, 1), steps=3, top=20)
-
-
 def measure_case(case: Case, data_dir: str, values: flags.FlagValues) -> dict[str, Any]:
-    """Both sides in turn, then the parts of our step.
+    """All sides in turn, then the parts of our step.
 
     Raises:
-      RunError: where the networks of the two sides differ.
+      RunError: where the networks of the sides differ.
     """
     steps = values.steps or (18 if case.encoder == "small" else 6)
     log_every = values.log_every or max(1, steps // 6)
     if steps < 2 * log_every:
         raise RunError(f"--steps={steps} must be twice --log_every={log_every}, or more")
-    with_peer = bool(values.peers)
-    speeds: dict[int, float] = {}
-    if with_peer:
-        for workers in map(int, values.workers):
-            trial = _phase(train_peer, case, data_dir, 2 * log_every, log_every, workers)
-            speeds[workers] = statistics.median(trial["rates"])
-    best = max(speeds, key=lambda workers: speeds[workers]) if speeds else 0
-    ours, peer = [], []
-    for _ in range(values.phases):
-        ours.append(_phase(train_ours, case, data_dir, steps, log_every))
-        if with_peer:
-            peer.append(_phase(train_peer, case, data_dir, steps, log_every, best))
-    if peer and ours[0]["parameters"] != peer[0]["parameters"]:
-        raise RunError(
-            f"the networks differ: ours has {ours[0]['parameters']:,} parameters, "
-            f"the peer's {peer[0]['parameters']:,}"
-        )
-    found: dict[str, Any] = {"case": case.name, "parameters": ours[0]["parameters"]}
-    found["ours"] = _summary(ours)
-    if peer:
-        found["peer"] = {**_summary(peer), "workers": best, "by_workers": speeds}
-        found["ratio"] = found["ours"]["images_per_second"] / found["peer"]["images_per_second"]
+    found = measure_sides(case, data_dir, steps, log_every, values)
     milliseconds = benchmarking.alone(step_parts, case, data_dir, max(3, steps // 3))
-    milliseconds["loop"] = 1e3 * case.batch_size / found["ours"]["images_per_second"]
+    ours = found["sides"]["ours, float32"]["images_per_second"]
+    milliseconds["loop"] = 1e3 * case.batch_size / ours
     found["milliseconds"] = milliseconds
     found["outside"] = _outside(milliseconds)
     if values.profile:
         found["profile"] = benchmarking.alone(step_profile, case, data_dir)
     return found
+
+
+def measure_sides(
+    case: Case, data_dir: str, steps: int, log_every: int, values: flags.FlagValues
+) -> dict[str, Any]:
+    """Images/s of both sides, in each type of number, in turn."""
+    sides: dict[str, tuple[Any, ...]] = {}
+    tried: dict[str, dict[int, float]] = {}
+    for dtype in _dtypes(values):
+        sides[f"ours, {dtype}"] = (train_ours, case, data_dir, steps, log_every, dtype)
+        if values.peers:
+            name, trial = f"lightly, {dtype}", (case, data_dir, 2 * log_every, log_every, dtype)
+            tried[name] = {
+                workers: statistics.median(_phase(name, train_peer, *trial, workers)["rates"])
+                for workers in map(int, values.workers)
+            }
+            best = max(tried[name], key=lambda workers: tried[name][workers])
+            sides[name] = (train_peer, case, data_dir, steps, log_every, dtype, best)
+    phases: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
+    for _ in range(values.phases):
+        for name, side in sides.items():
+            phases[name].append(_phase(name, *side))
+    parameters = {name: of[0]["parameters"] for name, of in phases.items()}
+    if len(set(parameters.values())) > 1:
+        raise RunError(f"the networks differ in their numbers of parameters: {parameters}")
+    summaries = {name: _summary(of) for name, of in phases.items()}
+    for name, speeds in tried.items():
+        summaries[name] |= {"workers": sides[name][-1], "by_workers": speeds}
+    return {"case": case.name, "parameters": parameters["ours, float32"], "sides": summaries}
+
+
+def _dtypes(values: flags.FlagValues) -> list[str]:
+    return ["float32", "bfloat16"] if values.bfloat16 and _has_bfloat16() else ["float32"]
+
+
+def _has_bfloat16() -> bool:
+    """Whether the processor has instructions for it, where Linux tells; others emulate it."""
+    listing = Path("/proc/cpuinfo")
+    names = r"^(flags|Features)\s*:.*\b(avx512_bf16|amx_bf16|bf16)\b"
+    return listing.exists() and bool(re.search(names, listing.read_text(), re.MULTILINE))
 
 
 def _outside(milliseconds: dict[str, float]) -> float:
@@ -218,11 +140,13 @@ def _outside(milliseconds: dict[str, float]) -> float:
     return max(milliseconds["step"] - milliseconds["model"], others) / milliseconds["step"]
 
 
-def _phase(side: Callable[..., dict[str, Any]], case: Case, *arguments: Any) -> dict[str, Any]:
+def _phase(
+    name: str, side: Callable[..., dict[str, Any]], case: Case, *arguments: Any
+) -> dict[str, Any]:
     """A process of one side; a line on stderr tells that it is done."""
     result = benchmarking.alone(side, case, *arguments)
     rate = statistics.median(result["rates"])
-    print(f"{case.name}, {side.__name__}: {rate:,.0f} images/s", file=sys.stderr, flush=True)
+    print(f"{case.name}, {name}: {rate:,.0f} images/s", file=sys.stderr, flush=True)
     return result
 
 
@@ -236,32 +160,34 @@ def _summary(phases: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def show(found: dict[str, Any]) -> None:
-    """Prints one case: both sides, then where our step's time goes."""
-    lines = [_line("ours", found["ours"])]
-    if "peer" in found:
-        lines.append(_line(f"lightly, {found['peer']['workers']} workers", found["peer"]))
-        lines[0].append(f"{found['ratio']:.2f}")
-        lines[1].append("1.00")
-    else:
-        lines[0].append("")
+    """Prints one case: all sides, each beside every form of the peer; our step's parts."""
+    sides = found["sides"]
+    peers = [name for name in sides if name.startswith("lightly")]
     titles = [f"{found['case']} ({found['parameters']:,} parameters)", "images/s", "peak, MB"]
-    print("\n" + align([[*titles, "ratio"], *lines]))
+    lines = [[*titles, *(f"/ {peer}" for peer in peers)]]
+    for name, side in sides.items():
+        workers = f", {side['workers']} workers" if "workers" in side else ""
+        figures = [f"{side['images_per_second']:,.0f}", benchmarking.megabytes(side["peak_bytes"])]
+        ratios = [f"{_ratio(sides, name, peer):.2f}" for peer in peers]
+        lines.append([name + workers, *figures, *ratios])
+    print("\n" + align(lines))
     parts = found["milliseconds"]
     print("\n  of our step, ms: " + ", ".join(f"{k} {v:.1f}" for k, v in parts.items()))
     for name, milliseconds, share in found.get("profile", []):
         print(f"  {milliseconds:9.2f} ms {100 * share:5.1f} %  {name}")
 
 
-def _line(name: str, side: dict[str, Any]) -> list[str]:
-    rate = side["images_per_second"]
-    return [name, f"{rate:,.0f}", benchmarking.megabytes(side["peak_bytes"])]
+def _ratio(sides: dict[str, Any], name: str, peer: str) -> float:
+    ratio: float = sides[name]["images_per_second"] / sides[peer]["images_per_second"]
+    return ratio
 
 
 def aims(case: Case, found: dict[str, Any]) -> list[Aim]:
     """What the library aims at for a case."""
     result = []
-    if "ratio" in found:
-        result.append(Aim(f"{case.name}: ours / lightly", found["ratio"], case.aim, False))
+    if "lightly, float32" in found["sides"]:
+        ratio = _ratio(found["sides"], "ours, float32", "lightly, float32")
+        result.append(Aim(f"{case.name}: ours / lightly, float32", ratio, case.aim, at_most=False))
     if case.encoder == "small":
         result.append(
             Aim(f"{case.name}: share of the step outside the model", found["outside"], _OUTSIDE_AIM)

@@ -1,6 +1,8 @@
 """Batches: every image once per epoch, exact resumption, placement, damaged images."""
 
 import json
+import threading
+import time
 
 import jax
 import numpy as np
@@ -141,6 +143,26 @@ def test_a_batch_that_the_devices_do_not_divide(kind):
 def test_an_empty_batch(kind):
     with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
         _open(kind, batch=0)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_as_many_threads_read_as_are_asked_for_and_the_order_is_the_same(threads):
+    reading, most, lock = 0, 0, threading.Lock()
+
+    class Watched(Numbered):
+        def __getitem__(self, index):
+            nonlocal reading, most
+            with lock:
+                reading += 1
+                most = max(most, reading)
+            time.sleep(0.005)  # long enough for all threads to be in it
+            with lock:
+                reading -= 1
+            return super().__getitem__(index)
+
+    stream = batches.streamed_batches(Watched(), BATCH, _mesh(1), seed=0, threads=threads)
+    assert order_of(stream, 2 * STEPS) == order_of(_open("streamed"), 2 * STEPS)
+    assert most == threads
 
 
 def test_streaming_past_damaged_images_names_each_once_and_stays_exact(caplog):

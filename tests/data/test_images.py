@@ -5,7 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from alphacl_jax.data import images
 from alphacl_jax.data.errors import MixedSizesError
@@ -84,6 +84,16 @@ def test_orientation_is_applied_to_pixels_and_to_the_size(orientation, turn, kin
     assert images.common_size([file], "here") == upright.shape[:2]
     file.seek(0)
     np.testing.assert_array_equal(images.decode(file, upright.shape, "x"), upright)
+
+
+def test_orientation_is_applied_to_an_uncompressed_tiff_on_the_disk(tmp_path):
+    """Pillow maps such a file into memory, and then forgets to turn it."""
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.fromarray(pixels).save(tmp_path / "turned.tiff", exif=exif)
+    decoded = images.decode(str(tmp_path / "turned.tiff"), (7, 5, 1), "it")
+    np.testing.assert_array_equal(decoded[..., 0], np.rot90(pixels, -1))
 
 
 @pytest.mark.parametrize("tall", [False, True])

@@ -8,19 +8,19 @@ import pytest
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import AugmentationSettings
 from experiments.benchmarks import augment as benchmark_augment
-from experiments.benchmarks import benchmarking
+from experiments.benchmarks import benchmarking, train_sides
 from experiments.benchmarks import conv as benchmark_conv
 from experiments.benchmarks import micro_batch as benchmark_micro_batch
 from experiments.benchmarks import train as benchmark_train
-from experiments.benchmarks.train import Case
+from experiments.benchmarks.train_sides import Case
 from tests.tiny_runs import measure_here, script_values
 
 
 class TinyCase(Case):
     """Without augmentation, which takes its time to compile."""
 
-    def settings(self, data_dir, log_every):
-        settings = super().settings(data_dir, log_every)
+    def settings(self, data_dir, log_every, dtype="float32"):
+        settings = super().settings(data_dir, log_every, dtype)
         return dataclasses.replace(
             settings,
             augmentation=AugmentationSettings(augmentation="none"),
@@ -32,6 +32,7 @@ class TinyCase(Case):
 def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tmp_path, capsys):
     case = TinyCase("small", (1,), (2,), 4, 1.3)
     monkeypatch.setitem(benchmark_train.CASES, "tiny", case)
+    monkeypatch.setattr(benchmark_train, "_has_bfloat16", lambda: True)
     # In this process: fresh ones would each compile anew.
     monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: function(*arguments))
     path = tmp_path / "train.json"
@@ -42,8 +43,10 @@ def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tm
     benchmark_train.run(values)
     report = json.loads(path.read_text())
     (found,) = report["results"]
-    assert len(found["ours"]["rates"]) == 2
-    assert all(rate > 0 for rate in found["ours"]["rates"])
+    assert list(found["sides"]) == ["ours, float32", "ours, bfloat16"]
+    for side in found["sides"].values():
+        assert len(side["rates"]) == 2
+        assert all(rate > 0 for rate in side["rates"])
     assert set(found["milliseconds"]) == {
         *("model", "augmentation", "loss", "optimiser", "data", "step", "loop")
     }
@@ -56,6 +59,56 @@ def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tm
     shown = capsys.readouterr().out
     assert "ours" in shown
     assert "of our step, ms: model" in shown
+
+
+def test_training_is_judged_in_float32_beside_the_fastest_number_of_workers(monkeypatch, capsys):
+    seen = []
+    speeds = {
+        (train_sides.train_ours, "float32"): 250.0,
+        (train_sides.train_ours, "bfloat16"): 100.0,
+        (train_sides.train_peer, "float32", 0): 150.0,
+        (train_sides.train_peer, "float32", 2): 200.0,
+        (train_sides.train_peer, "bfloat16", 0): 400.0,
+        (train_sides.train_peer, "bfloat16", 2): 300.0,
+    }
+
+    def answer(function, case, data_dir, *arguments):
+        if function is train_sides.step_parts:
+            return dict.fromkeys(("augmentation", "loss", "optimiser", "data"), 1.0) | {
+                "model": 90.0, "step": 100.0
+            }  # fmt: skip
+        seen.append((function, *arguments))
+        rate = speeds[(function, *arguments[2:])]
+        return {"rates": [rate], "parameters": 7, "peak_bytes": None}
+
+    monkeypatch.setattr(benchmarking, "alone", answer)
+    monkeypatch.setattr(benchmark_train, "_has_bfloat16", lambda: True)
+    case = Case("small", (1,), (2,), 4, 1.3)
+    values = script_values(benchmark_train, "--workers=0,2", "--phases=1")
+    found = benchmark_train.measure_case(case, "unread", values)
+    assert [arguments[3:] for arguments in seen[4:]] == [
+        ("float32",), ("float32", 2), ("bfloat16",), ("bfloat16", 0)
+    ]  # fmt: skip
+    judged = [str(aim) for aim in benchmark_train.aims(case, found)]
+    assert judged[0] == "2, batch 4: ours / lightly, float32: 1.25 (aim >= 1.3: NOT met)"
+    benchmark_train.show(found)
+    rows = {line.split("  ")[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert rows["ours, float32"][-4:] == ["250", "n/a", "1.25", "0.62"]
+    assert rows["lightly, bfloat16, 0 workers"][-4:] == ["400", "n/a", "2.00", "1.00"]
+
+
+def test_a_network_that_differs_is_refused(monkeypatch):
+    parameters = {train_sides.train_ours: 7, train_sides.train_peer: 8}
+    monkeypatch.setattr(
+        benchmarking,
+        "alone",
+        lambda function, *arguments: {
+            "rates": [1.0], "parameters": parameters[function], "peak_bytes": None
+        },
+    )  # fmt: skip
+    values = script_values(benchmark_train, "--phases=1", "--nobfloat16")
+    with pytest.raises(RunError, match=r"networks differ.*'ours, float32': 7, 'lightly, float32'"):
+        benchmark_train.measure_case(Case("small", (1,), (2,), 4, 1.3), "unread", values)
 
 
 def test_the_larger_figure_for_the_work_outside_the_model_counts():
