@@ -39,7 +39,7 @@ from alphacl_jax.runs.settings import (
     RunSettings,
 )
 from alphacl_jax.tables import align
-from experiments.benchmarks import benchmarking
+from experiments.benchmarks import benchmarking, memory
 from experiments.benchmarks.benchmarking import Aim
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "torch", "torchvision", "lightly", "pillow")
@@ -67,28 +67,41 @@ class Case:
 
     def settings(self, data_dir: str, log_every: int) -> RunSettings:
         """Of our run: the same network, loss and optimiser as the peer's."""
-        small = self.encoder == "small"
-        return RunSettings(
-            data=DataSettings(dataset="folder", data_dir=data_dir),
-            augmentation=AugmentationSettings(augmentation="simclr"),
-            model=ModelSettings(
-                encoder=self.encoder,
-                widths=self.widths if small else ModelSettings().widths,
-                projector_hidden=_HIDDEN,
-                projector_dim=_DIM,
-                projector_norm="none",
-            ),
-            method=ContrastiveSettings(loss="info_nce", temperature=_TEMPERATURE),
-            optimizer=OptimizerSettings(
-                batch_size=self.batch_size,
-                optimizer="sgd",
-                learning_rate=_LEARNING_RATE,
-                momentum=_MOMENTUM,
-                weight_decay=_WEIGHT_DECAY,
-                warmup_epochs=0,
-            ),
-            evaluation=EvaluationSettings(log_every=log_every),
-        )
+        widths = self.widths if self.encoder == "small" else ModelSettings().widths
+        return run_settings(data_dir, log_every, self.batch_size, self.encoder, widths)
+
+
+def run_settings(
+    data_dir: str,
+    log_every: int,
+    batch_size: int,
+    encoder: str,
+    widths: tuple[int, ...] = ModelSettings().widths,
+    dtype: str = "float32",
+) -> RunSettings:
+    """Of a run on the images of a folder, as both sides train."""
+    return RunSettings(
+        data=DataSettings(dataset="folder", data_dir=data_dir),
+        augmentation=AugmentationSettings(augmentation="simclr"),
+        model=ModelSettings(
+            encoder=encoder,
+            widths=widths,
+            projector_hidden=_HIDDEN,
+            projector_dim=_DIM,
+            projector_norm="none",
+            dtype=dtype,
+        ),
+        method=ContrastiveSettings(loss="info_nce", temperature=_TEMPERATURE),
+        optimizer=OptimizerSettings(
+            batch_size=batch_size,
+            optimizer="sgd",
+            learning_rate=_LEARNING_RATE,
+            momentum=_MOMENTUM,
+            weight_decay=_WEIGHT_DECAY,
+            warmup_epochs=0,
+        ),
+        evaluation=EvaluationSettings(log_every=log_every),
+    )
 
 
 CASES = {
@@ -145,7 +158,7 @@ def train_peer(
     return {
         "rates": list(rates)[1:],
         "parameters": sum(p.numel() for p in network.parameters()),
-        "peak_bytes": benchmarking.peak_resident_bytes(),
+        "peak_bytes": memory.peak_resident_bytes(),
     }
 
 
@@ -203,13 +216,13 @@ def measure_case(case: Case, data_dir: str, values: flags.FlagValues) -> dict[st
     milliseconds = benchmarking.alone(step_parts, case, data_dir, max(3, steps // 3))
     milliseconds["loop"] = 1e3 * case.batch_size / found["ours"]["images_per_second"]
     found["milliseconds"] = milliseconds
-    found["outside"] = _outside(milliseconds)
+    found["outside"] = outside(milliseconds)
     if values.profile:
         found["profile"] = benchmarking.alone(step_profile, case, data_dir)
     return found
 
 
-def _outside(milliseconds: dict[str, float]) -> float:
+def outside(milliseconds: dict[str, float]) -> float:
     """Share of the step outside the model: what is left without it, or the sum of its other parts.
 
     The larger counts: parts compiled alone may be slower or faster than within the step.
@@ -296,7 +309,7 @@ def run(values: flags.FlagValues) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Programs compiled by one process serve the next; the peer has none to compile.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "compiled")
-        data_dir = values.data_dir or _synthetic(Path(folder) / "images", values.images)
+        data_dir = values.data_dir or synthetic_images(Path(folder) / "images", values.images)
         for case in cases:
             found = measure_case(case, data_dir, values)
             show(found)
@@ -308,7 +321,8 @@ def run(values: flags.FlagValues) -> None:
         benchmarking.write_report(values.json, {**report, "results": results, "aims": judged})
 
 
-def _synthetic(folder: Path, count: int) -> str:
+def synthetic_images(folder: Path, count: int) -> str:
+    """Makes a folder of that many images of 32x32, and returns its path."""
     folder.mkdir()
     for i, pixels in enumerate(benchmarking.example_images(count, 32)):
         Image.fromarray(pixels).save(folder / f"{i:06}.png")
