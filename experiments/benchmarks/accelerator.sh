@@ -21,5 +21,5 @@ if ! "$python" -c 'import absl, flax, jax, optax, orbax.checkpoint, PIL, tensorb
 fi
 # Memory is taken as it is needed, so that it can be measured; JAX and PyTorch use the same card.
 export XLA_PYTHON_CLIENT_PREALLOCATE=false
-export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES:-0}
+export CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-0}
 exec "$python" -m experiments.benchmarks.accelerator "$@"
