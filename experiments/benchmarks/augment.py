@@ -23,7 +23,7 @@ from PIL import Image
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.tables import align
-from experiments.benchmarks import benchmarking
+from experiments.benchmarks import benchmarking, memory
 from experiments.benchmarks.benchmarking import Aim, example_images
 
 _PACKAGES = ("jax", "jaxlib", "torch", "torchvision", "pillow", "numpy")
@@ -86,7 +86,7 @@ def time_ours(size: int, batch: int, seconds: float) -> Speed:
         views(jax.random.fold_in(key, step)).block_until_ready()
 
     call(0)
-    peak = benchmarking.peak_bytes(functools.partial(call, 0))
+    peak = memory.peak_bytes(functools.partial(call, 0))
     return rate(call, 2 * batch, seconds), peak
 
 
@@ -132,7 +132,7 @@ def time_torchvision(size: int, seconds: float) -> dict[str, Speed]:
         for picture in data[:20]:
             transform(picture)
         call = functools.partial(apply_in_turn, transform, data)
-        peak = benchmarking.peak_bytes(functools.partial(call, 0))
+        peak = memory.peak_bytes(functools.partial(call, 0))
         results[name] = rate(call, 1, seconds), peak
     return results
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine, timing in turns, peak memory, tables, reports as JSON.
+"""What the benchmarks share: the machine, timing in turns, tables, reports as JSON.
 
 Each competitor is timed in a fresh process of its own, so that no library's threads, allocator or
 caches help or hinder another; the processes take turns and never work at the same time, so that a
@@ -6,13 +6,10 @@ machine that gets slower or faster does so for all of them alike.
 """
 
 import concurrent.futures
-import ctypes
-import gc
 import importlib.metadata
 import multiprocessing
 import os
 import platform
-import re
 import statistics
 import threading
 import time
@@ -26,11 +23,10 @@ import numpy as np
 from PIL import Image
 
 from alphacl_jax.errors import RunError
+from experiments.benchmarks.memory import Call, peak_bytes
 
-Call = Callable[[], Any]
 Result = TypeVar("Result")
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 _SLOW_SECONDS = 1.0
 
 
@@ -40,7 +36,7 @@ class Measurement:
 
     Attributes:
       times: seconds of each call, in the order of the calls.
-      peak_bytes: see `peak_bytes`.
+      peak_bytes: see `memory.peak_bytes`.
     """
 
     times: tuple[float, ...]
@@ -112,7 +108,7 @@ def _answer(end: Connection, name: str) -> Any:
 
 def _serve(end: Connection, make: Callable[[], Call]) -> None:
     """A competitor's process: asked first for its peak memory, then for the times of calls."""
-    _end_with_parent()
+    end_with_parent()
     try:
         call = make()
         end.send(None)
@@ -124,19 +120,24 @@ def _serve(end: Connection, make: Callable[[], Call]) -> None:
             seconds = end.recv()
             if not slow:
                 call()  # wakes the threads and fills the caches that idling left cold
-            times: list[float] = []
-            while not times or sum(times) < seconds:
-                started = time.perf_counter()
-                call()
-                times.append(time.perf_counter() - started)
-            end.send(times)
+            end.send(repeat(call, seconds))
     except EOFError:
         return  # no more turns
     except Exception as error:
         end.send(f"{type(error).__name__}: {error}")
 
 
-def _end_with_parent() -> None:
+def repeat(call: Call, seconds: float) -> list[float]:
+    """Seconds of each of the calls, at least one, that take about `seconds` together."""
+    times: list[float] = []
+    while not times or sum(times) < seconds:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def end_with_parent() -> None:
     """Ends this process when its parent is killed, so that it does not work on unseen."""
     parent = multiprocessing.parent_process()
     if parent is None:
@@ -165,39 +166,8 @@ def time_in_turn(calls: Mapping[str, Call], rounds: int) -> dict[str, list[float
 def alone(function: Callable[..., Result], *arguments: Any) -> Result:
     """Runs a picklable `function` in a fresh process: its core, threads and memory are its own."""
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context, _end_with_parent) as pool:
+    with concurrent.futures.ProcessPoolExecutor(1, context, end_with_parent) as pool:
         return pool.submit(function, *arguments).result()
-
-
-def peak_bytes(call: Call) -> int | None:
-    """The most memory resident during a call, above what was resident before; None off Linux.
-
-    The kernel's high-water mark of the process counts each page in memory, whoever asked for it:
-    XLA's and torch's allocators, libraries, the result. What the allocator kept of earlier work is
-    given back first, so that it does not hide new allocations.
-    """
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-        _CLEAR.write_text("5")  # resets the high-water mark
-        before = _status("VmRSS")
-    except (OSError, AttributeError):
-        call()
-        return None
-    call()
-    return max(0, _status("VmHWM") - before)
-
-
-def peak_resident_bytes() -> int | None:
-    """The most memory that this process has held so far, all counted; None off Linux."""
-    return _status("VmHWM") if _STATUS.exists() else None
-
-
-def _status(name: str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(), re.MULTILINE)
-    if found is None:
-        raise OSError(f"{_STATUS} does not show {name}")
-    return 1024 * int(found[1])
 
 
 def describe(packages: Sequence[str]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import numpy as np
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.objectives import make_objective
 from alphacl_jax.runs.settings import ContrastiveSettings
-from experiments.benchmarks import benchmarking
-from experiments.benchmarks.benchmarking import Call
+from experiments.benchmarks import benchmarking, memory
+from experiments.benchmarks.memory import Call
 
 PRODUCTS = "three products"
 # The peers: the package that each needs, and which of our losses computes the same number.
@@ -62,9 +62,12 @@ class Entry:
 
 
 def entries(
-    objectives: Sequence[str], block_sizes: Sequence[str], peers: Sequence[str]
+    objectives: Sequence[str],
+    block_sizes: Sequence[str],
+    peers: Sequence[str],
+    torch_device: str = "cpu",
 ) -> Iterator[Entry]:
-    """The competitors that the flags ask for.
+    """The competitors that the flags ask for; the peers on a device of PyTorch's.
 
     Raises:
       RunError: for an unknown peer, or a block size that is none.
@@ -92,7 +95,8 @@ def entries(
                 functools.partial(make_ours, objective, text if text == "auto" else int(text)),
             )
     for peer in peers:
-        yield Entry(peer, "peer", PEERS[peer][1], peer, functools.partial(make_peer, peer))
+        make = functools.partial(make_peer, peer, device=torch_device)
+        yield Entry(peer, "peer", PEERS[peer][1], peer, make)
 
 
 def example_views(size: int, dim: int) -> np.ndarray:
@@ -116,11 +120,13 @@ def our_loss(name: str) -> Callable[..., Any]:
 def make_products(size: int, dim: int) -> Call:
     """X Xᵀ, and two products of a matrix of its size with X, each a program of its own.
 
-    Compiled together, XLA may reassociate the products and skip the Gram matrix.
+    Compiled together, XLA may reassociate the products and skip the Gram matrix. They are as exact
+    as those of our losses.
     """
     import jax
 
-    gram, product = jax.jit(lambda x: x @ x.T), jax.jit(lambda g, x: g @ x)
+    multiply = functools.partial(jax.numpy.matmul, precision=jax.lax.Precision.HIGHEST)
+    gram, product = jax.jit(lambda x: multiply(x, x.T)), jax.jit(multiply)
 
     def prepared(size: int) -> Call:
         x = jax.numpy.asarray(example_views(size, dim).reshape(size, dim))
@@ -132,7 +138,7 @@ def make_products(size: int, dim: int) -> Call:
             g = compiled(x)
             jax.block_until_ready((times_x(g, x), times_x(g, x)))
 
-        return call
+        return memory.of_jax(call)
 
     prepared(8)()
     return prepared(size)
@@ -148,7 +154,7 @@ def make_ours(objective: str, block_size: int | str | None, size: int, dim: int)
     def prepared(size: int) -> Call:
         z, z_pos = jax.numpy.asarray(example_views(size, dim))
         compiled = gradient.lower(z, z_pos).compile()
-        return lambda: jax.block_until_ready(compiled(z, z_pos))
+        return memory.of_jax(lambda: jax.block_until_ready(compiled(z, z_pos)))
 
     prepared(8)()
     return prepared(size)
@@ -168,24 +174,36 @@ def torch_loss(peer: str) -> Callable[[Any, Any], Any]:
     }[peer]()
 
 
-def make_peer(peer: str, size: int, dim: int) -> Call:
-    """Value and gradient of a peer's loss, on all cores."""
+def make_peer(peer: str, size: int, dim: int, device: str = "cpu") -> Call:
+    """Value and gradient of a peer's loss, on all cores or on the device "cuda".
+
+    Raises:
+      RunError: where PyTorch cannot use the device.
+    """
     import torch
 
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RunError(f"PyTorch {torch.__version__} sees no CUDA device; install its CUDA build")
     torch.set_num_threads(benchmarking.usable_cores())
     loss = torch_loss(peer)
 
     def prepared(size: int) -> Call:
-        z, z_pos = (torch.from_numpy(view).requires_grad_() for view in example_views(size, dim))
+        views = torch.from_numpy(example_views(size, dim)).to(device)
+        z, z_pos = (view.clone().requires_grad_() for view in views)
 
         def call() -> Any:
             value = loss(z, z_pos)
             return value.detach(), torch.autograd.grad(value, (z, z_pos))
 
-        return call
+        return memory.of_torch(call, device)
 
     prepared(8)()
     return prepared(size)
+
+
+def peer_scale(objective: str) -> float:
+    """What a peer's value is in units of ours: NT-Xent is InfoNCE with ε = 1, divided by τ."""
+    return 1 / ContrastiveSettings().temperature if objective == "info_nce" else 1.0
 
 
 def check_peer(peer: str, size: int = 64, dim: int = 16) -> None:
@@ -200,9 +218,7 @@ def check_peer(peer: str, size: int = 64, dim: int = 16) -> None:
 
     name = PEERS[peer][1]
     loss = our_loss(name)
-    scale = 1.0
-    if name == "info_nce":  # NT-Xent is InfoNCE with ε = 1, divided by τ
-        scale = 1 / ContrastiveSettings().temperature
+    scale = peer_scale(name)
 
     def ours(z: Any, z_pos: Any) -> Any:
         # Libraries normalise inside: their gradient is the one along the sphere.

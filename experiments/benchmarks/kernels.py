@@ -12,6 +12,8 @@ PyTorch. All are first checked to give the same value and gradient on a small pr
 Memory is what the process holds at most during one call, above what it held before: inputs are not
 in it, the gradient is. Dense forms that would not fit --memory_limit_gb are skipped. The picture
 can be drawn again without measuring: --from_json=kernels.json --plot=kernels.png
+
+The peers work on the CPU. Both sides on one accelerator: experiments/benchmarks/accelerator.sh
 """
 
 import functools

@@ -29,7 +29,7 @@ from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Schedule, train
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
-from experiments.benchmarks import benchmarking
+from experiments.benchmarks import benchmarking, memory
 from experiments.benchmarks.benchmarking import Call
 
 
@@ -65,7 +65,7 @@ def speed(settings: RunSettings, steps: int) -> dict[str, Any]:
     return {
         "rates": rates[1:],
         "parameters": parameters,
-        "peak_bytes": benchmarking.peak_resident_bytes(),
+        "peak_bytes": memory.peak_bytes_of_jax(),
     }
 
 

@@ -28,7 +28,7 @@ def metric_learning_nt_xent(temperature: float) -> TorchLoss:
     function = NTXentLoss(temperature)
 
     def loss(z: Tensor, z_pos: Tensor) -> Tensor:
-        labels = torch.arange(len(z)).repeat(2)
+        labels = torch.arange(len(z), device=z.device).repeat(2)
         value: Tensor = function(torch.cat([z, z_pos]), labels)
         return value
 
@@ -41,7 +41,7 @@ def cross_entropy_nt_xent(temperature: float) -> TorchLoss:
     def loss(z: Tensor, z_pos: Tensor) -> Tensor:
         x = torch.cat([z, z_pos])
         logits = (x @ x.T).div_(temperature).fill_diagonal_(-torch.inf)
-        positives = torch.arange(len(x)).roll(len(z))
+        positives = torch.arange(len(x), device=x.device).roll(len(z))
         return F.cross_entropy(logits, positives)
 
     return loss
@@ -61,7 +61,7 @@ def alpha_direct(temperature: float, power: float) -> TorchLoss:
             logits = (x @ x.T).neg_().add_(1).clamp_(min=0)
             logits = logits.square_() if power == 4 else logits.pow_(power / 2)
             logits.div_(-temperature).fill_diagonal_(-torch.inf)
-            rows = torch.arange(len(x))
+            rows = torch.arange(len(x), device=x.device)
             logits[rows, rows.roll(len(z))] = -torch.inf
             alpha = torch.softmax(logits, dim=1, out=logits)
         return (x * (alpha @ x - positives)).sum() / len(x)

@@ -85,7 +85,7 @@ def measure_case(case: Case, data_dir: str, values: flags.FlagValues) -> dict[st
     ours = found["sides"]["ours, float32"]["images_per_second"]
     milliseconds["loop"] = 1e3 * case.batch_size / ours
     found["milliseconds"] = milliseconds
-    found["outside"] = _outside(milliseconds)
+    found["outside"] = outside(milliseconds)
     if values.profile:
         found["profile"] = benchmarking.alone(step_profile, case, data_dir)
     return found
@@ -131,7 +131,7 @@ def _has_bfloat16() -> bool:
     return listing.exists() and bool(re.search(names, listing.read_text(), re.MULTILINE))
 
 
-def _outside(milliseconds: dict[str, float]) -> float:
+def outside(milliseconds: dict[str, float]) -> float:
     """Share of the step outside the model: what is left without it, or the sum of its other parts.
 
     The larger counts: parts compiled alone may be slower or faster than within the step.
@@ -222,7 +222,7 @@ def run(values: flags.FlagValues) -> None:
     with tempfile.TemporaryDirectory() as folder:
         # Programs compiled by one process serve the next; the peer has none to compile.
         os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder) / "compiled")
-        data_dir = values.data_dir or _synthetic(Path(folder) / "images", values.images)
+        data_dir = values.data_dir or synthetic_images(Path(folder) / "images", values.images)
         for case in cases:
             found = measure_case(case, data_dir, values)
             show(found)
@@ -234,7 +234,8 @@ def run(values: flags.FlagValues) -> None:
         benchmarking.write_report(values.json, {**report, "results": results, "aims": judged})
 
 
-def _synthetic(folder: Path, count: int) -> str:
+def synthetic_images(folder: Path, count: int) -> str:
+    """Makes a folder of that many images of 32x32, and returns its path."""
     folder.mkdir()
     for i, pixels in enumerate(benchmarking.example_images(count, 32)):
         Image.fromarray(pixels).save(folder / f"{i:06}.png")

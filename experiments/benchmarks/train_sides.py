@@ -12,7 +12,7 @@ from alphacl_jax.runs.settings import (
     OptimizerSettings,
     RunSettings,
 )
-from experiments.benchmarks import benchmarking
+from experiments.benchmarks import memory
 
 # What both sides train with; ours has it as settings.
 _HIDDEN, _DIM, _TEMPERATURE = 256, 128, 0.5
@@ -36,29 +36,41 @@ class Case:
 
     def settings(self, data_dir: str, log_every: int, dtype: str = "float32") -> RunSettings:
         """Of our run, with `dtype` in the model: network, loss and optimiser are the peer's."""
-        small = self.encoder == "small"
-        return RunSettings(
-            data=DataSettings(dataset="folder", data_dir=data_dir),
-            augmentation=AugmentationSettings(augmentation="simclr"),
-            model=ModelSettings(
-                encoder=self.encoder,
-                dtype=dtype,
-                widths=self.widths if small else ModelSettings().widths,
-                projector_hidden=_HIDDEN,
-                projector_dim=_DIM,
-                projector_norm="none",
-            ),
-            method=ContrastiveSettings(loss="info_nce", temperature=_TEMPERATURE),
-            optimizer=OptimizerSettings(
-                batch_size=self.batch_size,
-                optimizer="sgd",
-                learning_rate=_LEARNING_RATE,
-                momentum=_MOMENTUM,
-                weight_decay=_WEIGHT_DECAY,
-                warmup_epochs=0,
-            ),
-            evaluation=EvaluationSettings(log_every=log_every),
-        )
+        widths = self.widths if self.encoder == "small" else ModelSettings().widths
+        return run_settings(data_dir, log_every, self.batch_size, self.encoder, widths, dtype)
+
+
+def run_settings(
+    data_dir: str,
+    log_every: int,
+    batch_size: int,
+    encoder: str,
+    widths: tuple[int, ...] = ModelSettings().widths,
+    dtype: str = "float32",
+) -> RunSettings:
+    """Of a run on the images of a folder, as both sides train."""
+    return RunSettings(
+        data=DataSettings(dataset="folder", data_dir=data_dir),
+        augmentation=AugmentationSettings(augmentation="simclr"),
+        model=ModelSettings(
+            encoder=encoder,
+            widths=widths,
+            projector_hidden=_HIDDEN,
+            projector_dim=_DIM,
+            projector_norm="none",
+            dtype=dtype,
+        ),
+        method=ContrastiveSettings(loss="info_nce", temperature=_TEMPERATURE),
+        optimizer=OptimizerSettings(
+            batch_size=batch_size,
+            optimizer="sgd",
+            learning_rate=_LEARNING_RATE,
+            momentum=_MOMENTUM,
+            weight_decay=_WEIGHT_DECAY,
+            warmup_epochs=0,
+        ),
+        evaluation=EvaluationSettings(log_every=log_every),
+    )
 
 
 CASES = {
@@ -96,7 +108,7 @@ def train_peer(
     return {
         "rates": list(rates)[1:],
         "parameters": sum(p.numel() for p in network.parameters()),
-        "peak_bytes": benchmarking.peak_resident_bytes(),
+        "peak_bytes": memory.peak_resident_bytes(),
     }
 
 

@@ -5,11 +5,12 @@ import json
 import os
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from alphacl_jax.errors import RunError
-from experiments.benchmarks import benchmarking
+from experiments.benchmarks import benchmarking, memory
 from experiments.benchmarks.benchmarking import Aim, Measurement
 
 MEGABYTE = 2**20
@@ -52,6 +53,39 @@ def test_memory_of_a_call_is_what_it_takes_beyond_the_process(measured):
         pytest.skip("the system does not tell")
     assert 60 < measured["hungry"].peak_bytes / MEGABYTE < 80  # the kernel counts roughly
     assert measured["short"].peak_bytes < 8 * MEGABYTE
+
+
+class Device:
+    """What JAX says of an accelerator, or of one whose allocator does not count."""
+
+    def __init__(self, counted):
+        self.counted = counted
+
+    def memory_stats(self):
+        return self.counted
+
+
+def test_memory_of_a_call_on_an_accelerator_is_what_jax_has_allocated(monkeypatch):
+    counted = {"bytes_in_use": 5, "peak_bytes_in_use": 7}
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(counted)])
+    call = memory.of_jax(lambda: counted.update(bytes_in_use=6, peak_bytes_in_use=30))
+    assert memory.peak_bytes(call) == 25
+    assert memory.peak_bytes_of_jax() == 30
+
+
+@pytest.mark.parametrize("counted", [None, {"bytes_in_use": 5}])
+def test_an_accelerator_that_does_not_count_its_memory_has_no_figure(monkeypatch, counted):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device(counted)])
+    assert memory.peak_bytes(memory.of_jax(lambda: None)) is None
+    assert memory.peak_bytes_of_jax() is None
+
+
+def test_on_a_cpu_the_process_is_what_counts():
+    assert memory.of_jax(fail) is fail
+    assert memory.of_torch(fail, "cpu") is fail
+    assert memory.peak_bytes_of_jax() == pytest.approx(memory.peak_resident_bytes(), rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -113,8 +113,8 @@ def test_a_network_that_differs_is_refused(monkeypatch):
 
 def test_the_larger_figure_for_the_work_outside_the_model_counts():
     parts = {"augmentation": 5.0, "loss": 2.0, "optimiser": 1.0, "data": 1.0, "step": 100.0}
-    assert benchmark_train._outside({**parts, "model": 80.0}) == 0.2
-    assert benchmark_train._outside({**parts, "model": 120.0}) == 0.09
+    assert benchmark_train.outside({**parts, "model": 80.0}) == 0.2
+    assert benchmark_train.outside({**parts, "model": 120.0}) == 0.09
 
 
 @pytest.mark.parametrize(
