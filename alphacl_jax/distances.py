@@ -77,10 +77,12 @@ def squared_distances(x: Array, y: Array | None = None) -> Array:
     check_floating(x=x, y=other)
     dtype = compute_dtype(x, other)
     x, other = x.astype(dtype), other.astype(dtype)
-    distances = distances_by_products(x, other, half_squares(x), half_squares(other))
-    if y is None:
-        distances = jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, distances)
-    return distances
+    if y is not None:
+        products = precise_matmul(x, other.T)
+        return _clamped_distances(half_squares(x), half_squares(other), products)
+    half = half_squares(x)
+    distances = _clamped_distances(half, half, _gram(x))
+    return jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, distances)
 
 
 def half_squares(x: Array) -> Array:
@@ -93,10 +95,27 @@ def precise_matmul(x: Array, y: Array) -> Array:
     return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
+@jax.custom_jvp
+def _gram(x: Array) -> Array:
+    """`x @ x.T`; its gradient is one product, (G + Gᵀ) x, where the rule of products has two."""
+    return precise_matmul(x, x.T)
+
+
+@_gram.defjvp
+def _gram_tangent(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    half = precise_matmul(tangent, x.T)
+    return _gram(x), half + half.T
+
+
 def distances_by_products(x: Array, y: Array, half_x: Array, half_y: Array) -> Array:
     """½‖x_i‖² + ½‖y_j‖² − x_i·y_j, clamped at 0: `[n, dim]`, `[m, dim]` -> `[n, m]`."""
+    return _clamped_distances(half_x, half_y, precise_matmul(x, y.T))
+
+
+def _clamped_distances(half_x: Array, half_y: Array, products: Array) -> Array:
     # All bits of the products count: near-equal numbers are subtracted here.
-    distances = half_x[:, None] + half_y[None, :] - precise_matmul(x, y.T)
+    distances = half_x[:, None] + half_y[None, :] - products
     # True of NaN, which must not turn into a 0.
     return jnp.where(~(distances <= 0), distances, 0.0)
 

@@ -218,7 +218,9 @@ def pair_distances(pairs: Pairs) -> tuple[Array, Array, Array]:
     if pairs.mask is not None:
         return *_masked_distances(pairs, mask), mask
     d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
-    return d_pos, squared_distances(pairs.anchors, pairs.candidates), mask
+    # Among the embeddings themselves the matrix is symmetric, which saves a product.
+    others = pairs.candidates if pairs.views is None else None
+    return d_pos, squared_distances(pairs.anchors, others), mask
 
 
 def _masked_distances(pairs: Pairs, mask: Array) -> tuple[Array, Array]:

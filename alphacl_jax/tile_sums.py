@@ -1,7 +1,7 @@
 """Sums over the pairs of a set of embeddings, in square tiles, each pair visited once.
 
-Nothing is kept from tile to tile but the sums: the backward pass computes each tile again. Memory
-is O(tile² + anchors · dim).
+Nothing is kept from tile to tile but the sums and, of a few small tiles, the distances: of others
+the backward pass computes each again. Memory is O(tile² + anchors · dim).
 """
 
 import functools
@@ -23,6 +23,10 @@ from alphacl_jax.distances import (
 )
 from alphacl_jax.sums import PairSums
 from alphacl_jax.tiling import Tiling, both
+
+# Where there are no more blocks, and these no larger, the distances of all tiles are kept for the
+# backward pass: at most 38 MB in float32, and 9 times what is worked on at once.
+_KEPT_BLOCKS, _KEPT_SIDE = 8, 512
 
 
 class Rows(NamedTuple):
@@ -86,7 +90,10 @@ def pair_sums(
     # Traced temperatures become arguments, since they may be differentiated too.
     terms, constants, fixed = opened(elementwise, *examples)
     count = len(sums.values(*examples)) + (2 if sums.of_class else 1)
-    terms_of = _Terms(tiling, terms, sums.logits is not None, sums.of_class, count)
+    # Not with shifts, which are rare: where both branches of a condition keep, memory doubles.
+    few = tiling.blocks <= _KEPT_BLOCKS and tiling.side <= _KEPT_SIDE
+    keep = shift is None and few
+    terms_of = _Terms(tiling, terms, sums.logits is not None, sums.of_class, count, keep)
     rows = Rows(d_pos, _some_negative(tiling, x, classes), shift)
     classes = None if classes is None else varying_like(classes, x)
     return _summed(terms_of, x, rows, constants, (fixed, classes))
@@ -117,6 +124,7 @@ class _Terms(NamedTuple):
     exponential: bool  # whether there are logits
     of_class: bool  # as in `PairSums`
     sums: int  # how many
+    keep: bool  # whether distances are kept for the backward pass
     fixed: Sequence[Array] = ()  # constants that nothing can be differentiated by
     classes: Array | None = None
 
@@ -173,20 +181,51 @@ def _where(mask: Array | None, weights: Array) -> Array:
 def _forward(
     terms: _Terms, x: Array, rows: Rows, constants: Any, known: tuple[Any, Array | None]
 ) -> list[Array]:
+    return _visited(terms, x, rows, constants, known, keep=False)[0]
+
+
+def _forward_keeping(terms: _Terms, *arguments: Any) -> tuple[list[Array], Any]:
+    sums, kept = _visited(terms, *arguments, keep=terms.keep)
+    return sums, (arguments, kept)
+
+
+def _visited(
+    terms: _Terms,
+    x: Array,
+    rows: Rows,
+    constants: Any,
+    known: tuple[Any, Array | None],
+    *,
+    keep: bool,
+) -> tuple[list[Array], Array | None]:
+    """The sums, and the distances of all tiles if these are to be kept: `[tiles, side, side]`."""
     terms = terms._replace(fixed=known[0], classes=known[1])
-    half = half_squares(x)
+    tiling, half = terms.tiling, half_squares(x)
 
-    def within(total: list[Array], a: Array) -> list[Array]:
-        d_neg = tile_distances(x, half, a, a)
-        return _add(total, a, terms.within(a, d_neg, rows.block(a), constants))
-
-    def between(total: list[Array], a: Array, b: Array) -> list[Array]:
+    def distances(kept: Array | None, a: Array, b: Array) -> tuple[Array, Array | None]:
         d_neg = tile_distances(x, half, a, b)
+        if kept is None:
+            return d_neg, None
+        return d_neg, jax.lax.dynamic_update_index_in_dim(kept, d_neg, tiling.place(a, b), 0)
+
+    def within(total: Any, a: Array) -> Any:
+        sums, kept = total
+        d_neg, kept = distances(kept, a, a)
+        return _add(sums, a, terms.within(a, d_neg, rows.block(a), constants)), kept
+
+    def between(total: Any, a: Array, b: Array) -> Any:
+        sums, kept = total
+        d_neg, kept = distances(kept, a, b)
         of_a, of_b = terms.between(a, b, d_neg, rows.block(a), rows.block(b), constants)
-        return _add(_add(total, a, of_a), b, of_b)
+        return _add(_add(sums, a, of_a), b, of_b), kept
 
     start = [jnp.zeros(x.shape[:2], x.dtype) for _ in range(terms.sums)]
-    return terms.tiling.fold(within, between, varying_like(start, x))
+    # One more place, for tiles that do not exist.
+    places = (tiling.tiles + 1, tiling.side, tiling.side)
+    kept = jnp.empty(places, x.dtype) if keep else None
+    found: tuple[list[Array], Array | None]
+    found = tiling.fold(within, between, varying_like((start, kept), x))
+    return found
 
 
 def _add(total: list[Array], index: Array, rows: list[Array]) -> list[Array]:
@@ -223,9 +262,15 @@ class _Gradients(NamedTuple):
 
 
 def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
-    x, rows, constants, known = saved
+    (x, rows, constants, known), kept = saved
     terms = terms._replace(fixed=known[0], classes=known[1])
     half = half_squares(x)
+
+    def distances(a: Array, b: Array) -> Array:
+        if kept is None:
+            return tile_distances(x, half, a, b)
+        return kept[terms.tiling.place(a, b)]
+
     # Both ways round: on a CPU a product with the transpose of a tile takes twice the time.
     x_t = x.swapaxes(1, 2)
 
@@ -233,7 +278,7 @@ def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
         return [g[block] for g in gradients]
 
     def within(total: _Gradients, a: Array) -> _Gradients:
-        d_neg = tile_distances(x, half, a, a)
+        d_neg = distances(a, a)
         _, pull = jax.vjp(functools.partial(terms.within, a), d_neg, rows.block(a), constants)
         by_distances, of_rows, more = pull(of(a))
         by_distances = _unclamped(by_distances, d_neg)
@@ -245,7 +290,7 @@ def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
         )
 
     def between(total: _Gradients, a: Array, b: Array) -> _Gradients:
-        d_neg = tile_distances(x, half, a, b)
+        d_neg = distances(a, b)
         arguments = (d_neg, rows.block(a), rows.block(b), constants)
         _, pull = jax.vjp(functools.partial(terms.between, a, b), *arguments)
         by_distances, of_a, of_b, more = pull((of(a), of(b)))
@@ -274,4 +319,4 @@ def _unclamped(gradient: Array, d_neg: Array) -> Array:
 
 
 _summed = jax.custom_vjp(_forward, nondiff_argnums=(0,))
-_summed.defvjp(lambda terms, *v: (_forward(terms, *v), v), _backward)
+_summed.defvjp(_forward_keeping, _backward)

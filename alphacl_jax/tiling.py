@@ -25,6 +25,15 @@ class Tiling(NamedTuple):
     side: int
     told_apart: bool = False
 
+    @property
+    def tiles(self) -> int:
+        """How many tiles there are."""
+        return self.blocks * (self.blocks + 1) // 2
+
+    def place(self, a: Array, b: Array) -> Array:
+        """The place of tile (a, b), a <= b, among all; `tiles` for those that do not exist."""
+        return a * (2 * self.blocks + 1 - a) // 2 + b - a
+
     def within(self, a: Array, classes: Array | None) -> Array:
         """True at the pairs of block a's rows that count: `[side, side]`."""
         sample, real = jnp.arange(self.side) // self.views, self.real(a)
