@@ -6,8 +6,8 @@
 Float32, the both-views layout: n rows are two views of n/2 samples and meet each other, n²
 distances. On one device a loss that is made of sums over pairs visits each pair once, in square
 tiles; a rule that solves an equation for each row works on whole rows. Over several devices of the
-CPU every loss does that: each device compares its share of the rows with a copy of all. The devices
-share the cores, so that with tiles on one device stand twice the products on several.
+CPU every loss does that: each device compares its share of the rows with a copy of all. As devices
+share the cores, several take longer than one, the more so where one has tiles.
 
 Memory is what the process holds at most during one call, above what it held before, over all its
 devices: inputs are not in it, the gradient is. Each case has a fresh process. A call that took long
@@ -19,6 +19,7 @@ measured again: a run can be killed and started again. Laws are fitted to all re
 
 import functools
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -38,6 +39,7 @@ from experiments.benchmarks.scale_laws import anchors, laws
 _PACKAGES = ("jax", "jaxlib", "numpy")
 # A call that took longer is not repeated.
 _LONG_SECONDS = 10.0
+_PATIENCE = "--xla_cpu_collective_call_terminate_timeout_seconds=86400"
 
 Row = dict[str, Any]
 
@@ -84,7 +86,8 @@ def cases(values: flags.FlagValues) -> Iterator[Case]:
     Raises:
       RunError: for a size or a number of devices that cannot be used.
     """
-    sizes, devices = _whole_numbers(values, "sizes", 4), _whole_numbers(values, "devices", 1)
+    sizes = _whole_numbers("sizes", values.sizes, 4)
+    devices = _whole_numbers("devices", values.devices, 1)
     for size in sizes:
         for count in devices:
             if size % (2 * count):
@@ -98,11 +101,11 @@ def cases(values: flags.FlagValues) -> Iterator[Case]:
                 yield Case(loss, count, form, size, values.dim)
 
 
-def _whole_numbers(values: flags.FlagValues, name: str, least: int) -> list[int]:
-    for text in values[name].value:
+def _whole_numbers(name: str, texts: Sequence[str], least: int) -> list[int]:
+    for text in texts:
         if not (text.isdecimal() and int(text) >= least):
             raise RunError(f"--{name}={text}: use whole numbers >= {least}")
-    return sorted({int(text) for text in values[name].value})
+    return sorted({int(text) for text in texts})
 
 
 def has_sums(loss: str) -> bool:
@@ -140,7 +143,13 @@ def prepared(case: Case) -> Call:
 
 
 def start_devices(count: int) -> None:
-    """Has this process begin with so many devices of the CPU."""
+    """Has this process begin with so many devices of the CPU.
+
+    XLA ends a program of which one device is more than 40 seconds ahead of another. Here they take
+    what time the cores leave them.
+    """
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_PATIENCE}"
+
     import jax
 
     jax.config.update("jax_num_cpu_devices", count)

@@ -50,6 +50,13 @@ def test_what_was_measured_is_kept_and_not_measured_again(in_this_process, tmp_p
     assert_picture(picture)
 
 
+@pytest.mark.slow
+def test_a_process_of_its_own_has_the_devices_of_its_case():
+    row = benchmarking.alone(scale.measured, scale.Case("info_nce", 3, "rows", 12, 4), 0.0)
+    assert row["seconds"] > 0
+    assert row["devices"] == 3
+
+
 def test_each_result_is_written_as_soon_as_it_is_known(monkeypatch, tmp_path):
     path, held = tmp_path / "scale.json", []
 
