@@ -15,6 +15,7 @@ is timed once.
 
 With --json each result is written as soon as it is known, and what the file holds already is not
 measured again: a run can be killed and started again. Laws are fitted to all results in the file.
+That of memory needs sizes of 16,384 rows or more: below, "auto" holds all pairs of some forms.
 """
 
 import functools

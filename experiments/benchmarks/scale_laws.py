@@ -104,8 +104,9 @@ def anchors() -> str:
     return (
         f"{align(lines)}\n"
         "That is two-tower InfoNCE on GPUs: n rows of one tower against n of the other, 2n\n"
-        "embeddings. Ours are n rows against themselves, n embeddings: the n² distances are as\n"
-        "many, of which tiles compute each one once, and the embeddings and their gradients\n"
-        "half. Comparable is how memory grows with n, and its size up to that factor of\n"
-        "two and the dimension; times are not. Nothing was published of α-CL at these sizes."
+        "embeddings, of which each GPU has an eighth. Ours are n rows against themselves, n\n"
+        "embeddings, all of them on one device, or a share on each of several. The n² distances\n"
+        "are as many, of which tiles compute each one once. Comparable is that memory grows with\n"
+        "n; its size only with these differences, and another dimension, in mind; times are not.\n"
+        "Nothing was published of α-CL at these sizes."
     )
