@@ -77,10 +77,9 @@ def squared_distances(x: Array, y: Array | None = None) -> Array:
     check_floating(x=x, y=other)
     dtype = compute_dtype(x, other)
     x, other = x.astype(dtype), other.astype(dtype)
-    if y is not None:
-        products = precise_matmul(x, other.T)
-        return _clamped_distances(half_squares(x), half_squares(other), products)
     half = half_squares(x)
+    if y is not None:
+        return distances_by_products(x, other, half, half_squares(other))
     distances = _clamped_distances(half, half, _gram(x))
     return jnp.where(jnp.eye(x.shape[0], dtype=bool), 0.0, distances)
 
@@ -91,7 +90,10 @@ def half_squares(x: Array) -> Array:
 
 
 def precise_matmul(x: Array, y: Array) -> Array:
-    """`x @ y` with all the bits of its factors, which accelerators round by default."""
+    """`x @ y` with all the bits of its factors, which accelerators round by default.
+
+    All of them count where near-equal numbers are subtracted, as in distances.
+    """
     return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -114,7 +116,6 @@ def distances_by_products(x: Array, y: Array, half_x: Array, half_y: Array) -> A
 
 
 def _clamped_distances(half_x: Array, half_y: Array, products: Array) -> Array:
-    # All bits of the products count: near-equal numbers are subtracted here.
     distances = half_x[:, None] + half_y[None, :] - products
     # True of NaN, which must not turn into a 0.
     return jnp.where(~(distances <= 0), distances, 0.0)

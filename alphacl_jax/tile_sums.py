@@ -25,7 +25,7 @@ from alphacl_jax.sums import PairSums
 from alphacl_jax.tiling import Tiling, both
 
 # Where there are no more blocks, and these no larger, the distances of all tiles are kept for the
-# backward pass: at most 38 MB in float32, and 9 times what is worked on at once.
+# backward pass: at most 39 MB in float32, and 9 times what is worked on at once.
 _KEPT_BLOCKS, _KEPT_SIDE = 8, 512
 
 

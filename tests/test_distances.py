@@ -71,6 +71,18 @@ def test_squared_distances_gradient(x64):
     check_grads(squared_distances, (x, y), order=1, modes=["rev"])
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda x: jnp.sum(acl.squared_distances(x)),
+        lambda x: acl.contrastive_loss(x, x + 1, acl.families.info_nce(0.5), block_size=None),
+    ],
+)
+def test_among_themselves_one_product_is_differentiated_by_one(value):
+    program = str(jax.make_jaxpr(jax.grad(value))(jnp.ones((6, 3))))
+    assert program.count("dot_general[") == 2
+
+
 def test_l2_normalize_at_and_near_zero():
     x = jnp.array([[0.0, 0.0], [1e-20, 0.0], [1e-7, 0.0], [3e-6, 4e-6], [3e4, 4e4]])
     unit = l2_normalize(x)

@@ -13,6 +13,7 @@ from alphacl_jax import (
     distances,
     layouts,
     sums,
+    tile_sums,
     tiles,
 )
 from tests import bounds
@@ -124,11 +125,28 @@ def check_tiles(names, negatives, n, sides):
         check_equal(gradients_of(blocked, names, z, z_pos), want)
 
 
+@pytest.fixture(params=["kept", "again"])
+def few_tiles(request, monkeypatch):
+    """Whether few tiles keep their distances for the backward pass, or compute them again."""
+    if request.param == "again":
+        monkeypatch.setattr(tile_sums, "_KEPT_BLOCKS", 0)
+    return request.param
+
+
+def test_few_tiles_keep_their_distances(few_tiles):
+    """Those of three tiles, and room for one that does not exist."""
+    z = jnp.asarray(views(0, 7, DIM)[0])
+    value = functools.partial(tiled, "info_nce", negatives="both_views", tile=8)
+    _, pull = jax.vjp(lambda z: value(z, z), z)
+    kept = [leaf for leaf in jax.tree.leaves(pull) if leaf.ndim == 3 and leaf.shape[1:] == (8, 8)]
+    assert [len(leaf) for leaf in kept] == ([4] if few_tiles == "kept" else [])
+
+
 # Two blocks, the last of them filled up.
 @pytest.mark.parametrize(
     "names", [("info_nce", "backprop_direct"), pytest.param(KINDS, marks=pytest.mark.slow)]
 )
-def test_losses_in_tiles(names, x64):
+def test_losses_in_tiles(names, few_tiles, x64):
     check_tiles(names, "both_views", 7, [8])
 
 
@@ -394,6 +412,7 @@ def test_nan_reaches_the_loss_in_tiles(x64):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_tiles")
 def test_gradient_of_the_gradient(x64):
     """Reverse over reverse: a penalty on the gradient, or a learned learning rate."""
     z, z_pos = views(10, 3, 2)

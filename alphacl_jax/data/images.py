@@ -80,7 +80,10 @@ def _open(file: ImageFile, whole: bool = False) -> OpenedImage:
         if whole and status.st_size <= _MOST_AT_ONCE:
             with open(file, "rb", buffering=0) as unread:
                 file = io.BytesIO(unread.read())
-    return Image.open(file, formats=_formats())
+    image = Image.open(file, formats=_formats())
+    # Pillow maps uncompressed files that have a name into memory, and then forgets to turn them.
+    image.filename = ""
+    return image
 
 
 def _check_pixels(image: Image.Image, most_millions: float) -> None:

@@ -15,8 +15,9 @@ if ! command -v "$python" >/dev/null; then
 fi
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # PyTorch and lightly are not asked for: without them the other parts go on.
-if ! "$python" -c 'import absl, flax, jax, optax, orbax.checkpoint, PIL, tensorboardX' 2>/dev/null; then
-  echo "error: $python has not all packages that training needs: pip install -e '$root[bench]'" >&2
+if ! why=$("$python" -c 'import absl, flax, jax, optax, orbax.checkpoint, PIL, tensorboardX' 2>&1); then
+  echo "error: $python cannot load all packages that training needs (${why##*$'\n'});" >&2
+  echo "where they are missing: pip install -e '$root[bench]'" >&2
   exit 1
 fi
 # Memory is taken as it is needed, so that it can be measured; JAX and PyTorch use the same card.

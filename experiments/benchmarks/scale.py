@@ -32,10 +32,10 @@ from absl import flags
 from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import LOSSES
 from alphacl_jax.tables import align
-from experiments.benchmarks import benchmarking
-from experiments.benchmarks.benchmarking import Call
+from experiments.benchmarks import benchmarking, memory
 from experiments.benchmarks.kernel_entries import example_views, our_loss
-from experiments.benchmarks.scale_laws import anchors, laws
+from experiments.benchmarks.memory import Call
+from experiments.benchmarks.scale_laws import Law, anchors, laws
 
 _PACKAGES = ("jax", "jaxlib", "numpy")
 # A call that took longer is not repeated.
@@ -103,6 +103,8 @@ def cases(values: flags.FlagValues) -> Iterator[Case]:
 
 
 def _whole_numbers(name: str, texts: Sequence[str], least: int) -> list[int]:
+    if not texts:
+        raise RunError(f"--{name} is empty: give one number or more")
     for text in texts:
         if not (text.isdecimal() and int(text) >= least):
             raise RunError(f"--{name}={text}: use whole numbers >= {least}")
@@ -153,6 +155,7 @@ def start_devices(count: int) -> None:
 
     import jax
 
+    jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", count)
 
 
@@ -161,14 +164,11 @@ def measured(case: Case, seconds: float) -> Row:
     start_devices(case.devices)
     call = prepared(case)
     started = time.perf_counter()
-    peak = benchmarking.peak_bytes(call)
+    peak = memory.peak_bytes(call)
     times = [time.perf_counter() - started]
     if times[0] < _LONG_SECONDS:
-        times = []  # the first call also fills caches and asks for memory
-        while not times or sum(times) < seconds:
-            started = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - started)
+        # The first call also fills caches and asks for memory.
+        times = benchmarking.repeat(call, seconds)
     found = benchmarking.Measurement(tuple(times), peak)
     return {**asdict(case), "seconds": found.seconds, "times": times, "peak_bytes": peak}
 
@@ -181,7 +181,7 @@ def measure(values: flags.FlagValues) -> dict[str, Any]:
     """
     asked = list(cases(values))
     report: dict[str, Any] = {"unit": "seconds", **benchmarking.describe(_PACKAGES)}
-    report["results"] = _kept(values.json)
+    report["results"] = _kept(values.json, report, values.dim)
     print(benchmarking.heading(report), flush=True)
     known = [{k: row[k] for k in asdict(asked[0])} for row in report["results"]]
     for case in asked:
@@ -196,25 +196,33 @@ def measure(values: flags.FlagValues) -> dict[str, Any]:
     return {**report, "laws": [asdict(law) for law in laws(report["results"])]}
 
 
-def _kept(path: str) -> list[Row]:
+def _kept(path: str, here: Row, dim: int) -> list[Row]:
+    """The results in a file, of this machine with these versions, and of that dimension."""
     if not path or not Path(path).exists():
         return []
     try:
-        kept: list[Row] = json.loads(Path(path).read_text())["results"]
+        report = json.loads(Path(path).read_text())
+        kept: list[Row] = report["results"]
         for row in kept:
             Case(**{name: row[name] for name in Case.__dataclass_fields__})
             row["seconds"], row["peak_bytes"]
+        alike = all(report[name] == here[name] for name in ("machine", "versions"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"--json={path} is not what this script writes: {error}; give another file"
         ) from error
+    if not alike or any(row["dim"] != dim for row in kept):
+        raise RunError(
+            f"--json={path} holds results of another machine, other versions or another --dim, "
+            "which follow other laws; give another file"
+        )
     return kept
 
 
 def _line(row: Row) -> str:
-    memory = benchmarking.megabytes(row["peak_bytes"])
+    peak = benchmarking.megabytes(row["peak_bytes"])
     return f"{row['size']:>9,} {row['loss']}, {row['devices']}, {row['form']}: " + (
-        f"{row['seconds']:.3g} s, {memory} MB"
+        f"{row['seconds']:.3g} s, {peak} MB"
     )
 
 
@@ -244,7 +252,7 @@ def run(values: flags.FlagValues) -> None:
     report = measure(values)
     print("\n" + table(report["results"]))
     found = laws(report["results"])
-    print("\n" + align([found[0].TITLES, *(law.cells() for law in found)]))
+    print("\n" + align([Law.TITLES, *(law.cells() for law in found)]))
     print("\n" + anchors())
     if values.json:
         benchmarking.write_report(values.json, report)

@@ -4,13 +4,13 @@
     python -m experiments.benchmarks.train --json=train.json
 
 Ours is the trainer of experiments.pretrain: images on the device, augmentation in the compiled
-step, model, loss, optimiser, records. The peer is a common PyTorch loop: lightly's SimCLRTransform
-in a data loader over images in memory, with the number of worker processes that is fastest, a
-channels-last network, NTXentLoss. Both have the same network (the parameters are counted), batch,
-augmentation (SimCLR's without blur, jitter of strength 0.5), loss (NT-Xent) and optimiser (SGD with
-momentum), and log alike. They run alternately in fresh processes, never both at once; the median
-over all stretches between two records counts, the first of each process (compilation, starting
-workers) left out.
+step, model, loss, optimiser, records. Both sides have glibc's own rule of memory, not a command's.
+The peer is a common PyTorch loop: lightly's SimCLRTransform in a data loader over images in memory,
+with the number of worker processes that is fastest, a channels-last network, NTXentLoss. Both have
+the same network (the parameters are counted), batch, augmentation (SimCLR's without blur, jitter of
+strength 0.5), loss (NT-Xent) and optimiser (SGD with momentum), and log alike. They run alternately
+in fresh processes, never both at once; the median over all stretches between two records counts,
+the first of each process (compilation, starting workers) left out.
 
 Where the processor has instructions for bfloat16, both sides run in it as well: the peer under
 PyTorch's autocast, ours with the model's computation in it. The aims are those of float32.

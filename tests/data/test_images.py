@@ -86,8 +86,10 @@ def test_orientation_is_applied_to_pixels_and_to_the_size(orientation, turn, kin
     np.testing.assert_array_equal(images.decode(file, upright.shape, "x"), upright)
 
 
-def test_orientation_is_applied_to_an_uncompressed_tiff_on_the_disk(tmp_path):
+@pytest.mark.parametrize("at_once", [0, 2**20])
+def test_orientation_is_applied_to_an_uncompressed_tiff_on_the_disk(tmp_path, monkeypatch, at_once):
     """Pillow maps such a file into memory, and then forgets to turn it."""
+    monkeypatch.setattr(images, "_MOST_AT_ONCE", at_once)
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7), np.uint8)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
