@@ -81,8 +81,13 @@ def _styles(lines: Mapping[str, list[Mapping[str, Any]]]) -> dict[str, dict[str,
 
 
 def _finish(axes: Axes, ticks: list[int], title: str) -> None:
-    axes.set(xscale="log", yscale="log", xlabel="anchors, 2n", title=title)
+    finish_log_log(axes, "anchors, 2n", title)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
+
+
+def finish_log_log(axes: Axes, xlabel: str, title: str) -> None:
+    """Logarithmic axes with numbers written out."""
+    axes.set(xscale="log", yscale="log", xlabel=xlabel, title=title)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))

@@ -30,6 +30,7 @@ from alphacl_jax.errors import RunError
 from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.benchmarking import Aim
+from experiments.benchmarks.startup import QUICK
 
 _PACKAGES = ("jax", "jaxlib", "flax")
 # The value that glibc has anyway; that it is named keeps the command from setting others.
@@ -44,10 +45,7 @@ _ENDS = (
     re.compile(r"step (\d+)/\1,"),
     re.compile(r"pictures and figures: "),
 )
-_QUICK = (
-    "--widths=4", "--projector_hidden=8", "--projector_dim=4", "--batch_size=512", "--epochs=2",
-    "--warmup_epochs=0", "--log_every=1", "--evaluate=quick",
-)  # fmt: skip
+_QUICK = (*QUICK, "--epochs=2", "--warmup_epochs=0", "--log_every=1")
 _WHOLE_SECONDS, _EVALUATION_SHARE = 60.0, 0.25
 
 

@@ -5,12 +5,11 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import write_png_atomically
+from experiments.benchmarks.kernel_picture import finish_log_log
 from experiments.benchmarks.scale_laws import FAR_ROWS, PUBLISHED_GB, laws
 
 
@@ -50,8 +49,8 @@ def draw(report: Mapping[str, Any], path: str) -> None:
         **{"color": "0.4", "marker": "x", "linestyle": "none"},
         label="Inf-CL as published, two towers, a GPU of eight",
     )
-    _finish(time, "time of value and gradient, s")
-    _finish(memory, "peak memory above the inputs, all devices, MB")
+    finish_log_log(time, "rows", "time of value and gradient, s")
+    finish_log_log(memory, "rows", "peak memory above the inputs, all devices, MB")
     figure.legend(loc="outside lower center", ncols=3, fontsize="small")
     machine = report["machine"]
     figure.suptitle(
@@ -66,12 +65,3 @@ def draw(report: Mapping[str, Any], path: str) -> None:
 
 def _key(row: Mapping[str, Any]) -> tuple[str, int, str]:
     return row["loss"], row["devices"], row["form"]
-
-
-def _finish(axes: Axes, title: str) -> None:
-    axes.set(xscale="log", yscale="log", xlabel="rows", title=title)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -32,7 +32,7 @@ from experiments.benchmarks import benchmarking
 _PACKAGES = ("jax", "jaxlib", "flax")
 _ALPHACL = ("-m", "alphacl_jax.cli", "pretrain")
 _OPTIONS = ("--warmup_epochs=0", "--epochs=1", "--log_every=1")
-_QUICK = (
+QUICK = (
     "--widths=4", "--projector_hidden=8", "--projector_dim=4", "--batch_size=512",
     "--evaluate=quick",
 )  # fmt: skip
@@ -142,7 +142,7 @@ def run(values: flags.FlagValues) -> None:
     """
     report: dict[str, Any] = {"unit": "s", **benchmarking.describe(_PACKAGES)}
     print(benchmarking.heading(report), flush=True)
-    options = [*_OPTIONS, *(_QUICK if values.quick else ())]
+    options = [*_OPTIONS, *(QUICK if values.quick else ())]
     with tempfile.TemporaryDirectory() as folder:
         workdir, programs = Path(folder, "run"), Path(folder, "programs")
         kept = worth_keeping(_compilations(options, workdir))
