@@ -3,8 +3,9 @@
 Ours are compiled as the trainer compiles them, with `compiler_options` of `training/compiler.py`.
 On a CPU, where XLA was built with oneDNN's calls and knows the options that turn them on, ours are
 timed with them too: as they come, and with the sum of a kernel gradient's parts kept apart from the
-calls it adds up. Without that XLA hands oneDNN sums that it refuses, and the process is killed; a
-form that did not live is shown as "ended".
+calls it adds up. As they come, XLA makes a sum's other terms operands of its first call, and oneDNN
+refuses more than so many: the process is killed. Sums of several lengths are tried, and a form that
+did not live is shown as "ended".
 
     python -m experiments.benchmarks.conv [--cases=32-64-128] [--layers]
 
@@ -34,6 +35,7 @@ CASES: dict[str, Case] = {
     "resnet18": (conv_forms.RESNET18, (256, 32, 32, 3)),
 }
 _PEER = "PyTorch"
+_SUMS = (16, 32, 64)
 # A layer's part takes milliseconds: this is timed of each, over all turns.
 _LAYER_SECONDS = 0.2
 
@@ -108,6 +110,19 @@ def _least(measured: Mapping[str, Measurement], form: str) -> float | None:
     return min(measured[form].times) if form in measured else None
 
 
+def try_sums() -> dict[str, bool]:
+    """Whether oneDNN's calls live through the sums of several lengths; prints it."""
+    makers = {
+        f"{form}: a sum of {count}": functools.partial(conv_forms.make_sum, form, count)
+        for form, count in itertools.product(conv_forms.ONEDNN_FORMS, _SUMS)
+    }
+    measured = benchmarking.measure_in_turn(makers, rounds=1, seconds=0, may_end=list(makers))
+    lived = {name: name in measured for name in makers}
+    for name, well in lived.items():
+        print(f"{name} {'lived' if well else 'ended'}", flush=True)
+    return lived
+
+
 def show_encoders(results: Sequence[dict[str, Any]]) -> None:
     """Prints a line for each encoder and type of number."""
     forms = list(results[0]["seconds"])
@@ -160,11 +175,15 @@ def run(values: flags.FlagValues, cases: Mapping[str, Case]) -> None:
     """
     if unknown := sorted(set(values.cases) - set(cases)):
         raise RunError(f"--cases={unknown[0]} is unknown; use some of {', '.join(cases)}")
-    report = {"unit": "seconds", **benchmarking.describe(("jax", "jaxlib", "flax", "torch"))}
+    report: dict[str, Any] = {
+        "unit": "seconds",
+        **benchmarking.describe(("jax", "jaxlib", "flax", "torch")),
+    }
     print(benchmarking.heading(report), flush=True)
     forms = [*conv_forms.FORMS]
     if benchmarking.alone(conv_forms.calls_onednn):
         forms += conv_forms.ONEDNN_FORMS
+        report["sums"] = try_sums()
     else:
         print("without oneDNN: this XLA calls it for no convolution", flush=True)
     chosen = [cases[name] for name in values.cases]

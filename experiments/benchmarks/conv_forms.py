@@ -151,6 +151,23 @@ def make_part(form: str, part: str, layer: Layer, dtype: str) -> Call:
     return lambda: jax.block_until_ready(compiled(x, kernel, gradient))
 
 
+def make_sum(form: str, count: int) -> Call:
+    """The gradient of a kernel that is used `count` times: a sum of as many convolutions."""
+    import jax
+    import jax.numpy as jnp
+
+    x, kernel = jnp.ones((count, 2, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
+    with _convolution(form) as function:
+
+        def loss(kernel: jax.Array, x: jax.Array) -> jax.Array:
+            values = [function(each, kernel, (1, 1), ((1, 1), (1, 1))) for each in x]
+            return sum(map(jnp.vdot, values, x), start=jnp.zeros(()))
+
+        traced = jax.jit(jax.grad(loss)).lower(kernel, x)
+    compiled = traced.compile(_options(form))
+    return lambda: jax.block_until_ready(compiled(kernel, x))
+
+
 def make_torch_part(part: str, layer: Layer, dtype: str) -> Call:
     """The same in PyTorch, on all cores, its arrays in channels-last memory."""
     import torch

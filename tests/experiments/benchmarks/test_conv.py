@@ -15,7 +15,7 @@ TINY = {"tiny": ((2,), (4, 4, 4, 1))}
 
 
 def run(monkeypatch, tmp_path, *arguments, onednn=True, torch=None):
-    """The results of a run on the tiny encoder, with the process's answers made here."""
+    """The report of a run on the tiny encoder, with the process's answers made here."""
     answers = {conv_forms.calls_onednn: lambda: onednn}
     monkeypatch.setattr(
         benchmarking, "alone", lambda function, *of: answers.get(function, function)(*of)
@@ -24,7 +24,7 @@ def run(monkeypatch, tmp_path, *arguments, onednn=True, torch=None):
     path = tmp_path / "conv.json"
     arguments = ["--cases=tiny", "--rounds=1", "--seconds=0.01", f"--json={path}", *arguments]
     conv.run(script_values(conv, *arguments), TINY)
-    return json.loads(path.read_text())["results"]
+    return json.loads(path.read_text())
 
 
 def answers_without(*ended):
@@ -32,7 +32,7 @@ def answers_without(*ended):
 
     def measure(makers, *, rounds, seconds, may_end=()):
         del rounds, seconds
-        assert set(ended) <= set(may_end)
+        assert may_end
         return {
             name: Measurement((1e-3 * number,), 10**6)
             for number, name in enumerate(makers, start=1)
@@ -45,7 +45,9 @@ def answers_without(*ended):
 @pytest.mark.slow
 def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
-    (found,) = run(monkeypatch, tmp_path, "--nobfloat16", onednn=False)
+    report = run(monkeypatch, tmp_path, "--nobfloat16", onednn=False)
+    (found,) = report["results"]
+    assert "sums" not in report
     assert found["ratio"] == found["seconds"]["plain"] / found["seconds"]["ours"]
     shown = capsys.readouterr().out
     assert "without oneDNN: this XLA calls it for no convolution" in shown
@@ -55,7 +57,7 @@ def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
 def test_a_form_that_ended_is_shown_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", answers_without("onednn"))
     monkeypatch.setattr(benchmarking, "has_bfloat16", lambda: True)
-    results = run(monkeypatch, tmp_path)
+    results = run(monkeypatch, tmp_path)["results"]
     assert [found["dtype"] for found in results] == ["float32", "bfloat16"]
     assert results[0]["seconds"] == {
         "plain": 0.001, "ours": 0.002, "onednn": None, "onednn, apart": 0.004
@@ -67,7 +69,7 @@ def test_a_form_that_ended_is_shown_so(monkeypatch, tmp_path, capsys):
 def test_layers_are_summed_as_often_as_the_encoder_has_them(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", answers_without("onednn"))
     arguments = ("--layers", "--nobfloat16")
-    (found,) = run(monkeypatch, tmp_path, *arguments, torch="2.0")
+    (found,) = run(monkeypatch, tmp_path, *arguments, torch="2.0")["results"]
     first, second = found["layers"][0], found["layers"][3]
     assert (first["kernel"], first["times"]) == ([3, 3, 1, 2], 1)
     assert (second["kernel"], second["times"]) == ([3, 3, 2, 2], 2)
@@ -89,9 +91,28 @@ def test_layers_are_summed_as_often_as_the_encoder_has_them(monkeypatch, tmp_pat
 
 def test_layers_go_without_a_pytorch_that_is_not_there(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(benchmarking, "measure_in_turn", answers_without())
-    (found,) = run(monkeypatch, tmp_path, "--layers", "--nobfloat16")
+    (found,) = run(monkeypatch, tmp_path, "--layers", "--nobfloat16")["results"]
     assert "PyTorch" not in found["layers"][0]["seconds"]
     assert "without PyTorch: pip install" in capsys.readouterr().out
+
+
+def test_a_sum_that_ended_is_told(monkeypatch, tmp_path, capsys):
+    ended = "onednn: a sum of 64"
+    monkeypatch.setattr(benchmarking, "measure_in_turn", answers_without(ended))
+    sums = run(monkeypatch, tmp_path, "--nobfloat16")["sums"]
+    assert [name for name, lived in sums.items() if not lived] == [ended]
+    shown = capsys.readouterr().out.splitlines()
+    assert {f"{ended} ended", "onednn, apart: a sum of 64 lived"} <= set(shown)
+
+
+def test_a_sum_is_the_gradient_of_a_kernel_used_so_often(monkeypatch):
+    monkeypatch.setattr(conv_forms, "_options", lambda form: None)
+    one, three = (
+        np.asarray(conv_forms.make_sum(form, count)())
+        for form, count in (("onednn", 1), ("onednn, apart", 3))
+    )
+    assert one[1, 1, 0, 0] == 2 * 8 * 8
+    np.testing.assert_allclose(three, 3 * one)
 
 
 def test_an_unknown_case_is_named():
