@@ -58,6 +58,7 @@ def traced(function: Callable[..., Any], *examples: Any) -> Partial:
 
     def call(constants: list[Array], *arguments: Any) -> Any:
         program = core.ClosedJaxpr(closed.jaxpr, constants)
-        return structure.unflatten(core.jaxpr_as_fun(program)(*jax.tree.leaves(arguments)))
+        found = core.jaxpr_as_fun(program)(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(structure, found)
 
     return Partial(call, closed.consts)

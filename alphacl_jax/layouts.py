@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
       classes: `[anchors]` and `[candidates]`: those of one class are no negatives of each other; or
         None.
       views: how many anchors each sample has, where the anchors are all the candidates, first all
-        samples' first views; None where they are not.
+        samples' first views; None where they are not, or where rows are to meet all of them.
       axis_name: the axis over whose devices, at least two, the anchors are spread, where it is
         those of all devices that are the candidates; or None.
     """

@@ -16,6 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+# A program has P/2 meetings one after the other: with more devices it was not tried, and embeddings
+# are gathered there.
+MOST_DEVICES = 8
+
 Meet = Callable[[Any, bool], tuple[Any, Any]]
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax import ring
 from alphacl_jax.distances import varying_like
 from alphacl_jax.errors import ArgumentError, shown
 from alphacl_jax.explicit import all_gather
@@ -39,6 +40,8 @@ def batch_pairs(
     pairs = make_pairs(
         z, z_pos, negatives, labels=labels, batch=batch, batch_labels=of_batch, offset=offset
     )
+    if jax.lax.axis_size(axis_name) > ring.MOST_DEVICES:
+        return pairs._replace(views=None)
     return pairs._replace(axis_name=axis_name)
 
 
