@@ -15,10 +15,12 @@ from alphacl_jax.objectives.supervised import (
     supcon_loss,
     supcon_of_distances,
 )
+from alphacl_jax.objectives.temporal import goodness_of_fit, temporal_loss
 from alphacl_jax.objectives.triplets import triplet_loss, triplet_of_distances
 
 __all__ = [
     "clip_loss",
+    "goodness_of_fit",
     "importance_of",
     "margin_loss",
     "margin_of_distances",
@@ -29,6 +31,7 @@ __all__ = [
     "regression_loss",
     "supcon_loss",
     "supcon_of_distances",
+    "temporal_loss",
     "triplet_loss",
     "triplet_of_distances",
 ]

@@ -1,4 +1,4 @@
-"""The losses with labels as double loops in float64."""
+"""The losses outside the family as double loops in float64."""
 
 import numpy as np
 
@@ -67,4 +67,16 @@ def triplet(d, labels, least, mining):
             triplets = [(p, n) for p, n in triplets if d[i, p] < d[i, n] < d[i, p] + least]
         hinges = [max(d[i, p] - d[i, n] + least, 0.0) for p, n in triplets]
         values.append(np.mean(hinges) if hinges else 0.0)
+    return np.array(values)
+
+
+def temporal(reference, positive, negative, tau, similarity):
+    def phi(x, y):
+        if similarity == "cosine":
+            return x @ y / (np.linalg.norm(x) * np.linalg.norm(y)) / tau
+        return -np.sum((x - y) ** 2) / tau
+
+    values = []
+    for r, p in zip(reference, positive, strict=True):
+        values.append(-phi(r, p) + np.log(sum(np.exp(phi(r, y)) for y in negative)))
     return np.array(values)
