@@ -134,16 +134,16 @@ def make_pairs(
     )
 
 
-def check_labels(labels: Any, samples: int) -> Array:
+def check_labels(labels: Any, samples: int, name: str = "labels") -> Array:
     """Labels as an array, after checking that they are whole numbers, one for each sample.
 
     Raises:
       AssertionError: from chex.
     """
     labels = jnp.asarray(labels)
-    shapes = f"labels has shape {labels.shape}, not [n] = ({samples},)"
+    shapes = f"{name} has shape {labels.shape}, not [n] = ({samples},)"
     chex.assert_shape(labels, (samples,), custom_message=shapes)
-    kind = f"labels has type {labels.dtype}; they must be whole numbers, -1 where unknown"
+    kind = f"{name} has type {labels.dtype}; they must be whole numbers, -1 where unknown"
     chex.assert_type(labels, int, custom_message=kind)
     return labels
 

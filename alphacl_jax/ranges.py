@@ -87,7 +87,8 @@ def learned_temperature(
       log_value: s, a scalar; of whatever float type the parameter has.
       minimum: the floor of τ, > 0: 0.01 where logits are not to be scaled by more than 100.
       stop_at_minimum: whether `dτ/ds = 0` below the floor, as of a clamp: for comparison with
-        published runs. Code that learns the logarithm of 1/τ has −s: `1/τ = min(e^{−s}, 1/minimum)`.
+        published runs. Code that learns the logarithm of 1/τ, `1/τ = min(e^u, 1/minimum)`, has
+        s = −u.
 
     Returns:
       τ, a scalar of the type of s. It is not finite where s is not.

@@ -6,6 +6,7 @@ importance `importance_of` gives.
 
 from alphacl_jax.objectives.importance import importance_of
 from alphacl_jax.objectives.pairs import clip_loss, n_pair_loss, regression_loss
+from alphacl_jax.objectives.predictive import predictive_accuracy, predictive_loss
 from alphacl_jax.objectives.supervised import (
     margin_loss,
     margin_of_distances,
@@ -28,6 +29,8 @@ __all__ = [
     "n_pair_loss",
     "nca_loss",
     "nca_of_distances",
+    "predictive_accuracy",
+    "predictive_loss",
     "regression_loss",
     "supcon_loss",
     "supcon_of_distances",

@@ -58,7 +58,7 @@ def test_value_as_the_loops(similarity, x64):
 @similarities
 def test_derivatives(similarity, x64):
     loss = functools.partial(loss_of, similarity=similarity)
-    check_grads(loss, (*moments(1), jnp.asarray(TAU)), order=2, modes=("fwd", "rev"), rtol=1e-5)
+    check_grads(loss, (*moments(1), jnp.asarray(TAU)), order=1, modes=("fwd", "rev"), rtol=1e-6)
 
 
 @similarities
