@@ -85,7 +85,7 @@ def test_cosines_are_those_of_directions_and_distances_are_of_embeddings_as_give
 
 
 @similarities
-@pytest.mark.parametrize("block_size", [1, 3, "auto"])
+@pytest.mark.parametrize("block_size", [1, 3])
 def test_blocks_have_the_value_and_the_gradient_of_the_whole(similarity, block_size, x64):
     whole, blocked = (
         by_everything(functools.partial(loss_of, similarity=similarity, block_size=size))
