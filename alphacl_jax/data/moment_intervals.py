@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,14 +62,19 @@ def _interval(path: str | os.PathLike[str], line: int, row: dict[str, str]) -> I
 
 
 def labels_of_moments(
-    intervals: list[Interval], length: int, rate: float, path: str | os.PathLike[str]
+    intervals: Sequence[Interval],
+    names: Sequence[str],
+    length: int,
+    rate: float,
+    path: str | os.PathLike[str],
 ) -> np.ndarray:
-    """Words `[length]`, the label of each moment of a recording; "" outside all intervals.
+    """int32 `[length]`, the class of each moment of a recording; −1 outside all intervals.
 
     An interval that goes on beyond the recording's end is cut off there.
 
     Args:
       intervals: in any order.
+      names: of the classes by number, all labels of the intervals among them but for "".
       length: the moments of the recording.
       rate: moments per second.
       path: what an error calls the intervals.
@@ -76,7 +82,8 @@ def labels_of_moments(
     Raises:
       ArgumentError: for intervals that overlap or begin beyond the recording's end.
     """
-    labels = np.full(length, "", object)
+    number = {"": -1, **{name: number for number, name in enumerate(names)}}
+    labels = np.full(length, -1, np.int32)
     taken = np.zeros(length, bool)
     for interval in intervals:
         first, last = round(interval.start * rate), round(interval.end * rate)
@@ -91,5 +98,5 @@ def labels_of_moments(
         if taken[first:last].any():
             problem = f"has {interval.label!r} at {interval.start:g} s, where another label is too"
             raise ArgumentError("data_dir", path, problem)
-        labels[first:last], taken[first:last] = interval.label, True
-    return labels.astype(np.str_)
+        labels[first:last], taken[first:last] = number[interval.label], True
+    return labels

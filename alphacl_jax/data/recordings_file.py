@@ -1,5 +1,6 @@
 """Recordings in one .npz file: what `save_recordings` writes, and what NumPy alone can write."""
 
+import dataclasses
 import os
 import zipfile
 import zlib
@@ -8,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from alphacl_jax.data.numbering import numbered_by
 from alphacl_jax.data.sequences import Recordings
 from alphacl_jax.data.source_checks import existing_file, recordings_in
 from alphacl_jax.errors import ArgumentError
@@ -77,13 +77,18 @@ def load_npz(data_dir: str | os.PathLike[str]) -> Recordings:
         path,
         np.split(np.atleast_1d(arrays["signal"]), borders),
         names=arrays["names"].tolist() if "names" in arrays else None,
-        labels=_words(path, arrays, "labels", "class_names"),
-        moment_labels=cut("moment_labels"),
+        labels=None if "class_names" in arrays else arrays.get("labels"),
+        moment_labels=None if "moment_names" in arrays else cut("moment_labels"),
         context=cut("context"),
         rate=float(_rate(path, arrays["rate"])) if "rate" in arrays else None,
     )
-    names = (arrays.get(key) for key in ("class_names", "moment_names"))
-    return numbered_by(found, *(None if some is None else some.tolist() for some in names))
+    # Numbers with names are taken as they are: of many moments, words would fill the memory.
+    for key, names in (("labels", "class_names"), ("moment_labels", "moment_names")):
+        if names in arrays:
+            numbers = _numbers(path, arrays, key, names, like=getattr(found, key))
+            named = {key: numbers, names: tuple(arrays[names].tolist())}
+            found = dataclasses.replace(found, **named)
+    return found
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
@@ -131,20 +136,22 @@ def _of_moments(path: Path, arrays: dict[str, np.ndarray], key: str) -> np.ndarr
     if not array.ndim or len(array) != total:
         problem = f"has `{key}` of shape {array.shape}, and {total} moments in `signal`"
         raise _unfit(path, problem)
-    return _words(path, arrays, key, "moment_names") if key == "moment_labels" else array
+    return array
 
 
-def _words(path: Path, arrays: dict[str, np.ndarray], key: str, names: str) -> np.ndarray | None:
-    """Labels as the words that `names` has for them; as they are where it has none."""
-    if key not in arrays or names not in arrays:
-        return arrays.get(key)
-    labels, words = arrays[key], arrays[names]
+def _numbers(
+    path: Path, arrays: dict[str, np.ndarray], key: str, names: str, like: np.ndarray
+) -> np.ndarray:
+    """The labels as numbers of their names; as `like` has them, all unknown, where none are."""
+    labels, words = arrays.get(key, like), arrays[names]
     if labels.dtype.kind not in "iu" or words.dtype.kind != "U" or words.ndim != 1:
         problem = f"must have whole numbers in `{key}` and words in `{names}`, since it has both"
         raise _unfit(path, problem)
-    if labels.size and labels.max() >= len(words):
+    if labels.shape != like.shape:
+        raise _unfit(path, f"has `{key}` of shape {labels.shape}: it must be {like.shape}")
+    if labels.max() >= len(words):
         raise _unfit(path, f"has {labels.max()} in `{key}`, and {len(words)} words in `{names}`")
-    return np.where(labels < 0, "", np.append(words, "")[np.maximum(labels, -1)])
+    return np.maximum(labels, -1).astype(np.int32)
 
 
 def _rate(path: Path, rate: np.ndarray) -> np.ndarray:

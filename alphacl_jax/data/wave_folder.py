@@ -1,5 +1,6 @@
 """Recordings of sound in a folder: .wav, .flac and .ogg files, their classes the folders' names."""
 
+import dataclasses
 import io
 import os
 from collections import Counter
@@ -34,7 +35,7 @@ class _Part(NamedTuple):
 
     files: list[tree.File]
     classes: list[str | None]
-    intervals: list[list[Interval] | None]
+    intervals: list[list[Interval]]
 
 
 def load_wave_folder(
@@ -74,10 +75,9 @@ def load_wave_folder(
     if part == "test" and test is None:
         problem = "has no test part: no test/ or val/ with sound beside train/"
         raise MissingDataError("data_dir", root, problem)
-    found = _read(root, both[part == "test"], rate)
-    moment_names = sorted({i.label for one in both for some in one.intervals for i in some or ()})
-    class_names = sorted({name for name in train.classes if name is not None})
-    return numbered_by(found, class_names, [name for name in moment_names if name])
+    moment_names = sorted({i.label for one in both for some in one.intervals for i in some} - {""})
+    found = _read(root, both[part == "test"], moment_names, rate)
+    return numbered_by(found, sorted({name for name in train.classes if name is not None}))
 
 
 def _part(root: Path, folder: Path) -> _Part:
@@ -91,8 +91,12 @@ def _part(root: Path, folder: Path) -> _Part:
     files = [*(file for some in classes.values() for file in some), *loose]
     names = [*(name for name, some in classes.items() for _ in some), *(None for _ in loose)]
     sidecars = [os.path.splitext(file.path)[0] + ".csv" for file in files]
-    intervals = [read_intervals(path) if os.path.isfile(path) else None for path in sidecars]
-    _report(found, sum(some is not None for some in intervals))
+    there = [os.path.isfile(path) for path in sidecars]
+    intervals = [
+        read_intervals(path) if is_there else []
+        for path, is_there in zip(sidecars, there, strict=True)
+    ]
+    _report(found, sum(there))
     return _Part(files, names, intervals)
 
 
@@ -142,7 +146,7 @@ def _report(found: tree.Found, sidecars: int) -> None:
     class_folders.report_links(found)
 
 
-def _read(root: Path, part: _Part, rate: int | None) -> Recordings:
+def _read(root: Path, part: _Part, moment_names: Sequence[str], rate: int | None) -> Recordings:
     names = [os.path.relpath(file.path, root) for file in part.files]
     sounds: dict[int, tuple[np.ndarray, int]] = {}
     damaged = []
@@ -165,19 +169,25 @@ def _read(root: Path, part: _Part, rate: int | None) -> Recordings:
         _check_one_rate({names[number]: own for number, (_, own) in sounds.items()})
     signals = [resampled(samples, own, rate) for samples, own in sounds.values()]
     common = rate or next(iter(sounds.values()))[1]
-    intervals = [part.intervals[number] for number in sounds]
-    paths = [os.path.splitext(names[number])[0] + ".csv" for number in sounds]
     moment_labels = [
-        labels_of_moments(some or [], len(signal), common, root / path)
-        for some, signal, path in zip(intervals, signals, paths, strict=True)
+        labels_of_moments(
+            part.intervals[number],
+            moment_names,
+            len(signal),
+            common,
+            os.path.splitext(part.files[number].path)[0] + ".csv",
+        )
+        for number, signal in zip(sounds, signals, strict=True)
     ]
-    return recordings_in(
+    found = recordings_in(
         root,
         signals,
         names=[tree.composed(names[number]) for number in sounds],
         labels=[part.classes[number] for number in sounds],
-        moment_labels=moment_labels,
         rate=float(common),
+    )
+    return dataclasses.replace(
+        found, moment_labels=np.concatenate(moment_labels), moment_names=tuple(moment_names)
     )
 
 

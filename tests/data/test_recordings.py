@@ -84,6 +84,10 @@ ONE = {"signal": np.zeros((5, 2))}
         ({**ONE, "moment_labels": [1, 2]}, r"has `moment_labels` of shape \(2,\), and 5 moments"),
         ({**ONE, "context": np.zeros((4, 2))}, r"has `context` of shape \(4, 2\), and 5 moments"),
         ({**ONE, "labels": [2], "class_names": ["a", "b"]}, "has 2 in `labels`, and 2 words in"),
+        (
+            {**ONE, "labels": [0, 0], "class_names": ["a"]},
+            r"has `labels` of shape \(2,\): it must be",
+        ),
         ({**ONE, "labels": ["a"], "class_names": ["a"]}, "must have whole numbers in `labels` and"),
         ({**ONE, "rate": "fast"}, "has a `rate` that is not one number of moments per second"),
         ({**ONE, "rate": -1}, "cannot be used: rate=-1.0 must be"),

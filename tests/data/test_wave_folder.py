@@ -197,4 +197,5 @@ def test_intervals_in_any_order_and_with_more_columns(tmp_path):
     path.write_text("\ufefflabel, start ,end,voice\n b ,0.5,0.75,x\na,0.0,0.5,x\n")
     intervals = read_intervals(path)
     assert intervals == [Interval(0.5, 0.75, "b"), Interval(0.0, 0.5, "a")]
-    assert labels_of_moments(intervals, 8, 8, path).tolist() == ["a"] * 4 + ["b"] * 2 + [""] * 2
+    labels = labels_of_moments(intervals, ["b", "a"], 8, 8, path)
+    assert (labels.dtype, labels.tolist()) == (np.int32, [1, 1, 1, 1, 0, 0, -1, -1])
