@@ -118,6 +118,18 @@ def test_damaged_files_are_named_and_left_out(tmp_path, caplog):
     assert ".me (1)" in caplog.text
 
 
+def test_a_file_that_breaks_off_is_damaged_and_a_stream_is_not(tmp_path, caplog):
+    for number in range(3):
+        _write(tmp_path / f"{number}.wav", _tone(0.1))
+    whole = (tmp_path / "1.wav").read_bytes()
+    (tmp_path / "1.wav").write_bytes(whole[:1000])
+    unknown = b"\xff" * 4  # how many bytes come, where the header was written first
+    (tmp_path / "2.wav").write_bytes(whole[:4] + unknown + whole[8:40] + unknown + whole[44:])
+    found = load_recordings("wav", tmp_path)
+    assert (found.names, found.lengths.tolist()) == (("0.wav", "2.wav"), [800, 800])
+    assert "1.wav (it has 1000 of the 1644 bytes that it should have)" in caplog.text
+
+
 def test_folders_without_sound(tmp_path):
     with pytest.raises(MissingDataError, match=r"gone does not exist\. Give the folder of the rec"):
         load_recordings("wav", tmp_path / "gone")
