@@ -5,6 +5,7 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -86,7 +87,7 @@ def load_npz(data_dir: str | os.PathLike[str]) -> Recordings:
     for key, names in (("labels", "class_names"), ("moment_labels", "moment_names")):
         if names in arrays:
             numbers = _numbers(path, arrays, key, names, like=getattr(found, key))
-            named = {key: numbers, names: tuple(arrays[names].tolist())}
+            named: dict[str, Any] = {key: numbers, names: tuple(arrays[names].tolist())}
             found = dataclasses.replace(found, **named)
     return found
 

@@ -1,11 +1,13 @@
 """Recordings by source: files of NumPy, the nine speakers, and what every source refuses alike."""
 
+import doctest
 import importlib.util
 
 import numpy as np
 import pytest
 
 from alphacl_jax import extras
+from alphacl_jax.data import recordings as recordings_module
 from alphacl_jax.data.errors import MissingDataError
 from alphacl_jax.data.numbering import numbered_by
 from alphacl_jax.data.recordings import load_recordings, recordings_from_arrays, save_recordings
@@ -45,6 +47,13 @@ def test_what_is_saved_is_read_again(recordings, tmp_path):
     save_recordings(tmp_path / "some.npz", recordings)
     assert_same(load_recordings("npz", tmp_path / "some.npz"), recordings)
     assert [file.name for file in tmp_path.iterdir()] == ["some.npz"]
+
+
+def test_the_example_of_the_docstring(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = doctest.testmod(recordings_module)
+    assert result.failed == 0
+    assert result.attempted > 0
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
