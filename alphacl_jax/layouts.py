@@ -55,13 +55,16 @@ class Pairs(NamedTuple):
     views: int | None = None
 
 
-def check_views(z: Array, z_pos: Array) -> tuple[Array, Array]:
+def check_views(
+    z: Array, z_pos: Array, names: tuple[str, str] = ("z", "z_pos")
+) -> tuple[Array, Array]:
     """Both views as arrays, after checking that they are two floating `[batch, dim]` alike."""
     z, z_pos = jnp.asarray(z), jnp.asarray(z_pos)
-    shapes = f"z has shape {z.shape}, z_pos has shape {z_pos.shape}; both must be [batch, dim]"
+    found = " ".join(f"{n} has shape {a.shape}," for n, a in zip(names, (z, z_pos), strict=True))
+    shapes = f"{found[:-1]}; both must be [batch, dim]"
     chex.assert_rank([z, z_pos], 2, custom_message=shapes)
     chex.assert_equal_shape([z, z_pos], custom_message=shapes)
-    check_floating(z=z, z_pos=z_pos)
+    check_floating(**dict(zip(names, (z, z_pos), strict=True)))
     # Views of two types: the wider one, also where JAX promotes nothing by itself.
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.promote_types(z.dtype, z_pos.dtype)
@@ -131,16 +134,16 @@ def make_pairs(
     )
 
 
-def check_labels(labels: Any, samples: int) -> Array:
+def check_labels(labels: Any, samples: int, name: str = "labels") -> Array:
     """Labels as an array, after checking that they are whole numbers, one for each sample.
 
     Raises:
       AssertionError: from chex.
     """
     labels = jnp.asarray(labels)
-    shapes = f"labels has shape {labels.shape}, not [n] = ({samples},)"
+    shapes = f"{name} has shape {labels.shape}, not [n] = ({samples},)"
     chex.assert_shape(labels, (samples,), custom_message=shapes)
-    kind = f"labels has type {labels.dtype}; they must be whole numbers, -1 where unknown"
+    kind = f"{name} has type {labels.dtype}; they must be whole numbers, -1 where unknown"
     chex.assert_type(labels, int, custom_message=kind)
     return labels
 

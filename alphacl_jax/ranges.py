@@ -69,7 +69,9 @@ def as_floating(value: Scalar) -> Array:
     return array if floating else array.astype(jnp.result_type(float))
 
 
-def learned_temperature(log_value: Scalar, minimum: Scalar) -> Array:
+def learned_temperature(
+    log_value: Scalar, minimum: Scalar, *, stop_at_minimum: bool = False
+) -> Array:
     """A temperature that is learned by its logarithm s: `τ = max(e^s, minimum)`.
 
     An exponential keeps τ above 0, where a step of an optimiser on τ itself may not; the floor
@@ -84,6 +86,9 @@ def learned_temperature(log_value: Scalar, minimum: Scalar) -> Array:
     Args:
       log_value: s, a scalar; of whatever float type the parameter has.
       minimum: the floor of τ, > 0: 0.01 where logits are not to be scaled by more than 100.
+      stop_at_minimum: whether `dτ/ds = 0` below the floor, as of a clamp: for comparison with
+        published runs. Code that learns the logarithm of 1/τ, `1/τ = min(e^u, 1/minimum)`, has
+        s = −u.
 
     Returns:
       τ, a scalar of the type of s. It is not finite where s is not.
@@ -106,5 +111,8 @@ def learned_temperature(log_value: Scalar, minimum: Scalar) -> Array:
     s = as_floating(log_value)
     least = jnp.asarray(in_its_range("minimum", minimum, POSITIVE), s.dtype)
     temperature = jax.lax.stop_gradient(jnp.maximum(jnp.exp(s), least))
-    # Times 1, whose derivative by s is 1.
-    return temperature * jnp.exp(s - jax.lax.stop_gradient(s))
+    # 1, whose derivative by s is 1.
+    growth = jnp.exp(s - jax.lax.stop_gradient(s))
+    if stop_at_minimum:
+        growth = jnp.where(jnp.exp(s) < least, jax.lax.stop_gradient(growth), growth)
+    return temperature * growth

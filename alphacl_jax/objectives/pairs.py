@@ -17,6 +17,7 @@ from alphacl_jax.distances import (
 from alphacl_jax.explicit import left_to_compiler
 from alphacl_jax.layouts import Pairs, check_views, negative_mask
 from alphacl_jax.losses import contrastive_loss
+from alphacl_jax.parameters import typed
 from alphacl_jax.ranges import POSITIVE, Scalar, in_its_range
 from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
 
@@ -155,9 +156,28 @@ def n_pair_loss(
         x, own, others = (
             a.astype(dtype) for a in (pairs.anchors, pairs.positives, pairs.candidates)
         )
-        behind = precise_matmul(x, others.T) - jnp.sum(x * own, axis=1, keepdims=True)
-        mask = negative_mask(pairs)
-        values = jax.nn.softplus(masked_logsumexp(behind, mask))
-        return jnp.where(jnp.any(mask, axis=1), values, 0.0)
+        return told_apart(x, own, others, negative_mask(pairs))
 
     return reduce_anchors(map_anchors(rows, pairs, block_size), reduction, axis_name)
+
+
+def told_apart(
+    x: Array, own: Array, others: Array, mask: Array, temperature: Scalar = 1.0
+) -> Array:
+    """`log(1 + Σ_j e^{(⟨x_i, y_j⟩ − ⟨x_i, own_i⟩)/τ})` over the negatives y_j of each row.
+
+    That is the cross-entropy of its own among these and itself.
+
+    Args:
+      x: `[rows, dim]`.
+      own: `[rows, dim]`.
+      others: y `[candidates, dim]`.
+      mask: True at negatives, `[rows, candidates]`.
+      temperature: τ > 0.
+
+    Returns:
+      `[rows]`, 0 for a row without negatives.
+    """
+    behind = precise_matmul(x, others.T) - jnp.sum(x * own, axis=1, keepdims=True)
+    values = jax.nn.softplus(masked_logsumexp(behind / typed(temperature, behind), mask))
+    return jnp.where(jnp.any(mask, axis=1), values, 0.0)

@@ -1,4 +1,4 @@
-"""The losses with labels as double loops in float64."""
+"""The losses outside the family as double loops in float64."""
 
 import numpy as np
 
@@ -68,3 +68,46 @@ def triplet(d, labels, least, mining):
         hinges = [max(d[i, p] - d[i, n] + least, 0.0) for p, n in triplets]
         values.append(np.mean(hinges) if hinges else 0.0)
     return np.array(values)
+
+
+def temporal(reference, positive, negative, tau, similarity):
+    def phi(x, y):
+        if similarity == "cosine":
+            return x @ y / (np.linalg.norm(x) * np.linalg.norm(y)) / tau
+        return -np.sum((x - y) ** 2) / tau
+
+    values = []
+    for r, p in zip(reference, positive, strict=True):
+        values.append(-phi(r, p) + np.log(sum(np.exp(phi(r, y)) for y in negative)))
+    return np.array(values)
+
+
+def predictive_negatives(negatives, recordings, groups, i):
+    """The rows that are negatives of row i; an unknown recording or group is one of its own."""
+    recording, group = classes(recordings), classes(groups)
+    found = []
+    for j in range(len(recording)):
+        within, among = recording[j] == recording[i], group[j] == group[i]
+        chosen = {
+            "mixed": True,
+            "mixed_excluded": not within,
+            "same": among,
+            "same_excluded": among and not within,
+            "current": within,
+        }[negatives]
+        if chosen and j != i:
+            found.append(j)
+    return found
+
+
+def predictive(prediction, z, tau, negatives, recordings, groups):
+    """The losses of the rows, which of them count, and whether the positive has the best score."""
+    values, counted, hits = [], [], []
+    for i in range(len(z)):
+        others = predictive_negatives(negatives, recordings, groups, i)
+        scores = {j: prediction[i] @ z[j] / tau for j in (i, *others)}
+        share = np.exp(scores[i]) / sum(np.exp(s) for s in scores.values())
+        values.append(-np.log(share) if others else 0.0)
+        counted.append(bool(others))
+        hits.append(bool(others) and scores[i] > max(scores[j] for j in others))
+    return np.array(values), np.array(counted), np.array(hits)
