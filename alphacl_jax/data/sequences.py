@@ -187,7 +187,7 @@ def whole_windows(lengths: np.ndarray, before: int, after: int) -> np.ndarray:
 
 def windows_at(signal: Array, moments: Array, before: int, after: int) -> Array:
     """The windows `[..., before + after, channels]` of a signal `[time, channels]` at `[...]`."""
-    return signal[moments[..., None] + jnp.arange(-before, after)]
+    return signal[jnp.add.outer(moments, jnp.arange(-before, after))]
 
 
 def with_borders(signal: np.ndarray, before: int, after: int) -> np.ndarray:
@@ -199,11 +199,13 @@ def with_borders(signal: np.ndarray, before: int, after: int) -> np.ndarray:
 def _is_one_array(signals: Any) -> bool:
     if hasattr(signals, "shape"):
         return signals.ndim <= 2
-    # Of a list, a list of numbers, or of equally long lists of numbers, is one array too.
-    if not len(signals):
-        return False
-    first = signals[0]
-    return not hasattr(first, "shape") and np.ndim(first[0] if np.ndim(first) else first) == 0
+    # Of lists, one of numbers, or of lists of numbers, is one array too.
+    first = signals
+    for _ in range(2):
+        if not isinstance(first, list | tuple) or not len(first):
+            break
+        first = first[0]
+    return np.ndim(first) == 0
 
 
 def _of_one(given: Any) -> Any:
@@ -218,7 +220,8 @@ def _columns(argument: str, given: list[ArrayLike], lengths: np.ndarray | None) 
         _require_one_each(argument, given, len(lengths))
     found: list[np.ndarray] = []
     for number, raw in enumerate(given):
-        array, which = np.asarray(raw), f"of recording {number}"
+        which = f"of recording {number}"
+        array = _as_array(argument, raw, which)
         if array.dtype.kind not in "biuf":
             problem = f"{which} has type {array.dtype}: it must hold numbers"
             raise ArgumentError(argument, shown(array), problem)
@@ -237,6 +240,14 @@ def _columns(argument: str, given: list[ArrayLike], lengths: np.ndarray | None) 
         _require_finite(argument, narrow, which)
         found.append(narrow)
     return found
+
+
+def _as_array(argument: str, raw: ArrayLike, which: str) -> np.ndarray:
+    try:
+        return np.asarray(raw)
+    except ValueError as error:  # of lists, from which NumPy makes no array
+        problem = f"{which} has rows of different lengths: each moment has the same columns"
+        raise ArgumentError(argument, shown(raw), problem) from error
 
 
 def _require_finite(argument: str, array: np.ndarray, which: str) -> None:
@@ -278,6 +289,9 @@ def _of_moments(
         if column.shape != (length,):
             problem = f"of recording {number} has shape {column.shape}, and its signal {length}"
             raise ArgumentError("moment_labels", shown(column), problem)
+    if len({column.dtype.kind == "U" for column in columns}) > 1:
+        problem = "are words in some recordings and numbers in others: give one kind"
+        raise ArgumentError("moment_labels", shown(list(labels)), problem)
     return _numbered("moment_labels", np.concatenate(columns))
 
 
