@@ -1,7 +1,8 @@
-"""Batches for the trainer: from images held on the devices, or streamed from where they lie.
+"""Batches for the trainer: of images held on the devices, or streamed from where they lie.
 
-Both iterators share one small surface (`Batches`). Their order is a function of the seed alone,
-each epoch has its own, and their state, which fits into JSON, restores the position exactly.
+All iterators, those of `drawn_batches` too, share one small surface (`Batches`). Their order is a
+function of the seed alone, each epoch has its own, and their state, which fits into JSON, restores
+the position exactly.
 """
 
 import copy
@@ -30,21 +31,19 @@ class OtherBatchesError(ValueError):
 
 
 class Batches(Protocol):
-    """An endless iterator over {"images": uint8 [batch, h, w, c], "labels": int32 [batch]}.
+    """An endless iterator over dicts of arrays `[batch, ...]`, as the trainer reads it.
 
-    Both arrays are sharded over the mesh's `data` axis; a label is -1 where there is none. An epoch
-    has `steps_per_epoch` batches; the images left over, fewer than a batch, wait for another epoch.
+    The arrays are sharded over the mesh's `data` axis. An epoch has `steps_per_epoch` batches.
 
-    Where the mesh spans several processes, each of them reads its own part of every batch. The
-    batches, and the states, are those of one process with the same number of images per batch.
+    Where the mesh spans several processes, each of them makes its own part of every batch. The
+    batches, and the states, are those of one process with the same number of samples per batch.
     """
 
     steps_per_epoch: int
-    num_images: int  # that are iterated over: without the damaged ones where all were decoded
 
     @property
     def shapes(self) -> Shapes:
-        """Shapes and types of a batch, see `raw_shapes`."""
+        """Shapes and types of a batch, for `jax.eval_shape`."""
 
     def __iter__(self) -> Iterator[Batch]: ...
 
@@ -55,17 +54,27 @@ class Batches(Protocol):
     def set_state(self, state: State) -> None: ...
 
     def with_seed(self, seed: int) -> Self:
-        """Batches of the same images in another order, from the start; images are held once."""
+        """Batches of the same data in another order, from the start; the data is held once."""
 
     def damage_since(self, step: int) -> str:
-        """The images that were found to be damaged, in a sentence, once there are more of them.
+        """What of the data was found to be damaged, in a sentence, once there is more of it.
 
         Args:
           step: of the record that it is told with.
 
         Returns:
-          "" where there are no more than when it was asked last.
+          "" where there is no more than when it was asked last.
         """
+
+
+class ImageBatches(Batches, Protocol):
+    """Batches {"images": uint8 [batch, h, w, c], "labels": int32 [batch]}, see `raw_shapes`.
+
+    A label is -1 where there is none. An epoch has each image once; those left over, fewer than a
+    batch, wait for another epoch.
+    """
+
+    num_images: int  # that are iterated over: without the damaged ones where all were decoded
 
 
 def raw_shapes(image_shape: tuple[int, int, int], batch_size: int) -> Shapes:
@@ -83,7 +92,7 @@ def raw_shapes(image_shape: tuple[int, int, int], batch_size: int) -> Shapes:
 
 def open_batches(
     split: Split, batch_size: int, mesh: Mesh, seed: int, memory_limit_bytes: int
-) -> Batches:
+) -> ImageBatches:
     """`resident_batches` where the images fit `memory_limit_bytes`, else `streamed_batches`.
 
     Args:
@@ -104,7 +113,7 @@ def open_batches(
 
 def resident_batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int, mesh: Mesh, seed: int
-) -> Batches:
+) -> ImageBatches:
     """Batches of images that every device holds whole; a step moves only indices to the devices.
 
     Each process holds them on its own devices, and gathers its own part of a batch there.
@@ -122,7 +131,7 @@ def resident_batches(
 
 def streamed_batches(
     source: Source, batch_size: int, mesh: Mesh, seed: int, threads: int | None = None
-) -> Batches:
+) -> ImageBatches:
     """Batches read and decoded by threads while the devices work.
 
     A damaged image is named once in the log; the next readable one in the source stands in for it.
@@ -141,8 +150,12 @@ def streamed_batches(
     return _Streamed(source, batch_size, mesh, seed, threads)
 
 
-def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch, after checking that there can be one."""
+def batch_sharding(batch_size: int, mesh: Mesh) -> NamedSharding:
+    """How a batch lies on the devices, after checking that they can divide it.
+
+    Raises:
+      ArgumentError: where they cannot, or the batch is empty.
+    """
     devices = mesh.shape["data"]
     if batch_size < 1:
         raise ArgumentError("batch_size", batch_size, "must be at least 1")
@@ -153,6 +166,12 @@ def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
             f"does not fit: a batch of {batch_size} cannot be split evenly over {devices} devices. "
             f"Use a multiple of {devices}, such as {-(-batch_size // devices) * devices}",
         )
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch, after checking that there can be one."""
+    sharding = batch_sharding(batch_size, mesh)
     if images < batch_size:
         raise ArgumentError(
             "batch_size",
@@ -160,7 +179,7 @@ def _check(images: int, batch_size: int, mesh: Mesh) -> NamedSharding:
             f"is too large: {images} images are fewer than one batch of {batch_size}. "
             "Use a smaller batch, or more images",
         )
-    return NamedSharding(mesh, PartitionSpec("data"))
+    return sharding
 
 
 def _own_rows(sharding: NamedSharding, batch_size: int) -> slice:
@@ -170,7 +189,7 @@ def _own_rows(sharding: NamedSharding, batch_size: int) -> slice:
     return slice(min(row[0] for row in rows), max(row[1] for row in rows))
 
 
-def _require_same(expected: State, state: State) -> None:
+def require_same(expected: State, state: State) -> None:
     """A position means something only in the same order of the same data."""
     differing = {
         key: (state.get(key), value) for key, value in expected.items() if state.get(key) != value
@@ -233,7 +252,7 @@ class _Resident:
         return {**self._identity, "step": self._step}
 
     def set_state(self, state: State) -> None:
-        _require_same(self._identity, state)
+        require_same(self._identity, state)
         self._step = state["step"]
 
     def with_seed(self, seed: int) -> Self:
@@ -322,7 +341,7 @@ class _Streamed:
         return {**self._identity, "reader": self._reader.get_state()}
 
     def set_state(self, state: State) -> None:
-        _require_same(self._identity, state)
+        require_same(self._identity, state)
         self._reader.set_state(state["reader"])
 
     def with_seed(self, seed: int) -> Self:

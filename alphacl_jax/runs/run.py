@@ -8,7 +8,7 @@ import optax
 from jax.sharding import Mesh
 
 from alphacl_jax.data import policies, sources
-from alphacl_jax.data.batches import Batches, open_batches, raw_shapes
+from alphacl_jax.data.batches import ImageBatches, open_batches, raw_shapes
 from alphacl_jax.data.decoding import PixelRange
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError
@@ -79,7 +79,7 @@ class Training:
     optimizer: optax.GradientTransformation
     init: Callable[[int], TrainState]
     step: TrainStep
-    batches: Batches
+    batches: ImageBatches
     schedule: Schedule
     learning_rate: optax.Schedule
 
@@ -156,7 +156,7 @@ def require_labels(dataset: sources.Dataset) -> None:
         )
 
 
-def prepare_training(run: Run, batches: Batches | None = None) -> Training:
+def prepare_training(run: Run, batches: ImageBatches | None = None) -> Training:
     """The parts that train a run.
 
     Args:

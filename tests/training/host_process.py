@@ -18,6 +18,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.data import batches
+from alphacl_jax.data.drawn_batches import DrawnBatches
 from alphacl_jax.methods.method import Method
 from alphacl_jax.training import hosts
 from alphacl_jax.training.agreement import DisagreementError, from_first, require_agreement
@@ -54,8 +55,14 @@ def _iterators(mesh):
     images, labels = (np.stack([source[i][k] for i in range(IMAGES)]) for k in ("image", "label"))
     source.read.clear()
     resident = batches.resident_batches(images, labels.astype(np.int32), BATCH, mesh, seed=3)
+
+    def draw(key, labels):
+        chosen = labels[jax.random.randint(key, (BATCH,), 0, IMAGES)]
+        return {"labels": chosen, "noise": jax.random.bits(key, (BATCH, 3))}
+
     return source, {
         "resident": resident,
+        "drawn": DrawnBatches(labels, draw, BATCH, 2, mesh, seed=3),
         "streamed": batches.streamed_batches(source, BATCH, mesh, seed=3),
     }
 
