@@ -8,17 +8,17 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.evaluation import decoding
+from alphacl_jax.evaluation import held_out
 from alphacl_jax.evaluation.decoding import (
     decode_class,
     decode_position,
     decode_position_linearly,
-    time_split,
 )
+from alphacl_jax.evaluation.held_out import time_split
 
 
 def test_examples():
-    assert doctest.testmod(decoding).failed == 0
+    assert doctest.testmod(held_out).failed == 0
 
 
 @pytest.mark.parametrize("lengths", [[100], [30, 30, 40], [1] * 100, [60, 5, 35]])
