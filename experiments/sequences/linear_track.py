@@ -212,7 +212,7 @@ def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
 
 def run(values: flags.FlagValues) -> None:
     settings = ("bin_seconds", "smoothing", "min_speed", "min_span")
-    recordings = read_track(values.data, **{name: values[name].value for name in settings})
+    recordings = read_track(values.data, **{name: getattr(values, name) for name in settings})
     ups = int((recordings.labels == recordings.class_names.index("up")).sum())
     seconds = recordings.lengths.sum() * values.bin_seconds
     print(
