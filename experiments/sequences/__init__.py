@@ -1,0 +1,1 @@
+"""Contrast over time: data that is made here, and what is measured on it."""
