@@ -1,1 +1,1 @@
-"""Recordings of neurons, made and real, and what contrast over time finds in them."""
+"""Recordings over time: simulated, synthetic and real ones, and what is learned from them."""
