@@ -23,6 +23,9 @@ TRAIN = (
     "tqdm",
 )
 
+# The libraries of the extra [sequences], each for one kind of file.
+SEQUENCES = ("aeon", "pyarrow", "soundfile")
+
 
 @functools.cache
 def missing_from_train() -> str:
@@ -47,3 +50,22 @@ def require_train(package: str) -> None:
     """
     if problem := missing_from_train():
         raise ModuleNotFoundError(f"{package}: {problem}", name=package)
+
+
+def require_of_sequences(library: str, what: str) -> None:
+    """Has what needs a library of the extra [sequences] say so before it begins.
+
+    Args:
+      library: one of `SEQUENCES`.
+      what: needs it.
+
+    Raises:
+      ModuleNotFoundError: where it is missing.
+    """
+    assert library in SEQUENCES, library
+    if importlib.util.find_spec(library) is None:
+        raise ModuleNotFoundError(
+            f"{what} needs {library}, of the extra [sequences]. Install it by: "
+            "pip install 'alphacl_jax[sequences]'",
+            name=library,
+        )

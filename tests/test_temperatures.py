@@ -157,6 +157,21 @@ def test_a_learned_temperature_and_its_derivative(dtype):
             np.testing.assert_allclose(np.float32([value, slope]), want, rtol=0.01)
 
 
+def test_a_clamp_has_the_derivative_of_the_exponential_above_its_floor_and_none_below():
+    at = functools.partial(acl.learned_temperature, stop_at_minimum=True)
+    for dtype in ("float32", "bfloat16"):
+        with jax.numpy_dtype_promotion("strict"):
+            for log_value, of_slope in ((-9.0, 0.0), (0.0, 1.0), (0.5, math.exp(0.5))):
+                value, slope = jax.value_and_grad(at)(jnp.asarray(log_value, dtype), 0.25)
+                assert value.dtype == slope.dtype == dtype
+                want = max(math.exp(log_value), 0.25), of_slope
+                np.testing.assert_allclose(np.float32([value, slope]), want, rtol=0.01)
+    # At the floor itself as above it.
+    assert jax.grad(at)(0.0, 1.0) == 1
+    for log_value in (math.nan, -math.inf, math.inf):
+        assert not np.isfinite(jax.jit(at)(log_value, 0.25))
+
+
 def test_derivatives_of_a_learned_temperature_of_every_order_and_mode():
     at = functools.partial(acl.learned_temperature, minimum=0.25)
     for log_value, want in ((-9.0, 0.25), (0.5, math.exp(0.5))):
@@ -178,7 +193,8 @@ def test_a_temperature_at_its_floor_rises_again():
             s = s - 0.25 * jax.grad(loss)(s)
         return float(temperature_of(s))
 
-    assert descend(lambda s: jnp.maximum(jnp.exp(s), 0.01)) == pytest.approx(0.01)
+    clamped = functools.partial(acl.learned_temperature, stop_at_minimum=True)
+    assert descend(lambda s: clamped(s, 0.01)) == pytest.approx(0.01)
     assert descend(lambda s: acl.learned_temperature(s, 0.01)) == pytest.approx(0.5, rel=1e-3)
 
 

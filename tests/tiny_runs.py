@@ -109,9 +109,9 @@ def assert_picture(path: Path) -> None:
         assert min(picture.size) > 100
 
 
-def measure_here(makers, *, rounds, seconds):
+def measure_here(makers, *, rounds, seconds, may_end=()):
     """Stands in for `benchmarking.measure_in_turn`, without its processes: each would compile."""
-    del rounds, seconds
+    del rounds, seconds, may_end
     calls = {name: make() for name, make in makers.items()}
     times = benchmarking.time_in_turn(calls, rounds=1)
     return {name: benchmarking.Measurement(tuple(of), 10**6) for name, of in times.items()}

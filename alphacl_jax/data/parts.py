@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,16 +39,21 @@ class Parts(NamedTuple):
     beside: list[Path]
 
 
-def find_parts(root: Path) -> Parts:
+def find_parts(root: Path, endings: Collection[str] | None = None) -> Parts:
     """The parts of the data folder `root`.
+
+    Args:
+      endings: of the files that count, in lower case; None for those of images.
 
     Raises:
       MissingDataError: for a held-out part without a training part.
       ArgumentError: for two folders that look like the same part.
     """
     folders = subfolders(root)
-    train = _only(root, _called(folders, TRAIN))
-    held_out = [name for names in _HELD_OUT_PARTS for name in _only(root, _called(folders, names))]
+    train = _only(root, _called(folders, TRAIN), endings)
+    held_out = [
+        name for names in _HELD_OUT_PARTS for name in _only(root, _called(folders, names), endings)
+    ]
     if not train and held_out:
         raise MissingDataError(
             "data_dir",
@@ -92,11 +97,11 @@ def _called(folders: Sequence[str], names: Sequence[str]) -> list[str]:
     return [folder for folder in folders if is_called(folder, names)]
 
 
-def _only(root: Path, same: list[str]) -> list[str]:
-    """Of folders that are called like one part the one that holds images."""
+def _only(root: Path, same: list[str], endings: Collection[str] | None) -> list[str]:
+    """Of folders that are called like one part the one that holds files that count."""
     if len(same) < 2:
         return same
-    holding = [name for name in same if search(root / name).images]
+    holding = [name for name in same if search(root / name, endings=endings).images]
     if len(holding) > 1:
         raise ArgumentError(
             "data_dir",
@@ -106,5 +111,5 @@ def _only(root: Path, same: list[str]) -> list[str]:
         )
     chosen = (holding or same)[:1]
     empty = ", ".join(f"{name}/" for name in same if name not in chosen)
-    logging.warning("%s: no images in %s, so %s/ alone is that part", root, empty, chosen[0])
+    logging.warning("%s: nothing to read in %s, so %s/ alone is that part", root, empty, chosen[0])
     return chosen

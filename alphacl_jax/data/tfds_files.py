@@ -1,7 +1,7 @@
 """The files of a prepared TFDS set: which Python classes they may name, and reading its records."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from alphacl_jax.data.images import UnreadableImage
@@ -14,11 +14,15 @@ _DAMAGED = "Corrupted"
 
 
 @contextlib.contextmanager
-def own_feature_classes(name: str) -> Iterator[None]:
+def own_feature_classes(name: str, instead: Mapping[str, type] | None = None) -> Iterator[None]:
     """Has TFDS take no Python class but its own from the files of a prepared set.
 
     They name the class of each feature, and TFDS imports the module of one that it does not know,
     which runs whatever lies there. All of them pass through this one method of TFDS.
+
+    Args:
+      name: of the set.
+      instead: the class to take in place of one of TFDS's, by the name of that.
 
     Raises:
       ArgumentError: within the block, where the files of the set `name` name another class.
@@ -37,6 +41,8 @@ def own_feature_classes(name: str) -> Iterator[None]:
                 "own, and is not imported. Prepare it again with the features of TFDS, or save its "
                 "images in class folders, and give dataset=folder with data_dir",
             )
+        if instead is not None and class_name in instead:
+            return instead[class_name]
         return of_tfds.__get__(None, connector)(class_name)
 
     connector.cls_from_name = staticmethod(own)

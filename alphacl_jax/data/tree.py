@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class Found(NamedTuple):
 
     Attributes:
       folder: that was searched.
-      images: the files whose ending is that of an image, sorted by path.
+      images: the files whose ending was searched for, an image's by default, sorted by path.
       others: how many other files there are, by their ending.
       again: links to what was found already.
     """
@@ -73,23 +73,27 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "@")) or name.casefold() in _OF_SYSTEMS
 
 
-def search(folder: Path, *, deep: bool = True) -> Found:
+def search(folder: Path, *, deep: bool = True, endings: Collection[str] | None = None) -> Found:
     """Finds the files in a folder and, where `deep`, below it, through links too.
+
+    Args:
+      endings: in lower case, such as ".wav"; None for those of images.
 
     Raises:
       OSError: for a folder that cannot be read.
     """
     found, again = _Search(deep).run(os.fspath(folder))
     others: Counter[str] = Counter()
-    pictures = []
+    wanted = []
+    endings = images.suffixes() if endings is None else endings
     for file in found:
         ending = os.path.splitext(file.inside)[1].lower()
-        if ending in images.suffixes():
-            pictures.append(file)
+        if ending in endings:
+            wanted.append(file)
         else:
             others[ending if len(ending) > 1 else "no ending"] += 1
-    pictures.sort(key=lambda file: composed(file.path))
-    return Found(folder, pictures, others, again)
+    wanted.sort(key=lambda file: composed(file.path))
+    return Found(folder, wanted, others, again)
 
 
 def subfolders(folder: Path) -> list[str]:

@@ -2,13 +2,13 @@
 
 import chex
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, DTypeLike
 
 from alphacl_jax.errors import ArgumentError
 
 
-def check_features(name: str, features: ArrayLike) -> np.ndarray:
-    """Features `[n, dim]` as a float32 array.
+def check_features(name: str, features: ArrayLike, dtype: DTypeLike = np.float32) -> np.ndarray:
+    """Features `[n, dim]` as an array, of float32 unless told.
 
     Raises:
         AssertionError: not of rank 2 (flatten images first).
@@ -18,7 +18,7 @@ def check_features(name: str, features: ArrayLike) -> np.ndarray:
     chex.assert_rank(array, 2, custom_message=f"{name} must be [n, dim]; flatten images first")
     if array.size == 0:
         raise ValueError(f"{name} is empty: shape {array.shape}")
-    array = array.astype(np.float32, copy=False)
+    array = array.astype(dtype, copy=False)
     bad = array.size - int(np.count_nonzero(np.isfinite(array)))
     if bad:
         raise ValueError(

@@ -49,9 +49,10 @@ def predictive_loss(
 
         −log( e^{⟨p_i, z_i⟩/τ} / Σ_{j ∈ {i} ∪ N(i)} e^{⟨p_i, z_j⟩/τ} )
 
-    with `p_i = W_k c_t` and `z_i = z_{t+k}` of one moment t and one k. The positive is in the denominator, as InfoNCE at ε = 1, but of products: the norms of p and z
-    are part of the temperature. Log of how many candidates there are, less the loss, is a lower
-    bound on the information that context and moment share, where negatives are drawn from all.
+    with `p_i = W_k c_t` and `z_i = z_{t+k}` of one moment t and one k. The positive is in the
+    denominator, as in InfoNCE at ε = 1, but of products: norms are part of the temperature. Log of
+    how many candidates there are, less the loss, is a lower bound on the information that context
+    and moment share, where negatives are drawn from all.
 
     Args:
       prediction: p `[n, dim]`, floating: of moments of any number of recordings, in any order.

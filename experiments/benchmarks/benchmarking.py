@@ -6,14 +6,16 @@ machine that gets slower or faster does so for all of them alike.
 """
 
 import concurrent.futures
+import functools
 import importlib.metadata
 import multiprocessing
 import os
 import platform
+import re
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -48,7 +50,11 @@ class Measurement:
 
 
 def measure_in_turn(
-    makers: Mapping[str, Callable[[], Call]], *, rounds: int, seconds: float
+    makers: Mapping[str, Callable[[], Call]],
+    *,
+    rounds: int,
+    seconds: float,
+    may_end: Collection[str] = (),
 ) -> dict[str, Measurement]:
     """Times competitors, each in a fresh process, in turns.
 
@@ -59,6 +65,8 @@ def measure_in_turn(
       rounds: how often each gets its turn; a turn is at least one call, and repeats short ones.
       seconds: a turn's calls take about `seconds / rounds` together; one whose calls took more
         than `seconds` after two turns is done.
+      may_end: names of those whose process may be killed by its work: what is returned lacks them
+        then, and the others go on.
 
     Raises:
       RunError: where a competitor fails, with what it said.
@@ -74,18 +82,19 @@ def measure_in_turn(
             process.start()
             processes.append(process)
             end.close()
-        for name, end in ends.items():
-            _answer(end, name)  # all have prepared, before any works
+        answered = functools.partial(_answered, ends=ends, may_end=may_end)
+        for name in makers:
+            answered(name)  # all have prepared, before any works
         peaks = {}
-        for name, end in ends.items():
-            end.send(None)
-            peaks[name] = _answer(end, name)
+        for name in list(ends):
+            ends[name].send(None)
+            peaks[name] = answered(name)
         for turn in range(rounds):
-            for name, end in ends.items():
+            for name in list(ends):
                 if turn < 2 or sum(times[name]) < seconds:
-                    end.send(seconds / rounds)
-                    times[name] += _answer(end, name)
-        return {name: Measurement(tuple(times[name]), peaks[name]) for name in makers}
+                    ends[name].send(seconds / rounds)
+                    times[name] += answered(name) or ()
+        return {name: Measurement(tuple(times[name]), peaks[name]) for name in ends}
     finally:
         for end in ends.values():
             end.close()
@@ -94,10 +103,14 @@ def measure_in_turn(
             process.join()
 
 
-def _answer(end: Connection, name: str) -> Any:
+def _answered(name: str, ends: dict[str, Connection], may_end: Collection[str]) -> Any:
+    """A competitor's answer; where it was killed, and may be, None, and it is taken from `ends`."""
     try:
-        answer = end.recv()
+        answer = ends[name].recv()
     except EOFError as error:
+        if name in may_end:
+            ends.pop(name).close()
+            return None
         raise RunError(
             f"the process of '{name}' was killed; where memory ran out, measure smaller sizes"
         ) from error
@@ -202,6 +215,18 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor has instructions for it, where Linux tells; others emulate it."""
+    listing = Path("/proc/cpuinfo")
+    names = r"^(flags|Features)\s*:.*\b(avx512_bf16|amx_bf16|bf16)\b"
+    return listing.exists() and bool(re.search(names, listing.read_text(), re.MULTILINE))
+
+
+def dtypes(bfloat16: bool) -> list[str]:
+    """The types of number to measure: bfloat16 where it is wanted and fast."""
+    return ["float32", "bfloat16"] if bfloat16 and has_bfloat16() else ["float32"]
 
 
 def _cpu_model() -> str:

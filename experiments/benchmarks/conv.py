@@ -1,176 +1,203 @@
-"""An encoder's value and gradient with XLA's plain convolutions and with ours.
+"""An encoder's value and gradient with XLA's plain convolutions, with ours, and with oneDNN's.
 
 Ours are compiled as the trainer compiles them, with `compiler_options` of `training/compiler.py`.
+On a CPU, where XLA was built with oneDNN's calls and knows the options that turn them on, ours are
+timed with them too: as they come, and with the sum of a kernel gradient's parts kept apart from the
+calls it adds up. As they come, XLA makes a sum's other terms operands of its first call, and oneDNN
+refuses more than so many: the process is killed. Sums of several lengths are tried, and a form that
+did not live is shown as "ended".
 
-    python -m experiments.benchmarks.conv [--layers]
+    python -m experiments.benchmarks.conv [--cases=32-64-128] [--layers]
 
-`--layers` also times each distinct convolution of the encoders on its own: forward, input gradient
-and kernel gradient. Away from the CPU the two are the same.
+`--layers` also times each distinct convolution of the encoders on its own, forward and both
+gradients, beside PyTorch's where that is installed: the least of the times. Away from the CPU plain
+and ours are the same.
 """
 
 import functools
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-from unittest import mock
 
 from absl import flags
 
+from alphacl_jax.errors import RunError
 from alphacl_jax.tables import align
-from experiments.benchmarks import benchmarking
-from experiments.benchmarks.benchmarking import Call
+from experiments.benchmarks import benchmarking, conv_forms
+from experiments.benchmarks.benchmarking import Call, Measurement
 
-_RESNET18 = (64, 128, 256, 512)
-_CASES = (
-    ((32, 64, 128), (256, 8, 8, 1)),
-    ((16, 32, 64), (512, 32, 32, 3)),
-    ((32, 64, 128), (512, 32, 32, 3)),
-    (_RESNET18, (256, 32, 32, 3)),
-)
-_FORMS = ("plain", "ours")
+Case = tuple[Sequence[int], tuple[int, ...]]
+
+CASES: dict[str, Case] = {
+    "grey8": ((32, 64, 128), (256, 8, 8, 1)),
+    "16-32-64": ((16, 32, 64), (512, 32, 32, 3)),
+    "32-64-128": ((32, 64, 128), (512, 32, 32, 3)),
+    "resnet18": (conv_forms.RESNET18, (256, 32, 32, 3)),
+}
+_PEER = "PyTorch"
+_SUMS = (16, 32, 64)
+# A layer's part takes milliseconds: this is timed of each, over all turns.
+_LAYER_SECONDS = 0.2
 
 
 def define_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines this script's flags on `values`."""
+    flags.DEFINE_list("cases", list(CASES), f"Of {', '.join(CASES)}.", flag_values=values)
+    flags.DEFINE_bool("bfloat16", True, "In it too, where it is fast.", flag_values=values)
     flags.DEFINE_integer("rounds", 5, "Turns of each form.", 1, flag_values=values)
     flags.DEFINE_float("seconds", 2.0, "Timed per form.", 0, flag_values=values)
     flags.DEFINE_bool("layers", False, "Time each convolution too.", flag_values=values)
     flags.DEFINE_string("json", "", "Write the results to this file.", flag_values=values)
 
 
-def _encoder(widths: Sequence[int]) -> Any:
-    """ResNet-18 by its widths, else one block for each width."""
-    from alphacl_jax.models import resnet
-
-    if tuple(widths) == _RESNET18:
-        return resnet.resnet18(small_stem=True)
-    return resnet.small_resnet(widths)
-
-
-def _form(form: str) -> tuple[Any, dict[str, str | bool] | None]:
-    """A form's convolution and what it is compiled with."""
-    from alphacl_jax.models import conv
-    from alphacl_jax.training.compiler import compiler_options
-
-    if form == "ours":
-        return conv.conv2d, compiler_options()
-    return conv.plain_conv2d, None
-
-
-def make_encoder(form: str, widths: Sequence[int], shape: tuple[int, ...]) -> Call:
-    """Value and gradient of an encoder in training mode, compiled."""
-    import jax
-    import jax.numpy as jnp
-
-    from alphacl_jax.models import resnet
-
-    encoder = _encoder(widths)
-    images = jax.random.normal(jax.random.key(0), shape)
-    variables = encoder.init(jax.random.key(1), images, train=True)
-
-    def loss(params: dict[str, jax.Array], images: jax.Array) -> jax.Array:
-        variables_now = {**variables, "params": params}
-        features, _ = encoder.apply(variables_now, images, train=True, mutable=["batch_stats"])
-        return jnp.mean(jnp.square(features))
-
-    convolution, options = _form(form)
-    with mock.patch.object(resnet, "conv2d", convolution):
-        traced = jax.jit(jax.value_and_grad(loss)).lower(variables["params"], images)
-    compiled = traced.compile(options)
-    return lambda: jax.block_until_ready(compiled(variables["params"], images))
+def measure_encoder(
+    case: Case, dtype: str, forms: Sequence[str], rounds: int, seconds: float
+) -> dict[str, Any]:
+    """An encoder in all forms, None for those that ended."""
+    widths, shape = case
+    measured = benchmarking.measure_in_turn(
+        {form: functools.partial(conv_forms.make_encoder, form, *case, dtype) for form in forms},
+        rounds=rounds,
+        seconds=seconds,
+        may_end=conv_forms.ONEDNN_FORMS,
+    )
+    times = {form: measured[form].seconds if form in measured else None for form in forms}
+    peaks = {form: measured[form].peak_bytes if form in measured else None for form in forms}
+    return {
+        "widths": widths,
+        "images": shape,
+        "dtype": dtype,
+        "seconds": times,
+        "peak_bytes": peaks,
+        "ratio": measured["plain"].seconds / measured["ours"].seconds,
+    }
 
 
-def show_layers(widths: Sequence[int], shape: tuple[int, ...], rounds: int) -> list[dict[str, Any]]:
-    """Times and prints each distinct convolution of an encoder; returns what it printed."""
-    import jax
-    import jax.numpy as jnp
-
-    from alphacl_jax.models import conv, resnet
-
-    layers: dict[tuple[Any, ...], int] = {}
-
-    def record(x: Any, kernel: Any, strides: Any, padding: Any) -> Any:
-        key = x.shape, kernel.shape, strides, padding
-        layers[key] = layers.get(key, 0) + 1
-        return conv.plain_conv2d(x, kernel, strides, padding)
-
-    images = jax.ShapeDtypeStruct(shape, jnp.float32)
-    with mock.patch.object(resnet, "conv2d", record):
-        jax.eval_shape(
-            functools.partial(_encoder(widths).init, train=False), jax.random.key(0), images
-        )
-    titles = ["images", "kernel", "stride", "times"]
-    titles += [f"{part} {form}, ms" for part in ("value", "input", "kernel") for form in _FORMS]
-    lines, results = [], []
-    for (of_x, of_kernel, strides, padding), count in layers.items():
-        x, kernel = (jax.random.normal(jax.random.key(0), size) for size in (of_x, of_kernel))
-        calls = {}
-        for form in _FORMS:
-            function, options = _form(form)
-            value = functools.partial(function, strides=strides, padding=padding)
-            for part, compiled in _compiled_parts(value, x, kernel, options).items():
-                calls[f"{part} {form}"] = compiled
-        times = benchmarking.time_in_turn(calls, rounds)
-        names = ["x".join(map(str, size)) for size in (of_x, of_kernel)]
-        best = {f"{title[:-4]}": 1e3 * min(times[title[:-4]]) for title in titles[4:]}
-        lines.append([*names, str(strides[0]), str(count), *(f"{t:.1f}" for t in best.values())])
-        results.append(dict(zip(titles, lines[-1], strict=True)))
-    print(align([titles, *lines]), flush=True)
+def measure_layers(
+    case: Case, dtype: str, forms: Sequence[str], rounds: int
+) -> list[dict[str, Any]]:
+    """Each part of each distinct convolution of an encoder in all forms, None where one ended."""
+    results = []
+    for layer, count in benchmarking.alone(conv_forms.layers, *case).items():
+        for part in conv_forms.PARTS:
+            measured = benchmarking.measure_in_turn(
+                {form: _part_maker(form, part, layer, dtype) for form in forms},
+                rounds=rounds,
+                seconds=_LAYER_SECONDS,
+                may_end=conv_forms.ONEDNN_FORMS,
+            )
+            results.append(
+                {
+                    "images": layer[0],
+                    "kernel": layer[1],
+                    "stride": layer[2][0],
+                    "times": count,
+                    "dtype": dtype,
+                    "part": part,
+                    "seconds": {form: _least(measured, form) for form in forms},
+                }
+            )
     return results
 
 
-def _compiled_parts(
-    function: Any, x: Any, kernel: Any, options: dict[str, str | bool] | None
-) -> dict[str, Call]:
-    """The convolution, its input gradient and its kernel gradient."""
-    import jax
-    import jax.numpy as jnp
+def _part_maker(form: str, *of: Any) -> Callable[[], Call]:
+    if form == _PEER:
+        return functools.partial(conv_forms.make_torch_part, *of)
+    return functools.partial(conv_forms.make_part, form, *of)
 
-    gradient = jnp.ones_like(function(x, kernel))
-    forms = {
-        "value": lambda x, kernel, gradient: function(x, kernel),
-        "input": lambda x, kernel, gradient: jax.vjp(function, x, kernel)[1](gradient)[0],
-        "kernel": lambda x, kernel, gradient: jax.vjp(function, x, kernel)[1](gradient)[1],
+
+def _least(measured: Mapping[str, Measurement], form: str) -> float | None:
+    return min(measured[form].times) if form in measured else None
+
+
+def try_sums() -> dict[str, bool]:
+    """Whether oneDNN's calls live through the sums of several lengths; prints it."""
+    makers = {
+        f"{form}: a sum of {count}": functools.partial(conv_forms.make_sum, form, count)
+        for form, count in itertools.product(conv_forms.ONEDNN_FORMS, _SUMS)
     }
-    arguments = x, kernel, gradient
+    measured = benchmarking.measure_in_turn(makers, rounds=1, seconds=0, may_end=list(makers))
+    lived = {name: name in measured for name in makers}
+    for name, well in lived.items():
+        print(f"{name} {'lived' if well else 'ended'}", flush=True)
+    return lived
 
-    def call(compiled: Any) -> Call:
-        return lambda: jax.block_until_ready(compiled(*arguments))
 
-    return {
-        name: call(jax.jit(form).lower(*arguments).compile(options)) for name, form in forms.items()
+def show_encoders(results: Sequence[dict[str, Any]]) -> None:
+    """Prints a line for each encoder and type of number."""
+    forms = list(results[0]["seconds"])
+    titles = ["widths", "images", "numbers", *(f"{form}, ms" for form in forms), "plain / ours"]
+    lines = [[*titles, *(f"{form}, MB" for form in forms)]]
+    for found in results:
+        lines.append(["-".join(map(str, found["widths"])), _product(found["images"])])
+        lines[-1] += [found["dtype"], *map(_milliseconds, found["seconds"].values())]
+        lines[-1] += [f"{found['ratio']:.2f}"]
+        lines[-1] += map(benchmarking.megabytes, found["peak_bytes"].values())
+    print("\n" + align(lines), flush=True)
+
+
+def show_layers(results: Sequence[dict[str, Any]]) -> None:
+    """Prints a line for each part of each convolution, and what each part takes in all of them."""
+    forms = list(results[0]["seconds"])
+    lines = [["images", "kernel", "stride", "times", "part", *(f"{form}, ms" for form in forms)]]
+    for found in results:
+        lines.append([_product(found["images"]), _product(found["kernel"])])
+        lines[-1] += [str(found["stride"]), str(found["times"]), found["part"]]
+        lines[-1] += map(_milliseconds, found["seconds"].values())
+    for part in conv_forms.PARTS:
+        of_part = [found for found in results if found["part"] == part]
+        sums = [_sum_of_all(of_part, form) for form in forms]
+        lines.append(["all of them", "", "", "", part, *map(_milliseconds, sums)])
+    print(f"\n{results[0]['dtype']}\n" + align(lines), flush=True)
+
+
+def _sum_of_all(results: Sequence[dict[str, Any]], form: str) -> float | None:
+    """Seconds of the layers together, each as often as the encoder has it; None if one ended."""
+    seconds = [found["seconds"][form] for found in results]
+    if None in seconds:
+        return None
+    return float(sum(s * found["times"] for s, found in zip(seconds, results, strict=True)))
+
+
+def _product(shape: Collection[int]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "ended" if seconds is None else f"{1e3 * seconds:.1f}"
+
+
+def run(values: flags.FlagValues, cases: Mapping[str, Case]) -> None:
+    """Measures and shows the cases that were asked for.
+
+    Raises:
+      RunError: for a case that is not known.
+    """
+    if unknown := sorted(set(values.cases) - set(cases)):
+        raise RunError(f"--cases={unknown[0]} is unknown; use some of {', '.join(cases)}")
+    report: dict[str, Any] = {
+        "unit": "seconds",
+        **benchmarking.describe(("jax", "jaxlib", "flax", "torch")),
     }
-
-
-def run(values: flags.FlagValues, cases: Sequence[tuple[Sequence[int], tuple[int, ...]]]) -> None:
-    """Measures and shows every case, a pair of widths and image shape."""
-    report = {"unit": "seconds", **benchmarking.describe(("jax", "jaxlib", "flax"))}
     print(benchmarking.heading(report), flush=True)
-    titles = ["widths", "images", "plain, ms", "ours, ms", "ratio", "plain, MB", "ours, MB"]
-    lines, results = [], []
-    for widths, shape in cases:
-        measured = benchmarking.measure_in_turn(
-            {form: functools.partial(make_encoder, form, widths, shape) for form in _FORMS},
-            rounds=values.rounds,
-            seconds=values.seconds,
-        )
-        seconds = [measured[form].seconds for form in _FORMS]
-        peaks = [measured[form].peak_bytes for form in _FORMS]
-        ratio = seconds[0] / seconds[1]
-        layers = show_layers(widths, shape, values.rounds) if values.layers else []
-        lines.append(["-".join(map(str, widths)), "x".join(map(str, shape))])
-        lines[-1] += [*(f"{1e3 * s:.1f}" for s in seconds), f"{ratio:.2f}"]
-        lines[-1] += map(benchmarking.megabytes, peaks)
-        results.append(
-            {
-                "widths": widths,
-                "images": shape,
-                "seconds": dict(zip(_FORMS, seconds, strict=True)),
-                "peak_bytes": dict(zip(_FORMS, peaks, strict=True)),
-                "ratio": ratio,
-                "layers": layers,
-            }
-        )
-    print(align([titles, *lines]))
+    forms = [*conv_forms.FORMS]
+    if benchmarking.alone(conv_forms.calls_onednn):
+        forms += conv_forms.ONEDNN_FORMS
+        report["sums"] = try_sums()
+    else:
+        print("without oneDNN: this XLA calls it for no convolution", flush=True)
+    chosen = [cases[name] for name in values.cases]
+    both = list(itertools.product(chosen, benchmarking.dtypes(values.bfloat16)))
+    results = [measure_encoder(*one, forms, values.rounds, values.seconds) for one in both]
+    show_encoders(results)
+    if values.layers:
+        if report["versions"]["torch"]:
+            forms.append(_PEER)
+        else:
+            print("without PyTorch: pip install -e '.[bench]'", flush=True)
+        for found, one in zip(results, both, strict=True):
+            found["layers"] = measure_layers(*one, forms, values.rounds)
+            show_layers(found["layers"])
     if values.json:
         benchmarking.write_report(values.json, {**report, "results": results})
 
@@ -179,4 +206,4 @@ if __name__ == "__main__":
     from alphacl_jax.cli.start import run_main
 
     define_flags()
-    run_main(lambda argv: run(flags.FLAGS, _CASES), __doc__)
+    run_main(lambda argv: run(flags.FLAGS, CASES), __doc__)

@@ -20,7 +20,6 @@ Then it shows where our step spends its time: the parts of the step compiled on 
 """
 
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -97,7 +96,7 @@ def measure_sides(
     """Images/s of both sides, in each type of number, in turn."""
     sides: dict[str, tuple[Any, ...]] = {}
     tried: dict[str, dict[int, float]] = {}
-    for dtype in _dtypes(values):
+    for dtype in benchmarking.dtypes(values.bfloat16):
         sides[f"ours, {dtype}"] = (train_ours, case, data_dir, steps, log_every, dtype)
         if values.peers:
             name, trial = f"lightly, {dtype}", (case, data_dir, 2 * log_every, log_every, dtype)
@@ -118,17 +117,6 @@ def measure_sides(
     for name, speeds in tried.items():
         summaries[name] |= {"workers": sides[name][-1], "by_workers": speeds}
     return {"case": case.name, "parameters": parameters["ours, float32"], "sides": summaries}
-
-
-def _dtypes(values: flags.FlagValues) -> list[str]:
-    return ["float32", "bfloat16"] if values.bfloat16 and _has_bfloat16() else ["float32"]
-
-
-def _has_bfloat16() -> bool:
-    """Whether the processor has instructions for it, where Linux tells; others emulate it."""
-    listing = Path("/proc/cpuinfo")
-    names = r"^(flags|Features)\s*:.*\b(avx512_bf16|amx_bf16|bf16)\b"
-    return listing.exists() and bool(re.search(names, listing.read_text(), re.MULTILINE))
 
 
 def outside(milliseconds: dict[str, float]) -> float:

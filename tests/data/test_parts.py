@@ -104,7 +104,7 @@ def test_an_empty_folder_is_no_second_part(tmp_path, caplog, full, empty):
     assert len(sources.load("folder", tmp_path).test.source) == 2
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"{tmp_path}: no images in {empty}/, so {full}/ alone is that part"
+        f"{tmp_path}: nothing to read in {empty}/, so {full}/ alone is that part"
     )
 
 

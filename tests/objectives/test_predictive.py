@@ -15,6 +15,7 @@ from tests.objectives import loops
 
 DEVICES, N, DIM, TAU = 4, 12, 3, 0.7
 AXIS = "batch"
+MAPS = ("shard_map", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pmap", "vmap")))
 POLICIES = ("mixed", "mixed_excluded", "same", "same_excluded", "current")
 policies = pytest.mark.parametrize("negatives", POLICIES)
 # The fourth group has one recording only, the recording 4 one row only, and some are unknown.
@@ -145,7 +146,7 @@ def over_devices(kind, **options):
 
 
 @pytest.mark.parametrize("negatives", BLOCKED)
-@pytest.mark.parametrize("kind", ["shard_map", "pmap", "vmap"])
+@pytest.mark.parametrize("kind", MAPS)
 def test_four_devices_as_one(kind, negatives, x64):
     given = (*embeddings(6), TAU, RECORDINGS, GROUPS)
     whole = by_everything(both, negatives=negatives)(*given)

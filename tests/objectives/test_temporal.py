@@ -16,6 +16,7 @@ from tests.objectives import loops
 
 DEVICES, N, M, DIM, TAU = 4, 8, 12, 3, 0.4
 AXIS = "batch"
+MAPS = ("shard_map", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("pmap", "vmap")))
 similarities = pytest.mark.parametrize("similarity", ["cosine", "euclidean"])
 
 
@@ -85,7 +86,7 @@ def test_cosines_are_those_of_directions_and_distances_are_of_embeddings_as_give
 
 
 @similarities
-@pytest.mark.parametrize("block_size", [1, 3, "auto"])
+@pytest.mark.parametrize("block_size", [1, 3])
 def test_blocks_have_the_value_and_the_gradient_of_the_whole(similarity, block_size, x64):
     whole, blocked = (
         by_everything(functools.partial(loss_of, similarity=similarity, block_size=size))
@@ -101,9 +102,8 @@ def over_devices(kind, similarity, block_size=None):
         options = {"similarity": similarity, "block_size": block_size, "axis_name": AXIS}
         return objectives.temporal_loss(r, p, y, tau, **options)
 
-    if kind in ("shard_map", "explicit"):
-        axis_type = AxisType.Auto if kind == "shard_map" else AxisType.Explicit
-        mesh = jax.make_mesh((DEVICES,), (AXIS,), (axis_type,), devices=jax.devices()[:DEVICES])
+    if kind == "shard_map":
+        mesh = jax.make_mesh((DEVICES,), (AXIS,), (AxisType.Auto,), devices=jax.devices()[:DEVICES])
         spread = (P(AXIS), P(AXIS), P(AXIS), P())
         return jax.shard_map(local, mesh=mesh, in_specs=spread, out_specs=P())
     mapped = (jax.pmap if kind == "pmap" else jax.vmap)(
@@ -118,7 +118,7 @@ def over_devices(kind, similarity, block_size=None):
 
 
 @similarities
-@pytest.mark.parametrize("kind", ["shard_map", "pmap", "vmap"])
+@pytest.mark.parametrize("kind", MAPS)
 def test_four_devices_as_one(kind, similarity, x64):
     whole = by_everything(functools.partial(loss_of, similarity=similarity))(*moments(5), TAU)
     for block_size in (None, 1):

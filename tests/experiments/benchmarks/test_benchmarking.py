@@ -32,6 +32,10 @@ def die():
     os._exit(9)
 
 
+def make_dying():
+    return die
+
+
 @pytest.fixture(scope="module")
 def measured():
     makers = {
@@ -95,6 +99,15 @@ def test_on_a_cpu_the_process_is_what_counts():
 def test_a_competitor_that_fails_is_named(make, message):
     with pytest.raises(RunError, match=message):
         benchmarking.measure_in_turn({"it": make}, rounds=1, seconds=0.1)
+
+
+def test_one_that_may_end_ends_without_the_others():
+    makers = {"first": make_dying, "second": die, "third": functools.partial(make_sleeper, 0.001)}
+    measured = benchmarking.measure_in_turn(
+        makers, rounds=2, seconds=0.01, may_end=("first", "second")
+    )
+    assert list(measured) == ["third"]
+    assert len(measured["third"].times) >= 2
 
 
 def test_the_median_of_all_calls_counts():

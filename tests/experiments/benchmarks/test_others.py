@@ -1,4 +1,4 @@
-"""The benchmarks of training, augmentation and convolutions: our side, tiny."""
+"""The benchmarks of training, augmentation and chunks of a batch: our side, tiny."""
 
 import dataclasses
 import json
@@ -9,7 +9,6 @@ from alphacl_jax.errors import RunError
 from alphacl_jax.runs.settings import AugmentationSettings
 from experiments.benchmarks import augment as benchmark_augment
 from experiments.benchmarks import benchmarking, train_sides
-from experiments.benchmarks import conv as benchmark_conv
 from experiments.benchmarks import micro_batch as benchmark_micro_batch
 from experiments.benchmarks import train as benchmark_train
 from experiments.benchmarks.train_sides import Case
@@ -32,7 +31,7 @@ class TinyCase(Case):
 def test_training_is_timed_with_the_parts_of_a_step(monkeypatch, flat_folder, tmp_path, capsys):
     case = TinyCase("small", (1,), (2,), 4, 1.3)
     monkeypatch.setitem(benchmark_train.CASES, "tiny", case)
-    monkeypatch.setattr(benchmark_train, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(benchmarking, "has_bfloat16", lambda: True)
     # In this process: fresh ones would each compile anew.
     monkeypatch.setattr(benchmarking, "alone", lambda function, *arguments: function(*arguments))
     path = tmp_path / "train.json"
@@ -82,7 +81,7 @@ def test_training_is_judged_in_float32_beside_the_fastest_number_of_workers(monk
         return {"rates": [rate], "parameters": 7, "peak_bytes": None}
 
     monkeypatch.setattr(benchmarking, "alone", answer)
-    monkeypatch.setattr(benchmark_train, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(benchmarking, "has_bfloat16", lambda: True)
     case = Case("small", (1,), (2,), 4, 1.3)
     values = script_values(benchmark_train, "--workers=0,2", "--phases=1")
     found = benchmark_train.measure_case(case, "unread", values)
@@ -179,17 +178,6 @@ def test_the_rate_is_that_of_views_not_of_calls():
 def test_what_augmentation_refuses(argument, message):
     with pytest.raises(RunError, match=message):
         benchmark_augment.run(script_values(benchmark_augment, argument))
-
-
-@pytest.mark.slow
-def test_both_forms_of_the_convolution_are_timed(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmarking, "measure_in_turn", measure_here)
-    path = tmp_path / "conv.json"
-    values = script_values(benchmark_conv, "--rounds=1", "--seconds=0.01", f"--json={path}")
-    benchmark_conv.run(values, [((2,), (4, 4, 4, 1))])
-    (found,) = json.loads(path.read_text())["results"]
-    assert found["ratio"] == found["seconds"]["plain"] / found["seconds"]["ours"]
-    assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["2", "4x4x4x1"]
 
 
 @pytest.mark.slow
