@@ -116,8 +116,7 @@ class GRUContext(nn.Module):
         """Contexts `[batch, steps, width]` of steps `[batch, steps, dim]`."""
         del train
         chex.assert_rank(z, 3)
-        found: jax.Array = nn.RNN(nn.GRUCell(self.width, dtype=self.dtype))(z)
-        return found.astype(jnp.float32)
+        return jnp.asarray(nn.RNN(nn.GRUCell(self.width, dtype=self.dtype))(z), jnp.float32)
 
 
 def wave_encoder(width: int = 512, *, norm: str = "layer", dtype: Any = jnp.float32) -> StepEncoder:

@@ -38,11 +38,9 @@ class Counting:
         self.position = state["position"]
 
 
-def train_in(workdir, state, step, batches, schedule, hooks=()):
+def train_in(workdir, state, step, batches, schedule, hooks=(), shown="energy"):
     """`train` as a run's own process calls it, with two images per step."""
-    records = RunRecords(
-        Recorder(workdir), Progress(schedule.total_steps, "images", 2, ("energy",))
-    )
+    records = RunRecords(Recorder(workdir), Progress(schedule.total_steps, "images", 2, (shown,)))
     with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         return train(state, step, batches, schedule, checkpoints, records, hooks, mesh=data_mesh())
 
