@@ -26,8 +26,6 @@ KERNELS = (
     "sums",
     "tiling",
     "tile_sums",
-    "ring",
-    "pair_sums",
     "tiles",
     "blocks",
     "sharded",
