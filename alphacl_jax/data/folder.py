@@ -13,9 +13,10 @@ from absl import logging
 from alphacl_jax.data import class_folders, images, look_alikes, tree
 from alphacl_jax.data.class_folders import Classes
 from alphacl_jax.data.decoding import PLAIN, Decoding
-from alphacl_jax.data.errors import MissingDataError, NotAFolderError
+from alphacl_jax.data.errors import MissingDataError
 from alphacl_jax.data.outages import Patience, raise_if_away
 from alphacl_jax.data.parts import find_parts, names_of_parts
+from alphacl_jax.data.places import existing_folder
 from alphacl_jax.data.ranges import measured
 
 # The name, which no folder has, of the only class of images without classes.
@@ -101,7 +102,7 @@ def open_folder(
         classes that are not the train classes, or a range that cannot be measured.
       MixedSizesError: for sizes that differ with no `size`.
     """
-    root = _root(data_dir)
+    root = existing_folder(data_dir, "the folder of the images")
     train, test = _parts(root)
     train_files, test_files = (
         [file.path for files in part.values() for file in files] for part in (train, test)
@@ -171,7 +172,7 @@ def open_any(
     Raises:
       MissingDataError: for a folder that does not exist or holds no images.
     """
-    root = _root(data_dir)
+    root = existing_folder(data_dir, "the folder of the images")
     found = tree.search(root)
     if not found.images:
         raise class_folders.nothing_in(root, found)
@@ -217,15 +218,6 @@ def open_files(
         raise MissingDataError("paths", ",".join(missing), "is no file. Give paths of images")
     decoding = measured(decoding, found, "paths")
     return FolderSource(found, names, np.full(len(found), -1, np.int32), image_shape, decoding)
-
-
-def _root(data_dir: str | os.PathLike[str]) -> Path:
-    root = Path(data_dir).expanduser()
-    if not root.exists():
-        raise MissingDataError("data_dir", root, "does not exist. Give the folder of the images")
-    if not root.is_dir():
-        raise NotAFolderError("data_dir", root, "is a file. Give the folder of the images")
-    return root
 
 
 def _channels(root: Path, train_files: list[str], test_files: list[str]) -> int:

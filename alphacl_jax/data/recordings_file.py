@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from alphacl_jax.data.places import existing_file
 from alphacl_jax.data.sequences import Recordings
-from alphacl_jax.data.source_checks import existing_file, recordings_in
+from alphacl_jax.data.source_checks import recordings_in
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.files import write_npz_atomically
 

@@ -71,8 +71,9 @@ class Recordings:
         chosen = np.asarray(list(numbers), np.int64)
         if not len(chosen):
             raise ArgumentError("numbers", [], "name no recording: at least one is needed")
+        starts = self.starts
         moments = np.concatenate(
-            [np.arange(self.starts[i], self.starts[i] + self.lengths[i]) for i in chosen]
+            [np.arange(starts[i], starts[i] + self.lengths[i]) for i in chosen]
         )
         return dataclasses.replace(
             self,
@@ -173,9 +174,7 @@ def whole_windows(lengths: np.ndarray, before: int, after: int) -> np.ndarray:
       ArgumentError: where no recording is as long as a window.
     """
     lengths, width = np.asarray(lengths), before + after
-    if not (lengths >= width).any():
-        problem = f"is longer than all recordings, of which the longest has {lengths.max()} moments"
-        raise ArgumentError("window", width, problem)
+    require_window(lengths, width)
     ends = np.cumsum(lengths)
     spans = [
         np.arange(end - length + before, end - after + 1, dtype=np.int32)
@@ -183,6 +182,17 @@ def whole_windows(lengths: np.ndarray, before: int, after: int) -> np.ndarray:
         if length >= width
     ]
     return np.concatenate(spans)
+
+
+def require_window(lengths: np.ndarray, width: int) -> None:
+    """Refuses windows of a width that no recording has.
+
+    Raises:
+      ArgumentError: with the longest recording.
+    """
+    if not (lengths >= width).any():
+        problem = f"is longer than all recordings, of which the longest has {lengths.max()} moments"
+        raise ArgumentError("window", width, problem)
 
 
 def windows_at(signal: Array, moments: Array, before: int, after: int) -> Array:

@@ -16,9 +16,10 @@ from alphacl_jax.data.errors import MissingDataError
 from alphacl_jax.data.moment_intervals import Interval, labels_of_moments, read_intervals
 from alphacl_jax.data.numbering import numbered_by
 from alphacl_jax.data.parts import find_parts
+from alphacl_jax.data.places import existing_folder
 from alphacl_jax.data.resampling import check_rate, resampled
 from alphacl_jax.data.sequences import Recordings
-from alphacl_jax.data.source_checks import check_part, existing_folder, recordings_in
+from alphacl_jax.data.source_checks import check_part, recordings_in
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.extras import require_of_sequences
 
@@ -70,7 +71,8 @@ def load_wave_folder(
     check_part(part)
     root = existing_folder(data_dir, "the folder of the recordings")
     parts = find_parts(root, ENDINGS)
-    train, test = _part(root, parts.train), _held_out(root, parts.held_out)
+    train = _part(root, tree.search(parts.train, endings=ENDINGS))
+    test = _held_out(root, parts.held_out)
     if test is not None:
         _check_classes(root, train, test)
     both = [train] if test is None else [train, test]
@@ -82,17 +84,16 @@ def load_wave_folder(
     return numbered_by(found, sorted({name for name in train.classes if name is not None}))
 
 
-def _part(root: Path, folder: Path) -> _Part:
-    found = tree.search(folder, endings=ENDINGS)
+def _part(root: Path, found: tree.Found) -> _Part:
     if not found.images:
         held = f"files of type {tree.in_words(found.others)}" if found.others else "it is empty"
-        problem = f"has no sound in {folder}: {held}. Put .wav, .flac or .ogg files into it"
+        problem = f"has no sound in {found.folder}: {held}. Put .wav, .flac or .ogg files into it"
         raise MissingDataError("data_dir", root, problem)
     classes, loose = class_folders.by_class(found)
-    _check_not_around_the_classes(root, folder, classes, loose)
+    _check_not_around_the_classes(root, found.folder, classes, loose)
     files = [*(file for some in classes.values() for file in some), *loose]
     names = [*(name for name, some in classes.items() for _ in some), *(None for _ in loose)]
-    sidecars = [os.path.splitext(file.path)[0] + ".csv" for file in files]
+    sidecars = [_sidecar(file) for file in files]
     there = [os.path.isfile(path) for path in sidecars]
     intervals = [
         read_intervals(path) if is_there else []
@@ -100,6 +101,11 @@ def _part(root: Path, folder: Path) -> _Part:
     ]
     _report(found, sum(there))
     return _Part(files, names, intervals)
+
+
+def _sidecar(file: tree.File) -> str:
+    """Where the labels of a file's moments are, if it has any."""
+    return os.path.splitext(file.path)[0] + ".csv"
 
 
 def _check_not_around_the_classes(
@@ -120,8 +126,8 @@ def _check_not_around_the_classes(
 def _held_out(root: Path, folders: Sequence[Path]) -> _Part | None:
     """Of several held-out parts the first that has sound."""
     for folder in folders:
-        if tree.search(folder, endings=ENDINGS).images:
-            return _part(root, folder)
+        if (found := tree.search(folder, endings=ENDINGS)).images:
+            return _part(root, found)
     return None
 
 
@@ -177,7 +183,7 @@ def _read(root: Path, part: _Part, moment_names: Sequence[str], rate: int | None
             moment_names,
             len(signal),
             common,
-            os.path.splitext(part.files[number].path)[0] + ".csv",
+            _sidecar(part.files[number]),
         )
         for number, signal in zip(sounds, signals, strict=True)
     ]

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from alphacl_jax.data.batches import Batch
 from alphacl_jax.data.drawn_batches import DrawnBatches
-from alphacl_jax.data.sequences import Recordings, windows_at
+from alphacl_jax.data.sequences import Recordings, require_window, windows_at
 from alphacl_jax.errors import ArgumentError
 
 
@@ -41,10 +41,8 @@ def window_batches(
     lengths = recordings.lengths
     if window < 1:
         raise ArgumentError("window", window, "must be at least 1 moment")
+    require_window(lengths, window)
     numbers = np.flatnonzero(lengths >= window).astype(np.int32)
-    if not len(numbers):
-        problem = f"is longer than all recordings, of which the longest has {lengths.max()} moments"
-        raise ArgumentError("window", window, problem)
     if lengths.sum() > np.iinfo(np.int32).max:
         problem = "is more than the 2,147,483,647 moments that are counted: draw from parts"
         raise ArgumentError("recordings", f"{lengths.sum():,} moments", problem)

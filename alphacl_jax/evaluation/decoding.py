@@ -106,8 +106,9 @@ def decode_position(
 
     split = _tuning_split(len(data.train_x), validation)
     candidates = _usable(neighbors, len(split.train))
-    chosen = _chosen(data.train_x, data.train_y, split, candidates, predict, _squared_error)
-    (prediction,) = predict(data.train_x, data.train_y, data.test_x, [chosen])
+    prediction, chosen = _by_best(
+        data.train_x, data.train_y, data.test_x, split, candidates, predict, _squared_error
+    )
     return _position(prediction, data, chosen, chosen == candidates[-1])
 
 
@@ -141,8 +142,9 @@ def decode_position_linearly(
         return [Ridge(penalty).fit(x, y).predict(at).reshape(len(at), -1) for penalty in some]
 
     split, candidates = _tuning_split(len(data.train_x), validation), sorted(penalties)
-    chosen = _chosen(data.train_x, data.train_y, split, candidates, predict, _squared_error)
-    (prediction,) = predict(data.train_x, data.train_y, data.test_x, [chosen])
+    prediction, chosen = _by_best(
+        data.train_x, data.train_y, data.test_x, split, candidates, predict, _squared_error
+    )
     return _position(prediction, data, chosen, chosen in (candidates[0], candidates[-1]))
 
 
@@ -184,8 +186,7 @@ def decode_class(
 
     split = _tuning_split(len(train_x), validation)
     candidates = _usable(neighbors, len(split.train))
-    chosen = _chosen(train_x, train_y, split, candidates, predict, error)
-    (prediction,) = predict(train_x, train_y, test_x, [chosen])
+    prediction, chosen = _by_best(train_x, train_y, test_x, split, candidates, predict, error)
     return Classes(
         prediction=prediction,
         accuracy=float((prediction == test_y).mean()),
@@ -213,18 +214,24 @@ def _tuning_split(moments: int, validation: float) -> TimeSplit:
     return time_split([moments], validation)
 
 
-def _chosen(
+def _by_best(
     x: np.ndarray,
     y: np.ndarray,
+    at: np.ndarray,
     split: TimeSplit,
     candidates: Sequence,
     predict: Callable[[np.ndarray, np.ndarray, np.ndarray, Sequence], list[np.ndarray]],
     error: Callable[[np.ndarray, np.ndarray], float],
-) -> Any:
-    """The candidate that errs least on the last part of training, the first of equal ones."""
+) -> tuple[np.ndarray, Any]:
+    """The prediction at held-out moments by all of training, of the candidate that errs least.
+
+    That is the one with the least error on the last part of training, the first of equal ones.
+    """
     predictions = predict(x[split.train], y[split.train], x[split.test], candidates)
     errors = [error(prediction, y[split.test]) for prediction in predictions]
-    return candidates[int(np.argmin(errors))]
+    best = candidates[int(np.argmin(errors))]
+    (prediction,) = predict(x, y, at, [best])
+    return prediction, best
 
 
 def _squared_error(prediction: np.ndarray, y: np.ndarray) -> float:
@@ -248,10 +255,8 @@ def _nearest(x: np.ndarray, at: np.ndarray, k: int, metric: str) -> np.ndarray:
     if metric not in METRICS:
         raise ArgumentError("metric", metric, f"must be one of {', '.join(METRICS)}")
     if metric == "cosine":
-        x, at = (
-            normalize(x),
-            normalize(at),
-        )  # their distances have the same order, and trees know it
+        # Their distances have the same order, and trees know it.
+        x, at = normalize(x), normalize(at)
     return NearestNeighbors(n_neighbors=k).fit(x).kneighbors(at, return_distance=False)
 
 

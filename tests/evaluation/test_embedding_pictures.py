@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation import embedding_pictures
@@ -12,7 +11,7 @@ from alphacl_jax.evaluation.embedding_pictures import (
     plot_training,
 )
 from alphacl_jax.evaluation.pictures import COLOURS
-from tests.evaluation.test_pictures import assert_picture
+from tests.evaluation.test_pictures import assert_picture, saved_figures
 
 RNG = np.random.default_rng(0)
 ANGLE = RNG.uniform(-7, 7, 300)
@@ -21,15 +20,7 @@ CIRCLE = np.column_stack([np.cos(ANGLE), np.sin(ANGLE)])
 
 @pytest.fixture
 def figures(monkeypatch):
-    """Every figure that is saved, to look inside."""
-    seen: list[Figure] = []
-    save = embedding_pictures.write_png_atomically
-    monkeypatch.setattr(
-        embedding_pictures,
-        "write_png_atomically",
-        lambda path, figure: (seen.append(figure), save(path, figure)),
-    )
-    return seen
+    return saved_figures(monkeypatch, embedding_pictures)
 
 
 def test_embeddings_in_two_and_three_dimensions_on_one_scale(tmp_path, figures):

@@ -1,6 +1,7 @@
 """Pictures: what is drawn, that files are whole PNGs, and odd inputs."""
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,17 +12,21 @@ from alphacl_jax.evaluation import pictures
 from alphacl_jax.evaluation.pictures import plot_history, plot_map, plot_spectrum
 
 
-@pytest.fixture
-def figures(monkeypatch):
-    """Every figure that is saved, to look inside."""
+def saved_figures(monkeypatch: pytest.MonkeyPatch, module: ModuleType) -> list[Figure]:
+    """Every figure that a module saves from here on, to look inside."""
     seen: list[Figure] = []
-    save = pictures.write_png_atomically
+    save = module.write_png_atomically
     monkeypatch.setattr(
-        pictures,
+        module,
         "write_png_atomically",
         lambda path, figure: (seen.append(figure), save(path, figure)),
     )
     return seen
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    return saved_figures(monkeypatch, pictures)
 
 
 def assert_picture(path: Path) -> None:
