@@ -56,16 +56,22 @@ def resolve_block_size(block_size: Any, anchors: int, candidates: int) -> int:
     return anchors if block_size >= candidates else min(int(block_size), anchors)
 
 
-def tile_side(block_size: Any, anchors: int) -> int:
-    """The side of the tiles in which all pairs of anchors are visited; `anchors` for no tiles.
+def tile_side(block_size: Any, anchors: int, candidates: int | None = None) -> int | None:
+    """The side of the tiles in which all pairs of anchors are visited; None for no tiles.
+
+    Args:
+      block_size: as in `resolve_block_size`.
+      anchors: how many anchors there are on this device.
+      candidates: how many there are on all devices; None where this one is all.
 
     Raises:
       ValueError: as `resolve_block_size`.
     """
-    size = resolve_block_size(block_size, anchors, anchors)
+    candidates = anchors if candidates is None else candidates
+    size = resolve_block_size(block_size, anchors, candidates)
     if not isinstance(anchors, int):
-        return anchors
-    return resolve_tile(size, anchors, automatic=block_size == "auto")
+        return None
+    return resolve_tile(size, anchors, candidates, automatic=block_size == "auto")
 
 
 def map_anchors(
@@ -86,16 +92,18 @@ def map_anchors(
     Returns:
       What `function(pairs)` returns. In blocks and tiles the backward pass computes each again.
     """
-    anchors = pairs.anchors.shape[0]
-    size = resolve_block_size(block_size, anchors, pairs.candidates.shape[0])
+    anchors, candidates = pairs.anchors.shape[0], pairs.candidates.shape[0]
+    size = resolve_block_size(block_size, anchors, candidates)
     if not isinstance(anchors, int):
         return function(pairs)
     if sums is not None and pairs.views is not None:
-        tile = tile_side(block_size, anchors)
-        if tile < anchors:
+        tile = tile_side(block_size, anchors, candidates)
+        if tile is not None:
             d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
             classes = None if pairs.classes is None else pairs.classes[0]
-            return tiled_values(sums, pairs.anchors, d_pos, pairs.views, tile, classes)
+            return tiled_values(
+                sums, pairs.anchors, d_pos, pairs.views, tile, classes, axis_name=pairs.axis_name
+            )
         return function(pairs)
     return function(pairs) if size >= anchors else _map_rows(function, pairs, size)
 

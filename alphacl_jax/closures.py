@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.extend import core
+from jax.tree_util import Partial
 
 
 def opened(
@@ -43,3 +44,21 @@ def opened(
 
     constants = [closed.consts[i] for i in order]
     return converted, constants[: sum(smooth)], constants[sum(smooth) :]
+
+
+def traced(function: Callable[..., Any], *examples: Any) -> Partial:
+    """A function as it is traced here, with the mapped axes that are known here.
+
+    Args:
+      function: of trees of arrays; it gives one.
+      examples: arguments of it, whose structures, shapes and types are those of all calls.
+    """
+    closed, shapes = jax.make_jaxpr(function, return_shape=True)(*examples)
+    structure = jax.tree.structure(shapes)
+
+    def call(constants: list[Array], *arguments: Any) -> Any:
+        program = core.ClosedJaxpr(closed.jaxpr, constants)
+        found = core.jaxpr_as_fun(program)(*jax.tree.leaves(arguments))
+        return jax.tree.unflatten(structure, found)
+
+    return Partial(call, closed.consts)

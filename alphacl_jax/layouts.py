@@ -43,7 +43,9 @@ class Pairs(NamedTuple):
       classes: `[anchors]` and `[candidates]`: those of one class are no negatives of each other; or
         None.
       views: how many anchors each sample has, where the anchors are all the candidates, first all
-        samples' first views; None where they are not, as where the batch is spread over devices.
+        samples' first views; None where they are not, or where rows are to meet all of them.
+      axis_name: the axis over whose devices, at least two, the anchors are spread, where it is
+        those of all devices that are the candidates; or None.
     """
 
     anchors: Array
@@ -53,6 +55,7 @@ class Pairs(NamedTuple):
     mask: Array | None = None
     classes: tuple[Array, Array] | None = None
     views: int | None = None
+    axis_name: Any = None
 
 
 def check_views(
@@ -118,7 +121,7 @@ def make_pairs(
         )
     index = (offset + jnp.arange(local[0].shape[0]))[:, None]
     sample = [index + k * total for k in range(len(layout.candidates))]
-    alike = batch is None and layout.anchors == layout.candidates
+    alike = layout.anchors == layout.candidates
     classes = None
     if labels is not None:
         own = classes_of(check_labels(labels, local[0].shape[0]), offset)
@@ -222,7 +225,8 @@ def pair_distances(pairs: Pairs) -> tuple[Array, Array, Array]:
         return *_masked_distances(pairs, mask), mask
     d_pos = paired_squared_distances(pairs.anchors, pairs.positives)
     # Among the embeddings themselves the matrix is symmetric, which saves a product.
-    others = pairs.candidates if pairs.views is None else None
+    alone = pairs.views is not None and pairs.axis_name is None
+    others = None if alone else pairs.candidates
     return d_pos, squared_distances(pairs.anchors, others), mask
 
 

@@ -14,7 +14,7 @@ from alphacl_jax.families import Family, anchor_losses
 from alphacl_jax.layouts import Pairs, pair_distances
 from alphacl_jax.parameters import in_range
 from alphacl_jax.rules import Rule
-from alphacl_jax.sharded import AxisName, batch_pairs, reduce_anchors
+from alphacl_jax.sharded import AxisName, batch_pairs, local_parameters, reduce_anchors
 from alphacl_jax.sums import family_sums, rule_sums
 
 
@@ -98,7 +98,7 @@ def contrastive_loss(
         raise TypeError(
             f"contrastive_loss expects a Family, got {got}; a rule for α goes to alpha_cl_loss"
         )
-    family = in_range(family)
+    family = local_parameters(in_range(family), z, axis_name)
 
     def rows(pairs: Pairs) -> Array:
         d_pos, d_neg, mask = pair_distances(pairs)
@@ -168,7 +168,7 @@ def alpha_cl_loss(
         raise TypeError(
             f"alpha_cl_loss expects a Rule, got {got}; wrap a loss in rules.from_family"
         )
-    rule = in_range(rule)
+    rule = local_parameters(in_range(rule), z, axis_name)
 
     def rows(pairs: Pairs) -> Array:
         d_pos, d_neg, mask = pair_distances(pairs)

@@ -1,17 +1,21 @@
 """The same mathematics where the batch is spread over devices."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import chex
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from alphacl_jax import ring
+from alphacl_jax.distances import varying_like
 from alphacl_jax.errors import ArgumentError, shown
 from alphacl_jax.explicit import all_gather
 from alphacl_jax.layouts import Pairs, check_labels, check_views, make_pairs
 
 AxisName = str | tuple[str, ...] | None
+
+T = TypeVar("T")
 
 REDUCTIONS = ("mean", "sum", "none")
 
@@ -33,9 +37,29 @@ def batch_pairs(
     if labels is not None:
         labels = check_labels(labels, z.shape[0])
         of_batch = all_gather(labels, axis_name)
-    return make_pairs(
+    pairs = make_pairs(
         z, z_pos, negatives, labels=labels, batch=batch, batch_labels=of_batch, offset=offset
     )
+    if jax.lax.axis_size(axis_name) > ring.MOST_DEVICES:
+        return pairs._replace(views=None)
+    return pairs._replace(axis_name=axis_name)
+
+
+def local_parameters(parameters: T, z: Array, axis_name: AxisName) -> T:
+    """Traced parameters, whose gradients are summed over devices once, and not at each use.
+
+    Args:
+      parameters: a tree, such as a family.
+      z: this device's part of the batch.
+      axis_name: the axis over which it is spread, or None.
+    """
+    if axis_name is None:
+        return parameters
+
+    def local(leaf: Any) -> Any:
+        return varying_like(leaf, z) if isinstance(leaf, jax.core.Tracer) else leaf
+
+    return jax.tree.map(local, parameters)
 
 
 def reduce_anchors(

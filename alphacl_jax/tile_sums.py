@@ -1,4 +1,4 @@
-"""Sums over the pairs of a set of embeddings, in square tiles, each pair visited once.
+"""Sums over the pairs of embeddings in square tiles, and their gradients, each tile visited once.
 
 Nothing is kept from tile to tile but the sums and, of a few small tiles, the distances: of others
 the backward pass computes each again. Memory is O(tile² + anchors · dim).
@@ -12,21 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.closures import opened
 from alphacl_jax.distances import (
     at_most_zero,
     distances_by_products,
     half_squares,
-    paired_squared_distances,
     precise_matmul,
     varying_like,
 )
-from alphacl_jax.sums import PairSums
 from alphacl_jax.tiling import Tiling, both
-
-# Where there are no more blocks, and these no larger, the distances of all tiles are kept for the
-# backward pass: at most 39 MB in float32, and 9 times what is worked on at once.
-_KEPT_BLOCKS, _KEPT_SIDE = 8, 512
 
 
 class Rows(NamedTuple):
@@ -56,77 +49,17 @@ def weighed(mask: Array | None, alike: Array | None, of_class: bool) -> list[Arr
     return [mask, both(mask, alike)]
 
 
-def pair_sums(
-    sums: PairSums,
-    tiling: Tiling,
-    x: Array,
-    d_pos: Array,
-    shift: list[Array] | None = None,
-    classes: Array | None = None,
-) -> list[Array]:
-    """The sums of `PairSums` over each row's pairs that count.
-
-    Args:
-      sums: the loss.
-      tiling: how the embeddings were cut.
-      x: the embeddings, `[blocks, side, dim]`.
-      d_pos: d_i², `[blocks, side]`.
-      shift: the shifts of the logits, `[blocks, side]` for each sum of weights. Without them the
-        logits are taken to be in the range of the exponential.
-      classes: `[blocks, side]`, as in `Tiling`.
-
-    Returns:
-      A list of `[blocks, side]`, 0 where no pair of a row counts.
-    """
-
-    def elementwise(d_pos: Array, d_neg: Array, *alike: Array) -> tuple[Array, ...]:
-        logits = () if sums.logits is None else (sums.logits(d_pos, d_neg),)
-        # A parameter of a wider type does not widen the loss.
-        return tuple(v.astype(x.dtype) for v in (*logits, *sums.values(d_pos, d_neg, *alike)))
-
-    tile = jnp.zeros((tiling.side, tiling.side), x.dtype)
-    told = (jnp.zeros_like(tile, bool),) if tiling.told_apart else ()
-    examples = varying_like((tile, tile, *told), x)
-    # Traced temperatures become arguments, since they may be differentiated too.
-    terms, constants, fixed = opened(elementwise, *examples)
-    count = len(sums.values(*examples)) + (2 if sums.of_class else 1)
-    # Not with shifts, which are rare: where both branches of a condition keep, memory doubles.
-    few = tiling.blocks <= _KEPT_BLOCKS and tiling.side <= _KEPT_SIDE
-    keep = shift is None and few
-    terms_of = _Terms(tiling, terms, sums.logits is not None, sums.of_class, count, keep)
-    rows = Rows(d_pos, _some_negative(tiling, x, classes), shift)
-    classes = None if classes is None else varying_like(classes, x)
-    return _summed(terms_of, x, rows, constants, (fixed, classes))
-
-
-def _some_negative(tiling: Tiling, x: Array, classes: Array | None) -> Array:
-    """The distance of each row to one of the first class or, within that, to one of the last.
-
-    A sample is a class, where there are no others.
-    """
-    rows = jax.lax.stop_gradient(x).reshape(-1, x.shape[2])
-    if classes is None or tiling.told_apart:
-        of_first = jnp.arange(rows.shape[0]) < tiling.views
-        first, last = rows[0], rows[tiling.total - 1]
-    else:
-        own = classes.reshape(-1)
-        of_first = own == jnp.min(own)
-        first, last = rows[jnp.argmin(own)], rows[jnp.argmax(own)]
-    other = jnp.where(of_first[:, None], last[None, :], first[None, :])
-    return paired_squared_distances(rows, other).reshape(x.shape[:2])
-
-
-class _Terms(NamedTuple):
-    """The terms that are summed, as a function of one tile's distances."""
+class Terms(NamedTuple):
+    """The terms that are summed, as a function of one tile's distances, and over which tiles."""
 
     tiling: Tiling
     elementwise: Callable[..., Any]  # of (d_i², d_ij², ...): logits and values
     exponential: bool  # whether there are logits
     of_class: bool  # as in `PairSums`
     sums: int  # how many
-    keep: bool  # whether distances are kept for the backward pass
     fixed: Sequence[Array] = ()  # constants that nothing can be differentiated by
     classes: Array | None = None
+    tiles: Array | None = None  # as in `Tiling.fold`
 
     def side(
         self,
@@ -178,28 +111,13 @@ def _where(mask: Array | None, weights: Array) -> Array:
     return weights if mask is None else jnp.where(mask, weights, 0.0)
 
 
-def _forward(
-    terms: _Terms, x: Array, rows: Rows, constants: Any, known: tuple[Any, Array | None]
-) -> list[Array]:
-    return _visited(terms, x, rows, constants, known, keep=False)[0]
-
-
-def _forward_keeping(terms: _Terms, *arguments: Any) -> tuple[list[Array], Any]:
-    sums, kept = _visited(terms, *arguments, keep=terms.keep)
-    return sums, (arguments, kept)
-
-
-def _visited(
-    terms: _Terms,
-    x: Array,
-    rows: Rows,
-    constants: Any,
-    known: tuple[Any, Array | None],
-    *,
-    keep: bool,
+def forward(
+    terms: Terms, x: Array, rows: Rows, constants: Any, *, keep: bool = False
 ) -> tuple[list[Array], Array | None]:
-    """The sums, and the distances of all tiles if these are to be kept: `[tiles, side, side]`."""
-    terms = terms._replace(fixed=known[0], classes=known[1])
+    """The sums of each row, a list of `[blocks, side]`, and the distances that are kept.
+
+    These are those of all tiles, `[tiles, side, side]`; None without `keep`.
+    """
     tiling, half = terms.tiling, half_squares(x)
 
     def distances(kept: Array | None, a: Array, b: Array) -> tuple[Array, Array | None]:
@@ -224,7 +142,7 @@ def _visited(
     places = (tiling.tiles + 1, tiling.side, tiling.side)
     kept = jnp.empty(places, x.dtype) if keep else None
     found: tuple[list[Array], Array | None]
-    found = tiling.fold(within, between, varying_like((start, kept), x))
+    found = tiling.fold(within, between, varying_like((start, kept), x), terms.tiles)
     return found
 
 
@@ -261,9 +179,18 @@ class _Gradients(NamedTuple):
         return self.by_rows + self.by_columns.swapaxes(1, 2) + self.weight[:, :, None] * x
 
 
-def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
-    (x, rows, constants, known), kept = saved
-    terms = terms._replace(fixed=known[0], classes=known[1])
+def backward(
+    terms: Terms,
+    x: Array,
+    rows: Rows,
+    constants: Any,
+    gradients: list[Array],
+    kept: Array | None = None,
+) -> tuple[Array, Rows, Any]:
+    """The gradients by the embeddings, the rows and the constants, of those by the sums.
+
+    Distances that were not kept are computed again.
+    """
     half = half_squares(x)
 
     def distances(a: Array, b: Array) -> Array:
@@ -309,14 +236,10 @@ def _backward(terms: _Terms, saved: Any, gradients: list[Array]) -> Any:
     # Constants may be the same on all devices, and their gradients then sums over devices.
     none = [varying_like(jnp.zeros_like(c), c) for c in constants]
     start = _Gradients(by_rows, by_columns, weight, of_rows, none)
-    total = terms.tiling.fold(within, between, start)
-    return total.of_embeddings(x), total.rows, total.constants, None
+    total = terms.tiling.fold(within, between, start, terms.tiles)
+    return total.of_embeddings(x), total.rows, total.constants
 
 
 def _unclamped(gradient: Array, d_neg: Array) -> Array:
     """The gradient by distances before they were clamped at 0."""
     return jnp.where(~(d_neg <= 0), gradient, 0.0)
-
-
-_summed = jax.custom_vjp(_forward, nondiff_argnums=(0,))
-_summed.defvjp(_forward_keeping, _backward)

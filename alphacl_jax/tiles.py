@@ -13,17 +13,18 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alphacl_jax.distances import compute_dtype, half_squares, varying_like
+from alphacl_jax.distances import compute_dtype, varying_like
+from alphacl_jax.pair_sums import nearest, pair_sums
+from alphacl_jax.ring import everywhere, largest
 from alphacl_jax.sums import PairSums
-from alphacl_jax.tile_sums import pair_sums, tile_distances, weighed
 from alphacl_jax.tiling import TILES_AT_ONCE, Tiling
 
 # The side of the fastest tiles on a CPU, whose cache holds a few of that size.
 _CPU_TILE = 512
 
 
-def resolve_tile(size: int, anchors: int, *, automatic: bool) -> int:
-    """The side of the tiles in which all pairs of anchors are visited; `anchors` for no tiles.
+def resolve_tile(size: int, anchors: int, candidates: int, *, automatic: bool) -> int | None:
+    """The side of the tiles in which all pairs of anchors are visited; None for no tiles.
 
     Tiles hold no more pairs at a time than `size` rows do. On a CPU they are also kept to the size
     that is fastest there, and, where the size is chosen automatically, taken as soon as they beat
@@ -31,10 +32,10 @@ def resolve_tile(size: int, anchors: int, *, automatic: bool) -> int:
     """
     on_cpu = jax.default_backend() == "cpu"
     if automatic and on_cpu:
-        return _CPU_TILE if anchors > 2 * _CPU_TILE else anchors
+        return _CPU_TILE if candidates > 2 * _CPU_TILE else None
     if size >= anchors:
-        return anchors
-    side = max(1, math.isqrt(size * anchors // TILES_AT_ONCE))
+        return None
+    side = max(1, math.isqrt(size * candidates // TILES_AT_ONCE))
     return min(side, _CPU_TILE) if on_cpu else side
 
 
@@ -47,6 +48,7 @@ def tiled_values(
     classes: Array | None = None,
     *,
     told_apart: bool = False,
+    axis_name: Any = None,
 ) -> Array:
     """The losses of all anchors, each with all the anchors of other samples as negatives.
 
@@ -60,12 +62,16 @@ def tiled_values(
         None.
       told_apart: whether samples of one class do count, told apart from the others, as in
         `PairSums`.
+      axis_name: the axis over whose devices, at least two, the anchors are spread, so that these
+        are the local ones; or None.
 
     Returns:
       `[anchors]`, float32 (float64 for float64 input).
     """
     total, dim = anchors.shape
     blocks = -(-total // max(tile, 2 * views))
+    if axis_name is not None and blocks * views < total:
+        blocks += blocks % 2  # so that the tiles of two devices have halves
     side = -(-total // (blocks * views)) * views
     # Embeddings of a sample next to each other: what is excluded then lies in diagonal tiles.
     dtype = compute_dtype(anchors)
@@ -74,7 +80,7 @@ def tiled_values(
     # Filled up with copies of the last row, which never count.
     x = jnp.pad(x, ((0, blocks * side - total), (0, 0)), mode="edge").reshape(blocks, side, dim)
     d = jnp.pad(d, (0, blocks * side - total), mode="edge").reshape(blocks, side)
-    tiling, own = Tiling(views, total, blocks, side, told_apart), None
+    tiling, own = Tiling(views, total, blocks, side, told_apart, axis_name), None
     if classes is not None:
         own = classes.reshape(views, -1).swapaxes(0, 1).reshape(total)
         own = jnp.pad(own, (0, blocks * side - total), mode="edge").reshape(blocks, side)
@@ -86,16 +92,16 @@ def tiled_values(
     if own is None or told_apart:
         values = sums.finish(d, shift, totals)
     else:
-        some = _some_of_another_class(own.reshape(-1)[:total])
+        some = _some_of_another_class(own.reshape(-1)[:total], axis_name)
         values = sums.finish(d, shift, [jnp.where(some, each, 1.0) for each in totals])
         values = jnp.where(some, values, 0.0)
     return values.astype(dtype).reshape(-1, views).swapaxes(0, 1).reshape(total)
 
 
-def _some_of_another_class(classes: Array) -> Array:
+def _some_of_another_class(classes: Array, axis_name: Any) -> Array:
     """Whether there is any: `[anchors]`."""
-    ranked = jnp.sort(classes)
-    return (classes != ranked[0]) | (classes != ranked[-1])
+    highest, lowest = largest(classes, axis_name), -largest(-classes, axis_name)
+    return (classes != lowest) | (classes != highest)
 
 
 def _exponential_sums(
@@ -114,13 +120,23 @@ def _exponential_sums(
     """
     fixed_x, fixed_d = jax.lax.stop_gradient((x, d_pos))
     norms = jnp.sqrt(jnp.sum(fixed_x * fixed_x, axis=2))
-    farthest = 0.5 * jnp.square(norms + jnp.max(norms))
+    farthest = 0.5 * jnp.square(norms + largest(norms, tiling.axis_name))
     highest = logits(fixed_d, jnp.zeros_like(fixed_d)).astype(x.dtype)
     lowest = logits(fixed_d, farthest).astype(x.dtype)
-    top = jax.lax.stop_gradient(jnp.max(highest))
+    top = largest(jax.lax.stop_gradient(highest), tiling.axis_name)
     # Where logits are so large that rounding moves them by more than a little, none is in range.
     exact = jnp.abs(top) * float(jnp.finfo(x.dtype).eps) < 1e-3
     weights = 2 if sums.of_class else 1
+
+    def shifts_of_rows(needless: Array | None = None) -> list[Array]:
+        found = nearest(sums, tiling, fixed_x, classes, needless)
+        least = [jnp.where(jnp.isfinite(each), each, 0.0) for each in found]
+        return [jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype)) for at in least]
+
+    def restored(found: list[Array]) -> list[Array]:
+        if not tiling.told_apart:
+            return _with_nearest(found)
+        return [_with_nearest([total])[0] for total in found[:weights]] + found[weights:]
 
     def near() -> tuple[list[Array], list[Array]]:
         # Left out of the gradient once more, so that its share of it is not summed up for nothing.
@@ -129,17 +145,18 @@ def _exponential_sums(
         return [shifts] * weights, pair_sums(shifted, tiling, x, d_pos, None, classes)
 
     def far() -> tuple[list[Array], list[Array]]:
-        shifts = []
-        for nearest in _nearest(sums, tiling, fixed_x, classes):
-            at = jnp.where(jnp.isfinite(nearest), nearest, 0.0)
-            shifts.append(jax.lax.stop_gradient(logits(fixed_d, at).astype(x.dtype)))
-        found = pair_sums(sums, tiling, x, d_pos, shifts, classes)
-        if not tiling.told_apart:
-            return shifts, _with_nearest(found)
-        own = [_with_nearest([total])[0] for total in found[:weights]]
-        return shifts, own + found[weights:]
+        shifts = shifts_of_rows()
+        return shifts, restored(pair_sums(sums, tiling, x, d_pos, shifts, classes))
 
-    return jax.lax.cond(exact & jnp.all(top - lowest < _room(x.dtype)), near, far)
+    def spread() -> tuple[list[Array], list[Array]]:
+        # A branch may hold no collectives (`alphacl_jax.ring`), so that only the shifts differ.
+        shifts = [jnp.where(in_range, top, shift) for shift in shifts_of_rows(in_range)]
+        found = pair_sums(sums, tiling, x, d_pos, shifts, classes)
+        return shifts, jax.lax.cond(in_range, lambda: found, lambda: restored(found))
+
+    in_range = exact & jnp.all(top - lowest < _room(x.dtype))
+    in_range = everywhere(in_range, tiling.axis_name)
+    return jax.lax.cond(in_range, near, far) if tiling.axis_name is None else spread()
 
 
 def _with_nearest(totals: list[Array]) -> list[Array]:
@@ -165,28 +182,3 @@ def _with_nearest(totals: list[Array]) -> list[Array]:
 def _room(dtype: Any) -> float:
     """Half of the exponents that the type has: the squares of sums must be in range too."""
     return 0.45 * math.log(float(jnp.finfo(dtype).max))
-
-
-def _nearest(sums: PairSums, tiling: Tiling, x: Array, classes: Array | None) -> list[Array]:
-    """For each sum of weights the least of a row's distances: `[blocks, side]`; inf where none."""
-    half = half_squares(x)
-
-    def least(d_neg: Array, masks: list[Array | None], axis: int) -> list[Array]:
-        counted = [d_neg if m is None else jnp.where(m, d_neg, jnp.inf) for m in masks]
-        return [jnp.min(d, axis=axis) for d in counted]
-
-    def lower(found: list[Array], index: Array, rows: list[Array]) -> list[Array]:
-        return [f.at[index].min(r) for f, r in zip(found, rows, strict=True)]
-
-    def within(found: list[Array], a: Array) -> list[Array]:
-        d_neg = tile_distances(x, half, a, a)
-        masks = weighed(tiling.within(a, classes), tiling.alike(a, a, classes), sums.of_class)
-        return lower(found, a, least(d_neg, masks, 1))
-
-    def between(found: list[Array], a: Array, b: Array) -> list[Array]:
-        d_neg = tile_distances(x, half, a, b)
-        masks = weighed(tiling.between(a, b, classes), tiling.alike(a, b, classes), sums.of_class)
-        return lower(lower(found, a, least(d_neg, masks, 1)), b, least(d_neg, masks, 0))
-
-    start = jnp.full(x.shape[:2], jnp.inf, x.dtype)
-    return tiling.fold(within, between, varying_like([start] * (2 if sums.of_class else 1), x))

@@ -17,6 +17,9 @@ class Tiling(NamedTuple):
     Classes are `[blocks, side]`, equal within a class, or None. Pairs of one class do not count,
     unless they are `told_apart`: then all but those within a sample count, and `alike` tells which
     are of one class.
+
+    Embeddings that are spread over the devices of `axis_name` are cut in the same way on each. Of
+    `sets=2` the second half of the blocks are those of another device.
     """
 
     views: int
@@ -24,6 +27,8 @@ class Tiling(NamedTuple):
     blocks: int
     side: int
     told_apart: bool = False
+    axis_name: Any = None
+    sets: int = 1
 
     @property
     def tiles(self) -> int:
@@ -43,7 +48,7 @@ class Tiling(NamedTuple):
     def between(self, a: Array, b: Array, classes: Array | None) -> Array | None:
         """The same of block a's rows and block b's, which share no sample; None where all count."""
         mask = None
-        if self.total < self.blocks * self.side:
+        if self.total < self.blocks // self.sets * self.side:
             mask = self.real(a)[:, None] & self.real(b)[None, :]
         if classes is None or self.told_apart:
             return mask
@@ -58,14 +63,44 @@ class Tiling(NamedTuple):
 
     def real(self, a: Array) -> Array:
         """True at the rows of block a that are no filling: `[side]`."""
-        return a * self.side + jnp.arange(self.side, dtype=a.dtype) < self.total
+        first = a % (self.blocks // self.sets) * self.side
+        place = first + jnp.arange(self.side, dtype=a.dtype)
+        return (place < self.total) & (a < self.blocks)
 
-    def fold(self, within: Callable[..., Any], between: Callable[..., Any], carry: Any) -> Any:
-        """Visits every tile: `within(carry, a)` and, for a < b, `between(carry, a, b)`."""
-        own = jnp.arange(self.blocks)[:, None]
-        carry = self._fold(within, carry, own)
-        pairs = jnp.stack(jnp.triu_indices(self.blocks, k=1), axis=1)
-        return self._fold(between, carry, pairs) if self.blocks > 1 else carry
+    def with_guest(self) -> "Tiling":
+        """One's own blocks, and after them another device's."""
+        return self._replace(blocks=2 * self.blocks, sets=2)
+
+    def guest_tiles(self, shared: bool) -> Array:
+        """Each block of one's own with each of a guest's, or half of these where work is shared.
+
+        Device i < P/2 then takes the first half of the pairs of its blocks with those of device
+        i + P/2, which takes the others.
+        """
+        pairs = jnp.stack(jnp.divmod(jnp.arange(self.blocks**2), self.blocks), axis=1)
+        if shared:
+            half = -(-len(pairs) // 2)
+            rest = ((0, 2 * half - len(pairs)), (0, 0))
+            others = jnp.pad(pairs[half:, ::-1], rest, constant_values=2 * self.blocks)
+            place, devices = jax.lax.axis_index(self.axis_name), jax.lax.axis_size(self.axis_name)
+            pairs = jnp.where(place < devices // 2, pairs[:half], others)
+        return pairs.at[:, 1].add(self.blocks)
+
+    def fold(
+        self,
+        within: Callable[..., Any],
+        between: Callable[..., Any],
+        carry: Any,
+        tiles: Array | None = None,
+    ) -> Any:
+        """Visits tiles: `between(carry, a, b)` of each row of `tiles`, `[count, 2]`.
+
+        Without `tiles` it is every tile: `within(carry, a)` and `between` for a < b.
+        """
+        if tiles is None:
+            carry = self._fold(within, carry, jnp.arange(self.blocks)[:, None])
+            tiles = jnp.stack(jnp.triu_indices(self.blocks, k=1), axis=1)
+        return self._fold(between, carry, tiles) if len(tiles) else carry
 
     def _fold(self, visit: Callable[..., Any], carry: Any, tiles: Array) -> Any:
         # Groups of at most TILES_AT_ONCE, as even as they can be. The last one is filled up with a

@@ -140,13 +140,13 @@ def test_sizes_that_are_refused(function, block_size):
 def test_side_of_tiles():
     def resolve(block_size, anchors):
         size = blocks.resolve_block_size(block_size, anchors, anchors)
-        return tiles.resolve_tile(size, anchors, automatic=block_size == "auto")
+        return tiles.resolve_tile(size, anchors, anchors, automatic=block_size == "auto")
 
     for anchors, block_size in ((4096, 16), (1000, 999), (65536, 64), (7, 1)):
         side = resolve(block_size, anchors)
         # Together the tiles at work hold no more than the rows would.
         assert 1 <= side < anchors
         assert tiles.TILES_AT_ONCE * side**2 <= max(block_size * anchors, 4)
-    assert resolve(None, 10**6) == 10**6
-    assert resolve(7, 7) == resolve(8, 7) == resolve("auto", 7) == 7
+    assert resolve(None, 10**6) is None
+    assert resolve(7, 7) is resolve(8, 7) is resolve("auto", 7) is None
     assert resolve("auto", 2**16) < 2**13

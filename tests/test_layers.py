@@ -26,6 +26,8 @@ KERNELS = (
     "sums",
     "tiling",
     "tile_sums",
+    "ring",
+    "pair_sums",
     "tiles",
     "blocks",
     "sharded",

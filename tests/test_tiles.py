@@ -12,8 +12,8 @@ import alphacl_jax as acl
 from alphacl_jax import (
     distances,
     layouts,
+    pair_sums,
     sums,
-    tile_sums,
     tiles,
 )
 from tests import bounds
@@ -129,7 +129,7 @@ def check_tiles(names, negatives, n, sides):
 def few_tiles(request, monkeypatch):
     """Whether few tiles keep their distances for the backward pass, or compute them again."""
     if request.param == "again":
-        monkeypatch.setattr(tile_sums, "_KEPT_BLOCKS", 0)
+        monkeypatch.setattr(pair_sums, "_KEPT_BLOCKS", 0)
     return request.param
 
 

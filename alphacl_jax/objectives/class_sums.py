@@ -123,6 +123,6 @@ def loss_of_sums(
     if classes is None or is_spread(axis_name):
         return loss_of_rows(sums.rows, group, block_size, reduction, axis_name)
     tile = tile_side(block_size, z.shape[0])
-    if tile >= z.shape[0]:
+    if tile is None:
         return loss_of_rows(sums.rows, group, None, reduction, axis_name)
     return reduce_counted(*sums.tiled(z, classes, tile), reduction, axis_name)

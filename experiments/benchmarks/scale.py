@@ -5,9 +5,9 @@
 
 Float32, the both-views layout: n rows are two views of n/2 samples and meet each other, n²
 distances. On one device a loss that is made of sums over pairs visits each pair once, in square
-tiles; a rule that solves an equation for each row works on whole rows. Over several devices of the
-CPU every loss does that: each device compares its share of the rows with a copy of all. As devices
-share the cores, several take longer than one, the more so where one has tiles.
+tiles, and so it does over several, whose blocks are passed around a ring; a rule that solves an
+equation for each row works on whole rows. Beside the ring stands what it replaced, the same loss
+with each device's share of the rows compared with a copy of all. The devices share the cores.
 
 Memory is what the process holds at most during one call, above what it held before, over all its
 devices: inputs are not in it, the gradient is. Each case has a fresh process. A call that took long
@@ -52,7 +52,8 @@ class Case:
     Attributes:
       loss: a name of `--loss`.
       devices: over how many the rows are spread.
-      form: "tiles", in which each pair is visited once, or "rows", in which each row meets all.
+      form: "tiles", in which each pair is visited once on one device; "ring", the same over
+        several; or "rows", in which each row meets all.
       size: how many rows.
       dim: of the embeddings.
     """
@@ -98,8 +99,9 @@ def cases(values: flags.FlagValues) -> Iterator[Case]:
     for size in sizes:
         for loss in values.losses:
             for count in devices:
-                form = "tiles" if count == 1 and has_sums(loss) else "rows"
-                yield Case(loss, count, form, size, values.dim)
+                once = ("tiles",) if count == 1 else ("ring", "rows")
+                for form in once if has_sums(loss) else ("rows",):
+                    yield Case(loss, count, form, size, values.dim)
 
 
 def _whole_numbers(name: str, texts: Sequence[str], least: int) -> list[int]:
@@ -128,8 +130,11 @@ def prepared(case: Case) -> Call:
     from jax.sharding import NamedSharding
     from jax.sharding import PartitionSpec as P
 
+    from alphacl_jax import ring
     from alphacl_jax.training.mesh import data_mesh
 
+    if case.form == "rows":
+        ring.MOST_DEVICES = 1
     mesh = data_mesh(jax.devices()[: case.devices])
     spread = NamedSharding(mesh, P("data"))
     local = functools.partial(our_loss(case.loss), block_size="auto", axis_name="data")
