@@ -75,6 +75,7 @@ def test_the_forms_of_a_loss_on_one_device_and_on_several():
     found = [(case.loss, case.devices, case.form) for case in scale.cases(values)]
     assert found == [
         ("info_nce", 1, "tiles"),
+        ("info_nce", 4, "ring"),
         ("info_nce", 4, "rows"),
         ("alpha_inverse", 1, "rows"),
         ("alpha_inverse", 4, "rows"),
