@@ -25,9 +25,9 @@ from alphacl_jax.cli.start import plain_errors, show_at_once
 from alphacl_jax.errors import RunError, differences
 
 if TYPE_CHECKING:
+    from alphacl_jax.runs.common_settings import AnyRunSettings
     from alphacl_jax.runs.folder import OtherDataError, OtherRunError
     from alphacl_jax.runs.run import Run, Training
-    from alphacl_jax.runs.settings import RunSettings
 
 Show = Callable[[str], None]
 
@@ -58,6 +58,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
         settings = settings_of(values)
         if settings.num_seeds == 1 and values["seeds_as"].value != "auto":
             raise RunError("--seeds_as is set, and only --num_seeds=2 or more reads it")
+        from alphacl_jax.runs.flag_file import of_images
         from alphacl_jax.runs.folder import OtherDataError, OtherRunError
         from alphacl_jax.runs.preview import preview_run
         from alphacl_jax.runs.run import open_run
@@ -66,7 +67,7 @@ def pretrain(values: flags.FlagValues) -> str | None:
         from alphacl_jax.training.loop import NonFiniteLossError
         from alphacl_jax.training.mesh import data_mesh
 
-        run = open_run(settings, data_mesh())
+        run = open_run(of_images(settings), data_mesh())
         if path := values["preview"].value:
             if hosts.is_writer():
                 print(preview_run(run, Path(path)))
@@ -88,31 +89,31 @@ def pretrain(values: flags.FlagValues) -> str | None:
 def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
     """Trains and evaluates in the run folder that the flags name, or the default one."""
     from alphacl_jax.runs import pretraining, seeds
+    from alphacl_jax.runs.any_run import prepare_training
     from alphacl_jax.runs.folder import how_far
     from alphacl_jax.runs.naming import default_workdir
-    from alphacl_jax.runs.run import prepare_training
-    from alphacl_jax.runs.start import check_start
+    from alphacl_jax.runs.train_run import check_hosts, check_start, run_folder, train_run
     from alphacl_jax.training import hosts
 
     check_start(run)
     training, settings = prepare_training(run), run.settings
-    pretraining.check_hosts(run, training)
-    data, given = pretraining.describe(run, training), values["workdir"].value
+    check_hosts(run, training)
+    data, given = run.describe(training.batches), values["workdir"].value
     workdir = (
         Path(given).expanduser() if given else default_workdir(settings, run.dataset.title, data)
     )
-    run, training = pretraining.as_begun(run, training, workdir)
+    run, training = run.as_begun(training, workdir)
     total = training.schedule.total_steps
 
     def one(run: "Run", training: "Training", folder: Path, *show: Show) -> str | None:
-        trained = pretraining.train_run(run, training, folder)
+        trained = train_run(run, training, folder)
         if not hosts.is_writer():
             return None
         return pretraining.evaluate_run(run, *trained, folder, *show)
 
     tell_kept(lambda: how_far(workdir, total))
     allowed = bool(values["allow_changed_data"].value)
-    with pretraining.run_folder(workdir, settings, data, allowed):
+    with run_folder(workdir, settings, data, allowed):
         if settings.num_seeds == 1:
             return one(run, training, workdir, show_at_once)
         table = seeds.pretrain_seeds(run, training, workdir, str(values["seeds_as"].value), one)
@@ -120,9 +121,9 @@ def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
         return table
 
 
-def _flags_of_advice(settings: "RunSettings") -> str:
+def _flags_of_advice(settings: "AnyRunSettings") -> str:
     """The flags that may be changed where training diverges, with their values."""
-    from alphacl_jax.runs.pretraining import changeable
+    from alphacl_jax.runs.train_run import changeable
 
     return ", ".join(
         f"no --{name}" if value is None else f"--{name}={value}"

@@ -9,9 +9,10 @@ from absl import flags
 
 from alphacl_jax.cli.help import Described, Groups
 from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.fields import kind_of, parse
-from alphacl_jax.runs.flag_file import Fields, fields_of, from_mapping, groups_of
-from alphacl_jax.runs.settings import METHODS, PLACES, RunSettings
+from alphacl_jax.runs.flag_file import METHODS, Fields, fields_of, from_mapping, groups_of
+from alphacl_jax.runs.settings import PLACES
 
 _METHOD = "method"
 
@@ -74,7 +75,7 @@ def _text(field: dataclasses.Field[Any]) -> str:
     return f"{text} One of {', '.join(choices)}."
 
 
-def settings_of(values: flags.FlagValues = flags.FLAGS) -> RunSettings:
+def settings_of(values: flags.FlagValues = flags.FLAGS) -> AnyRunSettings:
     """The settings that the flags stand for.
 
     Raises:
@@ -113,7 +114,9 @@ def help_groups(own: Groups) -> Groups:
     first = next(iter(METHODS))
     fields = fields_of(first)
     basic = [name for name, (_, field) in fields.items() if field.metadata["basic"]]
-    basic.sort(key=lambda name: fields[name][0] is RunSettings)  # data first, the seed last
+    basic.sort(
+        key=lambda name: issubclass(fields[name][0], AnyRunSettings)
+    )  # data first, the seed last
     groups: dict[str, list[str | Described]] = {"what most runs set": [_METHOD, *basic]}
     groups |= {title: list(names) for title, names in own.items()}
     for title, names in _by_subject(first):
@@ -129,7 +132,7 @@ def _by_subject(first: str) -> Iterator[tuple[str, list[str | Described]]]:
     for method in METHODS:
         if method != first:
             yield _of_method(method, told)
-    own = [field.name for field in dataclasses.fields(RunSettings) if field.metadata]
+    own = [field.name for field in dataclasses.fields(AnyRunSettings) if field.metadata]
     yield "seeds", list(own)
 
 

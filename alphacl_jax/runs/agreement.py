@@ -11,10 +11,9 @@ import jax
 import numpy as np
 
 import alphacl_jax
-from alphacl_jax.data.contents import sample_of
-from alphacl_jax.runs.description import Description
+from alphacl_jax.runs.any_run import AnyRun
+from alphacl_jax.runs.description import AnyDescription
 from alphacl_jax.runs.flag_file import as_mapping
-from alphacl_jax.runs.run import Run
 from alphacl_jax.runs.settings import PLACES
 
 # What computes, or decides what is computed. Where a plug-in is not installed it has no version.
@@ -31,7 +30,7 @@ _JAX_OPTIONS = (
 )
 
 
-def to_compare(run: Run, data: Description, start: Any) -> dict[str, Any]:
+def to_compare(run: AnyRun, data: AnyDescription, start: Any) -> dict[str, Any]:
     """Settings, versions and data by name, as JSON can hold them.
 
     The places of data and of other runs may differ from host to host; what lies there may not.
@@ -49,12 +48,12 @@ def to_compare(run: Run, data: Description, start: Any) -> dict[str, Any]:
         "kind of device": jax.local_devices()[0].device_kind,
     }
     described = data.to_json()
-    policy, _ = described.pop("policy"), described.pop("data")
+    policy, _ = described.pop("policy", {}), described.pop("data")
     return {
         **found,
         **{f"{name} of the augmentation": value for name, value in policy.items()},
         **{f"{name} of the data": value for name, value in described.items()},
-        **sample_of(run.dataset.pretrain.source),
+        **run.sample(),
         "weights to start from": None if start is None else digest_of_arrays(start),
     }
 

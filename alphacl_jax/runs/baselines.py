@@ -17,7 +17,8 @@ from alphacl_jax.methods.method import Batch
 from alphacl_jax.runs.encoder import Encoder, encoder_of, load_encoder
 from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of
 from alphacl_jax.runs.networks import make_encoder
-from alphacl_jax.runs.run import Run, open_run, optimizer_of, require_labels
+from alphacl_jax.runs.optimizer import optimizer_of
+from alphacl_jax.runs.run import Run, open_run, require_labels
 from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.runs.start import encoder_variables
 from alphacl_jax.signals import hand_on

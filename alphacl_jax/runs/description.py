@@ -3,14 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, Self
 
 from alphacl_jax.data import policies
 from alphacl_jax.data.decoding import shown_range
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import write_json_atomically
-from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.runs.common_settings import AnyRunSettings
 
 _DESCRIPTION = "preprocessing.json"
 _NAMED = 10  # classes that a message lists
@@ -18,9 +18,41 @@ _NAMED = 10  # classes that a message lists
 _COLOUR_TOLERANCE = 1e-3
 
 
+class AnyDescription(Protocol):
+    """What an encoder needs beside its weights, of whatever it was trained on.
+
+    Attributes:
+      of: what the data consists of, in the plural: "images".
+      data: the title of the data.
+      data_changes: how the data differed from those before where the run went on with others.
+    """
+
+    of: ClassVar[str]
+
+    @property
+    def data(self) -> str: ...
+
+    @property
+    def data_changes(self) -> tuple[str, ...]: ...
+
+    def total_steps(self, settings: AnyRunSettings) -> int:
+        """The number of steps of the whole run."""
+
+    def to_json(self) -> dict[str, Any]: ...
+
+    def changes(self, other: Any) -> list[str]:
+        """What differs between the data of this description and of another one, in words."""
+
+    def fits(self, other: Any) -> bool:
+        """Whether an encoder of this description could go on with the data of the other."""
+
+    def with_data_of(self, other: Any) -> Self:
+        """This description, of a run that goes on with the data of another one."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """What an encoder needs beside its weights, measured when the run began.
+    """What an encoder of images needs beside its weights, measured when the run began.
 
     Attributes:
       preprocessing: of images.
@@ -34,6 +66,8 @@ class Description:
         other ones, in words.
     """
 
+    of: ClassVar[str] = "images"
+
     preprocessing: Preprocessing
     policy: policies.Policy
     class_names: tuple[str, ...]
@@ -42,7 +76,7 @@ class Description:
     fingerprint: str | None
     data_changes: tuple[str, ...] = ()
 
-    def total_steps(self, settings: RunSettings) -> int:
+    def total_steps(self, settings: AnyRunSettings) -> int:
         """The number of steps of the whole run."""
         own = settings.optimizer
         return own.epochs * (self.num_images // own.batch_size)
@@ -104,6 +138,9 @@ class Description:
             if max(abs(x - y) for x, y in zip(a, b, strict=True)) > _COLOUR_TOLERANCE
         ]
 
+    def fits(self, other: "Description") -> bool:
+        return self.preprocessing.image_shape == other.preprocessing.image_shape
+
     def with_data_of(self, other: "Description") -> "Description":
         """This description, of a run that goes on with the data of another one."""
         return dataclasses.replace(
@@ -125,9 +162,18 @@ def is_described(workdir: Path) -> bool:
     return (workdir / _DESCRIPTION).exists()
 
 
-def write_description(workdir: Path, description: Description) -> None:
+def write_description(workdir: Path, description: AnyDescription) -> None:
     """Stores what the run's encoder needs, in place of what was stored before."""
     write_json_atomically(workdir / _DESCRIPTION, description.to_json())
+
+
+def read_any_description(workdir: Path) -> AnyDescription:
+    """What `write_description` stored, of a run on whatever data.
+
+    Raises:
+      RunError: as `read_description`.
+    """
+    return read_description(workdir)
 
 
 def read_description(workdir: Path) -> Description:

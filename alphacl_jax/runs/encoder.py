@@ -19,10 +19,11 @@ from alphacl_jax.errors import RunError
 from alphacl_jax.methods.method import Method
 from alphacl_jax.runs.description import Description, read_description
 from alphacl_jax.runs.exported import is_export, read_export
+from alphacl_jax.runs.flag_file import of_images
 from alphacl_jax.runs.folder import checkpoints_of, read_settings
-from alphacl_jax.runs.methods import label_of, make_batch_of, make_method, parts_of
+from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of
 from alphacl_jax.runs.networks import make_encoder
-from alphacl_jax.runs.run import optimizer_of
+from alphacl_jax.runs.optimizer import optimizer_of
 from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.mesh import data_mesh
@@ -58,7 +59,7 @@ class Encoder:
     def __repr__(self) -> str:
         height, width, channels = self.preprocessing.image_shape
         return (
-            f"Encoder({self.settings.model.encoder} by {label_of(self.settings)} on "
+            f"Encoder({self.settings.model.encoder} by {self.settings.method.label} on "
             f"{self.description.data}, images {height}x{width}x{channels}, step {self.step})"
         )
 
@@ -174,7 +175,7 @@ def load_encoder(path: str | Path) -> Encoder:
     folder = Path(path).expanduser()
     if is_export(folder):
         return Encoder(*read_export(folder))
-    settings = read_settings(folder)
+    settings = of_images(read_settings(folder))
     if settings.num_seeds > 1:
         raise RunError(
             f"{folder} holds {settings.num_seeds} runs, one per seed: give one of them, such as "

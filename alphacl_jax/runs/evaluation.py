@@ -18,7 +18,6 @@ from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
 from alphacl_jax.files import in_words, write_json_atomically
 from alphacl_jax.runs.encoder import Encoder
 from alphacl_jax.runs.folder import records_of
-from alphacl_jax.runs.methods import label_of
 from alphacl_jax.training.records import read_records
 
 Labelled = tuple[np.ndarray, np.ndarray]
@@ -133,14 +132,14 @@ def evaluate_encoder(
             "There are no labels" if dataset.train is None else "There are no test images"
         )
     else:
-        others = {label_of(encoder.settings): encoder, **baselines}
+        others = {encoder.settings.method.label: encoder, **baselines}
         sets: dict[str, Callable[[], tuple[Labelled, Labelled]]] = {
             name: functools.partial(_both, other, dataset.train, dataset.test, memory_limit_bytes)
             for name, other in others.items()
         }
         # Those of the encoder's test images have been made above.
         train = dataset.train
-        sets[label_of(encoder.settings)] = lambda: (
+        sets[encoder.settings.method.label] = lambda: (
             features_of(encoder, train, memory_limit_bytes),
             (features, labels),
         )

@@ -27,7 +27,7 @@ from alphacl_jax.errors import RunError
 from alphacl_jax.files import in_words, replaced_folder, write_json_atomically
 from alphacl_jax.models.torchvision import from_torchvision, to_torchvision
 from alphacl_jax.runs.description import Description
-from alphacl_jax.runs.flag_file import as_mapping, from_mapping
+from alphacl_jax.runs.flag_file import as_mapping, from_mapping, of_images
 from alphacl_jax.runs.networks import has_small_stem, make_encoder
 from alphacl_jax.runs.settings import PLACES, ModelSettings, RunSettings
 
@@ -136,7 +136,7 @@ def read_export(folder: Path) -> tuple[RunSettings, Description, Any, Any, int]:
         tensors, heads = (
             _read_tensors(folder, name, described["files"]) for name in (_ENCODER, _HEADS)
         )
-        settings = from_mapping(_with_tuples(described["settings"]))
+        settings = of_images(from_mapping(_with_tuples(described["settings"])))
         description = Description.from_json(described["description"])
         if described["names"] == "torchvision":
             module = make_encoder(settings.model, description.preprocessing.image_shape)

@@ -42,7 +42,6 @@ from alphacl_jax.runs.finetune_training import (
     per_class,
     policy_of,
 )
-from alphacl_jax.runs.methods import label_of
 from alphacl_jax.training.mesh import data_mesh
 
 Train = Callable[[Labelled, float, str], Network | None]
@@ -128,7 +127,7 @@ class _Study:
         return {
             **{name: value for name, value in own.items() if name not in _OF_CELLS},
             "augmentation": policy,
-            "encoder": label_of(self._encoder.settings),
+            "encoder": self._encoder.settings.method.label,
             "step of the encoder": self._encoder.step,
             "weights of the encoder": digest_of_arrays(self._encoder.variables),
             "data": self._dataset.title,

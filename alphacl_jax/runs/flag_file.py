@@ -7,38 +7,67 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.fields import kind_of, parse
-from alphacl_jax.runs.settings import METHODS, RunSettings
+from alphacl_jax.runs.method_settings import MethodSettings
+from alphacl_jax.runs.settings import RunSettings
+
+# The settings of a run by what it is trained on.
+_KINDS: tuple[type[AnyRunSettings], ...] = (RunSettings,)
+# Every method that can be trained, by name.
+METHODS: Mapping[str, type[MethodSettings]] = {
+    name: owner for kind in _KINDS for name, owner in kind.methods.items()
+}
+# In the order in which people are told of them.
+_SUBJECTS = ("data", "augmentation", "model", "method", "optimizer", "evaluation")
 
 Fields = dict[str, tuple[type, dataclasses.Field[Any]]]
 
 
+def kind_of_run(method: str) -> type[AnyRunSettings]:
+    """The class of the settings of a run with this method."""
+    return next(kind for kind in _KINDS if method in kind.methods)
+
+
+def of_images(settings: AnyRunSettings) -> RunSettings:
+    """The same settings, where they are of a run on images.
+
+    Raises:
+      RunError: where they are of another.
+    """
+    if isinstance(settings, RunSettings):
+        return settings
+    raise RunError(
+        f"the method {method_name(settings)} is not trained on images, as is needed here"
+    )
+
+
 def groups_of(method: str) -> dict[str, type]:
-    """The settings classes of a run with this method, by their field of `RunSettings`."""
+    """The settings classes of a run with this method, by their field of the run's settings."""
+    fields = {field.name: field for field in dataclasses.fields(kind_of_run(method))}
     return {
-        field.name: METHODS[method] if field.name == "method" else type(field.default)
-        for field in dataclasses.fields(RunSettings)
-        if not field.metadata
+        name: METHODS[method] if name == "method" else type(fields[name].default)
+        for name in _SUBJECTS
+        if name in fields
     }
 
 
 def fields_of(method: str) -> Fields:
     """Every setting of a run with this method: name → (its class, its field)."""
-    found: Fields = {
-        f.name: (RunSettings, f) for f in dataclasses.fields(RunSettings) if f.metadata
-    }
+    kind = kind_of_run(method)
+    found: Fields = {f.name: (kind, f) for f in dataclasses.fields(kind) if f.metadata}
     for owner in groups_of(method).values():
         found |= {field.name: (owner, field) for field in dataclasses.fields(owner)}
     return found
 
 
-def method_name(settings: RunSettings) -> str:
+def method_name(settings: AnyRunSettings) -> str:
     """What the settings' method is called."""
     return next(name for name, owner in METHODS.items() if type(settings.method) is owner)
 
 
-def as_mapping(settings: RunSettings) -> dict[str, Any]:
+def as_mapping(settings: AnyRunSettings) -> dict[str, Any]:
     """All settings by name, the method among them."""
     values: dict[str, Any] = {"method": method_name(settings)}
     for field in dataclasses.fields(settings):
@@ -47,7 +76,7 @@ def as_mapping(settings: RunSettings) -> dict[str, Any]:
     return values
 
 
-def from_mapping(values: Mapping[str, Any]) -> RunSettings:
+def from_mapping(values: Mapping[str, Any]) -> AnyRunSettings:
     """The settings that `as_mapping` gave; those left out have their defaults.
 
     Raises:
@@ -66,11 +95,12 @@ def from_mapping(values: Mapping[str, Any]) -> RunSettings:
         return owner(**{name: values[name] for name in names & values.keys()})
 
     groups = {name: filled(owner) for name, owner in groups_of(method).items()}
-    own = {f.name for f in dataclasses.fields(RunSettings) if f.metadata}
-    return RunSettings(**groups, **{name: values[name] for name in own & values.keys()})
+    kind = kind_of_run(method)
+    own = {f.name for f in dataclasses.fields(kind) if f.metadata}
+    return kind(**groups, **{name: values[name] for name in own & values.keys()})
 
 
-def to_text(settings: RunSettings) -> str:
+def to_text(settings: AnyRunSettings) -> str:
     """The settings as a flag file; what is None is left out.
 
     Raises:
@@ -88,7 +118,7 @@ def to_text(settings: RunSettings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def from_text(text: str) -> RunSettings:
+def from_text(text: str) -> AnyRunSettings:
     """The settings that a flag file holds.
 
     Raises:

@@ -15,14 +15,14 @@ from typing import Any
 
 from alphacl_jax.errors import RunError, differences
 from alphacl_jax.files import in_words, write_text_atomically
+from alphacl_jax.runs.common_settings import AnyRunSettings, EvaluationSettings
 from alphacl_jax.runs.description import (
-    Description,
+    AnyDescription,
     is_described,
-    read_description,
+    read_any_description,
     write_description,
 )
 from alphacl_jax.runs.flag_file import as_mapping, from_text, to_text
-from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
 
 _SETTINGS, _LOCK = "flags.txt", "lock"
 # These change nothing that is computed, and may differ when a run goes on. Of the data it is not
@@ -31,23 +31,23 @@ _FREE = ("data_dir", *(field.name for field in dataclasses.fields(EvaluationSett
 
 
 class OtherDataError(RunError):
-    """The run in the folder was trained on other images than it is asked to go on with.
+    """The run in the folder was trained on other data than it is asked to go on with.
 
     Attributes:
       impossible: whether it could not go on with these even where that were allowed.
     """
 
-    def __init__(self, folder: Path, changes: str, impossible: bool):
+    def __init__(self, folder: Path, of: str, changes: str, impossible: bool):
         self.impossible = impossible
-        ways = "Give it the images that it began with, or train in another run folder"
+        ways = f"Give it the {of} that it began with, or train in another run folder"
         if not impossible:
             ways = (
-                "Give it the images that it began with, train in another run folder, or allow "
+                f"Give it the {of} that it began with, train in another run folder, or allow "
                 "changed data to go on with these"
             )
         super().__init__(
-            f"the run in {folder} was trained on other images: {changes}. {ways}; to load and use "
-            "what was trained, its images are not needed"
+            f"the run in {folder} was trained on other {of}: {changes}. {ways}; to load and use "
+            f"what was trained, its {of} are not needed"
         )
 
 
@@ -102,7 +102,7 @@ def of_seeds(workdir: Path) -> list[Path]:
     return [workdir, *sorted(workdir.glob("seed-*"))]
 
 
-def read_settings(workdir: Path) -> RunSettings:
+def read_settings(workdir: Path) -> AnyRunSettings:
     """The settings that the run in `workdir` was made with.
 
     Raises:
@@ -180,8 +180,8 @@ def is_in_use(workdir: Path) -> bool:
 
 def claim_workdir(
     workdir: Path,
-    settings: RunSettings,
-    data: Description | None = None,
+    settings: AnyRunSettings,
+    data: AnyDescription | None = None,
     *,
     allow_changed_data: bool = False,
 ) -> str:
@@ -193,7 +193,7 @@ def claim_workdir(
       workdir: the folder.
       settings: of the run.
       data: what the run is to be trained on; None does not look at it.
-      allow_changed_data: whether a run that was trained on other images goes on with these. It
+      allow_changed_data: whether a run that was trained on other data goes on with these. It
         keeps the shape and the colours of those that it began with.
 
     Returns:
@@ -201,7 +201,7 @@ def claim_workdir(
 
     Raises:
       OtherRunError: where it holds a run with other settings.
-      OtherDataError: where it holds a run that was trained on other images.
+      OtherDataError: where it holds a run that was trained on other data.
       RunError: where it cannot be made, or holds something else.
     """
     if lost := _lost_settings(workdir):
@@ -226,27 +226,27 @@ def claim_workdir(
 
 
 def _changed_data(
-    workdir: Path, here: Description, allowed: bool
-) -> dict[Path, tuple[Description, str]]:
-    """The runs in a folder whose images were others → what they were, and the difference in words.
+    workdir: Path, here: AnyDescription, allowed: bool
+) -> dict[Path, tuple[AnyDescription, str]]:
+    """The runs in a folder whose data were others → what they were, and the difference in words.
 
     Raises:
       OtherDataError: for the first of them, where that is not allowed or cannot be.
     """
     changed = {}
     for folder in of_seeds(workdir):
-        there = read_description(folder) if is_described(folder) else here
+        there = read_any_description(folder) if is_described(folder) else here
         if not (changes := there.changes(here)):
             continue
         how = "; ".join(changes)
-        if not allowed or there.preprocessing.image_shape != here.preprocessing.image_shape:
-            raise OtherDataError(folder, how, impossible=allowed)
+        if not allowed or not there.fits(here):
+            raise OtherDataError(folder, here.of, how, impossible=allowed)
         changed[folder] = there, how
     return changed
 
 
 def _continue(
-    workdir: Path, settings: RunSettings, data: Description | None, allow_changed_data: bool
+    workdir: Path, settings: AnyRunSettings, data: AnyDescription | None, allow_changed_data: bool
 ) -> str:
     there, here = as_mapping(read_settings(workdir)), as_mapping(settings)
     differing = {
@@ -268,7 +268,7 @@ def _continue(
         assert data is not None
         write_description(folder, before.with_data_of(data))
         news.append(
-            f"the run in {folder} goes on with other images ({how}), from the first of them "
+            f"the run in {folder} goes on with other {data.of} ({how}), from the first of them "
             "on, and with the colours of those that it began with"
         )
     if differing:

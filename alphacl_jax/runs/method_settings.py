@@ -30,6 +30,11 @@ class MethodSettings:
     def __post_init__(self) -> None:
         check_settings(self)
 
+    @property
+    def label(self) -> str:
+        """What tables call a run with these settings."""
+        raise NotImplementedError
+
 
 def _block_size() -> Any:
     return setting("auto", "Anchors compared at a time: a number, or auto.")
@@ -79,8 +84,9 @@ class PairLossSettings(MethodSettings):
     )
     block_size: int | str = _block_size()
 
-    def __post_init__(self) -> None:
-        check_settings(self)
+    @property
+    def label(self) -> str:
+        return self.loss
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,10 @@ class DirectCLRSettings(TwoViewSettings):
         64, "How many of the features' first coordinates the loss sees.", lower=1
     )
 
+    @property
+    def label(self) -> str:
+        return f"directclr-{self.loss}"
+
 
 @dataclass(frozen=True)
 class QueueSettings(PairLossSettings, AverageSettings):
@@ -121,6 +131,10 @@ class QueueSettings(PairLossSettings, AverageSettings):
         "images of an epoch, or an anchor meets its own earlier keys.",
         lower=2,
     )
+
+    @property
+    def label(self) -> str:
+        return f"queue-{self.loss}"
 
 
 @dataclass(frozen=True)
@@ -138,6 +152,10 @@ class SupervisedSettings(MethodSettings):
             require_default(self, "temperature", "the losses supcon_out and supcon_in")
         if self.loss not in _MARGINS:
             require_default(self, "margin", f"the losses {', '.join(_MARGINS)}")
+
+    @property
+    def label(self) -> str:
+        return self.loss
 
 
 @dataclass(frozen=True)
@@ -197,6 +215,14 @@ class SiameseSettings(AverageSettings):
         if self.predictor not in ("directpred", "directcopy"):
             for name in ("predictor_eps", "predictor_every"):
                 require_default(self, name, "the predictors directpred and directcopy")
+
+    @property
+    def label(self) -> str:
+        """By its name in the literature, where it has one."""
+        known = {("mlp", "ema"): "byol", ("mlp", "stop_gradient"): "simsiam"}
+        if self.predictor in ("directpred", "directcopy"):
+            return self.predictor if self.target == "ema" else f"{self.predictor}-{self.target}"
+        return known.get((self.predictor, self.target), f"siamese-{self.predictor}-{self.target}")
 
 
 # The settings of each method that there is, by its name; `alphacl_jax.runs.methods` makes them.

@@ -46,7 +46,6 @@ class Maker(NamedTuple):
     Attributes:
       method: from the run's settings, the images' shape, the devices, and the run's steps.
       make_batch: what makes the batch that the method reads of raw images.
-      label: what the table calls a run with these settings.
       views: how many views of an image the method reads; None for any number, of two sizes.
       labels: the name of the setting by which it cannot do without labels; "" where it can.
       unread: settings of the network that the method does not read; one that is set is an error.
@@ -54,7 +53,6 @@ class Maker(NamedTuple):
 
     method: Callable[[RunSettings, Shape, Mesh, int], Method]
     make_batch: Callable[[RunSettings, Policy, Preprocessing], MakeBatch]
-    label: Callable[[Any], str]
     views: int | None = 2
     labels: Callable[[Any], str] = lambda own: ""
     unread: tuple[str, ...] = ()
@@ -140,18 +138,6 @@ def _momentum(settings: AverageSettings, total_steps: int) -> Momentum:
     return cosine_momentum(settings.ema_momentum, total_steps)
 
 
-def _loss(own: Any) -> str:
-    return str(own.loss)
-
-
-def _named_siamese(own: SiameseSettings) -> str:
-    """By its name in the literature, where it has one."""
-    known = {("mlp", "ema"): "byol", ("mlp", "stop_gradient"): "simsiam"}
-    if own.predictor in ("directpred", "directcopy"):
-        return own.predictor if own.target == "ema" else f"{own.predictor}-{own.target}"
-    return known.get((own.predictor, own.target), f"siamese-{own.predictor}-{own.target}")
-
-
 def _views(settings: RunSettings, policy: Policy, preprocessing: Preprocessing) -> MakeBatch:
     """Augmented views of each image, of two sizes where the settings say so, and the labels."""
     own = settings.augmentation
@@ -191,17 +177,16 @@ _OF_PROJECTOR = (
     "projector_output_norm",
 )  # fmt: skip
 MAKERS: dict[str, Maker] = {
-    "contrastive": Maker(_contrastive, _views, _loss, labels=_if_labelled),
-    "supervised": Maker(_supervised, _views, _loss, views=None, labels=lambda own: "method"),
+    "contrastive": Maker(_contrastive, _views, labels=_if_labelled),
+    "supervised": Maker(_supervised, _views, views=None, labels=lambda own: "method"),
     "directclr": Maker(
         _contrastive,
         _views,
-        lambda own: f"directclr-{own.loss}",
         labels=_if_labelled,
         unread=_OF_PROJECTOR,
     ),
-    "queue": Maker(_queue, _views, lambda own: f"queue-{own.loss}"),
-    "siamese": Maker(_siamese, _views, _named_siamese, views=None),
+    "queue": Maker(_queue, _views),
+    "siamese": Maker(_siamese, _views, views=None),
 }
 
 
@@ -287,8 +272,3 @@ def parts_of(settings: RunSettings) -> dict[str, Part]:
         schedule = optax.constant_schedule(settings.optimizer.learning_rate)
     part = Part(own.predictor_rate, schedule, own.predictor_weight_decay)
     return {} if part == Part() else {"predictor": part}
-
-
-def label_of(settings: RunSettings) -> str:
-    """What tables call a run with these settings."""
-    return MAKERS[method_name(settings)].label(settings.method)

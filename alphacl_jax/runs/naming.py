@@ -4,11 +4,10 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from alphacl_jax.runs.description import Description, is_described, read_description
+from alphacl_jax.runs.common_settings import AnyRunSettings, EvaluationSettings
+from alphacl_jax.runs.description import AnyDescription, is_described, read_any_description
 from alphacl_jax.runs.flag_file import to_text
 from alphacl_jax.runs.folder import of_seeds, read_settings
-from alphacl_jax.runs.methods import label_of
-from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
 
 _LONGEST = 100  # bytes, of the 255 that a file's name may have
 
@@ -19,7 +18,9 @@ def as_file_name(title: str) -> str:
     return name.decode(errors="ignore")
 
 
-def default_workdir(settings: RunSettings, title: str, data: Description | None = None) -> Path:
+def default_workdir(
+    settings: AnyRunSettings, title: str, data: AnyDescription | None = None
+) -> Path:
     """`runs/` plus data set, loss and a hash of all settings but those of the evaluation.
 
     Where the data lies is no part of it, so that a run whose images were moved finds its folder;
@@ -39,14 +40,14 @@ def default_workdir(settings: RunSettings, title: str, data: Description | None 
     return plain
 
 
-def _named(settings: RunSettings, title: str) -> Path:
+def _named(settings: AnyRunSettings, title: str) -> Path:
     digest = hashlib.sha256(to_text(settings).encode(errors="surrogateescape")).hexdigest()[:8]
-    return Path("runs") / f"{as_file_name(title)}-{label_of(settings)}-{digest}"
+    return Path("runs") / f"{as_file_name(title)}-{settings.method.label}-{digest}"
 
 
-def _is_of_other_data(workdir: Path, settings: RunSettings, data: Description) -> bool:
+def _is_of_other_data(workdir: Path, settings: AnyRunSettings, data: AnyDescription) -> bool:
     """Whether a folder has a run on images of another place, which are not these."""
     begun = [folder for folder in of_seeds(workdir) if is_described(folder)]
     if not begun or read_settings(workdir).data.data_dir == settings.data.data_dir:
         return False
-    return any(read_description(folder).changes(data) for folder in begun)
+    return any(read_any_description(folder).changes(data) for folder in begun)

@@ -3,7 +3,7 @@
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -11,12 +11,15 @@ from tqdm import tqdm
 from alphacl_jax.data.sources import Split, in_order
 from alphacl_jax.evaluation.monitor import collapse_warnings, quick_probe
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
+from alphacl_jax.runs.any_run import Training
 from alphacl_jax.runs.encoder import Encoder, encoder_of
-from alphacl_jax.runs.run import Run, Training
 from alphacl_jax.training import hosts
 from alphacl_jax.training.loop import Hook
 from alphacl_jax.training.seeds import unstack_states
 from alphacl_jax.training.state import TrainState
+
+if TYPE_CHECKING:
+    from alphacl_jax.runs.run import Run
 
 _MOST_FITTED, _MOST_HELD_OUT = 4000, 1000
 
@@ -24,31 +27,24 @@ Figures = dict[str, float]
 Sample = Callable[[], tuple[np.ndarray, np.ndarray | None]]
 
 
-def probe_hook(
-    run: Run,
-    training: Training,
-    untrained: Encoder,
-    label: str = "",
-    sample: Sample | None = None,
-) -> Hook | None:
-    """What looks at the features every `probe_every` epochs; None where nothing is asked for.
+def probe_hooks(run: "Run", training: Training, untrained: Mapping[str, Encoder]) -> list[Hook]:
+    """What looks at the features every `probe_every` epochs; none where nothing is asked for.
 
     The probes fit on four fifths of (at most 5,000 of) the training images' labels and are tested
     on the fifth that they did not see: what is decided while looking at them does not touch the
     test images. It changes nothing that is trained.
 
     Args:
-      run: what is trained.
+      run: what is trained, or the first of several members.
       training: its parts.
-      untrained: the encoder before the first step.
-      label: what lines on the terminal begin with, where several runs train at once.
-      sample: of `sample_of(run)`, which runs on the same data share.
+      untrained: the encoders before the first step, one of each member, by what lines on the
+        terminal begin with.
     """
-    epochs = run.settings.evaluation.probe_every
-    if epochs == 0:
-        return None
-    probe = _Probe(run, untrained, label, sample or sample_of(run))
-    return Hook(epochs * training.batches.steps_per_epoch, probe)
+    if not (epochs := run.settings.evaluation.probe_every):
+        return []
+    every, sample = epochs * training.batches.steps_per_epoch, sample_of(run)
+    classes = len(run.dataset.class_names)
+    return [Hook(every, _Probe(of, label, sample, classes)) for label, of in untrained.items()]
 
 
 def hook_of_seeds(hooks: Sequence[Hook]) -> Hook:
@@ -63,9 +59,9 @@ def hook_of_seeds(hooks: Sequence[Hook]) -> Hook:
 
 
 class _Probe:
-    def __init__(self, run: Run, untrained: Encoder, label: str, sample: Sample):
-        self._run, self._untrained, self._label = run, untrained, label
-        self._sample = sample
+    def __init__(self, untrained: Encoder, label: str, sample: Sample, classes: int):
+        self._untrained, self._label = untrained, label
+        self._sample, self._classes = sample, classes
         self._at_start: Figures | None = None
         self._history: list[Figures] = []
         self._warned: set[str] = set()
@@ -76,7 +72,9 @@ class _Probe:
         if self._at_start is None:
             self._at_start = self._figures(self._untrained)
         here = hosts.own_copy(state._replace(opt_state=()))
-        figures = self._figures(encoder_of(self._run.settings, self._untrained.description, here))
+        figures = self._figures(
+            encoder_of(self._untrained.settings, self._untrained.description, here)
+        )
         self._history.append(figures)
         tqdm.write(f"{self._label}probe at step {step:,}: {_in_words(figures)}", file=sys.stderr)
         for kind, warning in collapse_warnings(self._history, self._at_start).items():
@@ -94,7 +92,7 @@ class _Probe:
             train, test = (
                 (features[part], labels[part]) for part in (slice(cut), slice(cut, None))
             )
-            figures |= quick_probe(train, test, len(self._run.dataset.class_names))
+            figures |= quick_probe(train, test, self._classes)
         return figures
 
 
@@ -107,12 +105,12 @@ def _in_words(figures: Figures) -> str:
     return ", ".join([*accuracies, f"effective rank {figures['effective_rank']:.1f}"])
 
 
-def sample_of(run: Run) -> Sample:
+def sample_of(run: "Run") -> Sample:
     """Draws up to 5,000 training images, always the same, and their labels, once it is called."""
     return functools.cache(functools.partial(_drawn, run))
 
 
-def _drawn(run: Run) -> tuple[np.ndarray, np.ndarray | None]:
+def _drawn(run: "Run") -> tuple[np.ndarray, np.ndarray | None]:
     split: Split = run.dataset.train or run.dataset.pretrain
     chunks = list(in_order(split, 500, run.memory_limit_bytes))
     images = np.concatenate([chunk[0] for chunk in chunks])

@@ -10,8 +10,9 @@ from PIL import Image
 
 from alphacl_jax.data.preview import choose_images
 from alphacl_jax.data.views import in_unit_range, make_views
+from alphacl_jax.runs.any_run import AnyRun, Training
 from alphacl_jax.runs.flag_file import as_mapping
-from alphacl_jax.runs.run import Run, Training
+from alphacl_jax.runs.run import Run
 from alphacl_jax.training.progress import Progress
 from alphacl_jax.training.records import Recorder, RunRecords
 from alphacl_jax.training.seeds import SeedsRecorder
@@ -19,7 +20,7 @@ from alphacl_jax.training.seeds import SeedsRecorder
 _PAIRS = 8
 
 
-def open_records(run: Run, training: Training, workdirs: Sequence[Path]) -> RunRecords:
+def open_records(run: AnyRun, training: Training, workdirs: Sequence[Path]) -> RunRecords:
     """The records of a run, or of several that train as one program."""
     progress = Progress(
         training.schedule.total_steps,

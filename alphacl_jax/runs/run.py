@@ -1,19 +1,25 @@
-"""From settings to the parts of a run: data, policy, method, step."""
+"""A run on images: from settings to data, augmentation and method."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import jax
-import optax
 from jax.sharding import Mesh
 
 from alphacl_jax.data import policies, sources
-from alphacl_jax.data.batches import ImageBatches, open_batches, raw_shapes
+from alphacl_jax.data.batches import ImageBatches, Shapes, open_batches, raw_shapes
+from alphacl_jax.data.contents import sample_of
 from alphacl_jax.data.decoding import PixelRange
 from alphacl_jax.data.preprocessing import Preprocessing
+from alphacl_jax.data.reading import fingerprint_of
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
+from alphacl_jax.runs.any_run import AnyRun, Training, prepare_training
 from alphacl_jax.runs.chunk_size import with_chosen_chunk
+from alphacl_jax.runs.description import Description, is_described, read_description
+from alphacl_jax.runs.encoder import Encoder, encoder_of
+from alphacl_jax.runs.folder import of_seeds
 from alphacl_jax.runs.methods import (
     check_batch_size,
     check_devices,
@@ -22,16 +28,18 @@ from alphacl_jax.runs.methods import (
     parts_of,
     require_labels_of,
 )
-from alphacl_jax.runs.settings import OptimizerSettings, RunSettings
-from alphacl_jax.training.loop import Schedule, TrainStep
-from alphacl_jax.training.optim import Part, make_optimizer, warmup_cosine
+from alphacl_jax.runs.probes import probe_hooks
+from alphacl_jax.runs.settings import RunSettings
+from alphacl_jax.runs.start import encoder_to_start_from, with_encoder
+from alphacl_jax.training.loop import Hook
+from alphacl_jax.training.optim import Part
 from alphacl_jax.training.state import TrainState
-from alphacl_jax.training.step import MakeBatch, make_init, make_train_step
+from alphacl_jax.training.step import MakeBatch
 
 
 @dataclass(frozen=True)
-class Run:
-    """What the settings of a run stand for.
+class Run(AnyRun):
+    """What the settings of a run on images stand for.
 
     Attributes:
       settings: of the run.
@@ -49,9 +57,98 @@ class Run:
     mesh: Mesh
     method: Method
 
+    def as_begun(self, training: Training, workdir: Path) -> tuple["Run", Training]:
+        """The same with what the run in the folder, where there is one, measured when it began.
+
+        Colours that are measured today may differ in their last digits; these and the range of the
+        pixels may differ more where the images changed.
+        """
+        begun = next((folder for folder in of_seeds(workdir) if is_described(folder)), None)
+        if begun is None:
+            return self, training
+        kept = read_description(begun).preprocessing
+        if kept.image_shape != self.preprocessing.image_shape:
+            return self, training  # which the folder refuses
+        run = self
+        automatic = self.settings.data.pixel_range == "auto"
+        if automatic and kept.pixel_range != self.preprocessing.pixel_range:
+            run = open_run(self.settings, self.mesh, measured=kept.pixel_range)
+            training = prepare_training(run)
+        colours = replace(run.preprocessing, mean=kept.mean, std=kept.std)
+        if colours == run.preprocessing:
+            return run, training
+        run = replace(run, preprocessing=colours)
+        return run, prepare_training(run, training.batches)
+
+    def with_settings(self, settings: RunSettings) -> "Run":
+        return replace(self, settings=settings)
+
+    @property
+    def title(self) -> str:
+        return self.dataset.title
+
     @property
     def make_batch(self) -> MakeBatch:
         return make_batch_of(self.settings, self.policy, self.preprocessing)
+
+    def raw_shapes(self, batch_size: int) -> Shapes:
+        return raw_shapes(self.dataset.image_shape, batch_size)
+
+    def open_batches(self) -> ImageBatches:
+        return open_batches(
+            self.dataset.pretrain,
+            self.settings.optimizer.batch_size,
+            self.mesh,
+            self.settings.seed,
+            self.memory_limit_bytes,
+        )
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        return parts_of(self.settings)
+
+    def describe(self, batches: Any) -> Description:
+        data = self.dataset
+        return Description(
+            Preprocessing.from_dataset(data),
+            self.policy,
+            data.class_names,
+            data.title,
+            batches.num_images,
+            fingerprint_of(data.pretrain.source),
+        )
+
+    def sample(self) -> dict[str, str]:
+        return sample_of(self.dataset.pretrain.source)
+
+    def starts_from(self) -> Encoder | None:
+        return encoder_to_start_from(self.settings, self.dataset.image_shape)
+
+    def start(self, init: Callable[[int], TrainState]) -> TrainState:
+        state, other = init(self.settings.seed), self.starts_from()
+        return state if other is None else with_encoder(state, other)
+
+    def encoder(self, description: Description, state: TrainState) -> Encoder:
+        return encoder_of(self.settings, description, state)
+
+    def hooks(self, training: Training, untrained: Mapping[str, Encoder]) -> list[Hook]:
+        return probe_hooks(self, training, untrained)
+
+    def in_words(self, batches: Any) -> tuple[str, str]:
+        height, width, channels = self.dataset.image_shape
+        return (
+            f"{self.title}: {batches.num_images:,} images of {height}x{width}x{channels}",
+            f"{self._chunks()}augmentation: {policies.describe(self.view_policies, channels)}\n",
+        )
+
+    def _chunks(self) -> str:
+        """The line about the chunks in which a batch is embedded, where it is."""
+        own = self.settings.optimizer
+        if own.micro_batch is None:
+            return ""
+        return (
+            f"a batch of {own.batch_size:,} images is embedded in chunks of {own.micro_batch:,}\n"
+        )
 
     @property
     def view_policies(self) -> policies.Policies:
@@ -61,27 +158,6 @@ class Run:
     @property
     def memory_limit_bytes(self) -> int:
         return self.settings.data.memory_limit_mb * 2**20
-
-
-@dataclass(frozen=True)
-class Training:
-    """The parts that the loop is given.
-
-    Attributes:
-      optimizer: that `init` and `step` are made with.
-      init: the state before the first step, by seed.
-      step: compiled.
-      batches: in the order of the run's seed.
-      schedule: when to record, to save and to stop.
-      learning_rate: by step.
-    """
-
-    optimizer: optax.GradientTransformation
-    init: Callable[[int], TrainState]
-    step: TrainStep
-    batches: ImageBatches
-    schedule: Schedule
-    learning_rate: optax.Schedule
 
 
 def open_run(
@@ -154,72 +230,3 @@ def require_labels(dataset: sources.Dataset) -> None:
             f"cannot be done: a supervised encoder needs labelled training and test images, and "
             f"{dataset.title} has no {' and no '.join(missing)}",
         )
-
-
-def prepare_training(run: Run, batches: ImageBatches | None = None) -> Training:
-    """The parts that train a run.
-
-    Args:
-      run: of the settings and the data.
-      batches: of the data, where they are open already.
-
-    Raises:
-      ValueError: where the settings do not fit each other or the data.
-    """
-    own, looks = run.settings.optimizer, run.settings.evaluation
-    if batches is None:
-        batches = open_batches(
-            run.dataset.pretrain,
-            own.batch_size,
-            run.mesh,
-            run.settings.seed,
-            run.memory_limit_bytes,
-        )
-    optimizer, learning_rate = optimizer_of(own, batches.steps_per_epoch, parts_of(run.settings))
-    minutes = looks.save_minutes
-    return Training(
-        optimizer=optimizer,
-        init=init_of(run, optimizer),
-        step=make_train_step(run.method, optimizer, run.make_batch, learning_rate, run.mesh),
-        batches=batches,
-        schedule=Schedule(
-            own.epochs * batches.steps_per_epoch,
-            looks.log_every,
-            looks.save_every,
-            None if minutes is None else 60 * minutes,
-        ),
-        learning_rate=learning_rate,
-    )
-
-
-def init_of(run: Run, optimizer: optax.GradientTransformation) -> Callable[[int], TrainState]:
-    """What makes the state before the first step, by seed."""
-    # Shapes and random draws are all that initialising reads of a batch: two samples will do.
-    shapes = raw_shapes(run.dataset.image_shape, 2)
-    return make_init(run.method, optimizer, run.make_batch, shapes, run.mesh)
-
-
-def optimizer_of(
-    settings: OptimizerSettings, steps_per_epoch: int, parts: Mapping[str, Part] | None = None
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser, and its learning rate by step; `parts` as in `make_optimizer`."""
-    total = settings.epochs * steps_per_epoch
-    warmup_epochs = settings.warmup_epochs
-    if warmup_epochs is None and settings.epochs >= 10:
-        warmup_epochs = min(5, settings.epochs // 10)
-    warmup_steps = total // 10 if warmup_epochs is None else warmup_epochs * steps_per_epoch
-    learning_rate = warmup_cosine(settings.learning_rate, total, warmup_steps)
-    optimizer = make_optimizer(
-        settings.optimizer,
-        learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
-        clip_norm=settings.clip_norm,
-        parts=parts,
-    )
-    return optimizer, learning_rate
-
-
-def count_parameters(state: TrainState) -> int:
-    """How many numbers are trained."""
-    return sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -10,15 +10,13 @@ from typing import Any
 
 from alphacl_jax.evaluation.report import format_table, verdicts
 from alphacl_jax.files import write_json_atomically
-from alphacl_jax.runs.description import Description
-from alphacl_jax.runs.encoder import encoder_of
+from alphacl_jax.runs.any_run import AnyRun, Training
+from alphacl_jax.runs.description import AnyDescription
 from alphacl_jax.runs.evaluation import figures_over
 from alphacl_jax.runs.folder import checkpoints_of, claim_workdir, locked, saved_steps
-from alphacl_jax.runs.pretraining import describe, described
-from alphacl_jax.runs.probes import hook_of_seeds, probe_hook, sample_of
+from alphacl_jax.runs.probes import hook_of_seeds
 from alphacl_jax.runs.records import open_records
-from alphacl_jax.runs.run import Run, Training
-from alphacl_jax.runs.start import start_state
+from alphacl_jax.runs.train_run import described
 from alphacl_jax.training import hosts
 from alphacl_jax.training.loop import Hook, NonFiniteLossError, train
 from alphacl_jax.training.seeds import (
@@ -31,11 +29,11 @@ from alphacl_jax.training.state import TrainState
 
 
 def pretrain_seeds(
-    run: Run,
+    run: AnyRun,
     training: Training,
     workdir: Path,
     seeds_as: str,
-    pretrain_one: Callable[[Run, Training, Path], str | None],
+    pretrain_one: Callable[[Any, Training, Path], str | None],
 ) -> str:
     """Trains and evaluates a run for each seed, and returns the table over them.
 
@@ -56,9 +54,9 @@ def pretrain_seeds(
     seeds = run.settings.seeds
     folders = {seed: workdir / f"seed-{seed}" for seed in seeds}
     members = {
-        seed: replace(run, settings=replace(run.settings, seed=seed, num_seeds=1)) for seed in seeds
+        seed: run.with_settings(replace(run.settings, seed=seed, num_seeds=1)) for seed in seeds
     }
-    total, data = training.schedule.total_steps, describe(run, training)
+    total, data = training.schedule.total_steps, run.describe(training.batches)
     with ExitStack() as locks:
         for seed, folder in folders.items():
             claim_workdir(folder, members[seed].settings, data)
@@ -85,12 +83,14 @@ def _name(error: NonFiniteLossError, seed: int) -> None:
     error.args = (f"seed {seed}: {error}",)
 
 
-def _as_one_program(run: Run, seeds_as: str) -> bool:
+def _as_one_program(run: AnyRun, seeds_as: str) -> bool:
     on_cpu = run.mesh.devices.flat[0].platform == "cpu"
     return seeds_as == "vmap" or (seeds_as == "auto" and not on_cpu)
 
 
-def _train_together(members: dict[int, Run], training: Training, folders: dict[int, Path]) -> None:
+def _train_together(
+    members: dict[int, AnyRun], training: Training, folders: dict[int, Path]
+) -> None:
     if len(folders) < 2:
         return  # what is left is an ordinary run
     print(
@@ -106,7 +106,7 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
     step = make_seeds_step(
         run.method, training.optimizer, run.make_batch, training.learning_rate, run.mesh
     )
-    states = {seed: start_state(members[seed], training) for seed in seeds}
+    states = {seed: members[seed].start(training.init) for seed in seeds}
     hooks = _probes(members, training, descriptions, states)
     stacked = stack_states(list(states.values()))
     del states  # or their memory would be held to the end
@@ -130,23 +130,22 @@ def _train_together(members: dict[int, Run], training: Training, folders: dict[i
 
 
 def _probes(
-    members: Mapping[int, Run],
+    members: Mapping[int, AnyRun],
     training: Training,
-    descriptions: Mapping[int, Description],
+    descriptions: Mapping[int, AnyDescription],
     states: Mapping[int, TrainState],
 ) -> list[Hook]:
     """What looks at the features of all members at once, where the settings ask for it."""
     first = next(iter(members.values()))
     if not first.settings.evaluation.probe_every:
         return []  # and no encoder of the first states is kept
-    sample, hooks = sample_of(first), []
-    for seed, state in states.items():
-        run, start = members[seed], hosts.own_copy(state._replace(opt_state=()))
-        untrained = encoder_of(run.settings, descriptions[seed], start)
-        hook = probe_hook(run, training, untrained, f"seed {seed}: ", sample)
-        assert hook is not None  # as of the first
-        hooks.append(hook)
-    return [hook_of_seeds(hooks)]
+    untrained = {
+        f"seed {seed}: ": members[seed].encoder(
+            descriptions[seed], hosts.own_copy(state._replace(opt_state=()))
+        )
+        for seed, state in states.items()
+    }
+    return [hook_of_seeds(first.hooks(training, untrained))]
 
 
 def _evaluated(folder: Path, total_steps: int) -> bool:

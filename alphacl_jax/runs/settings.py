@@ -1,4 +1,4 @@
-"""The settings of a run: what the flags are made from, a run folder stores, and people fill in.
+"""The settings of a run on images: what flags are made from, and a run folder stores.
 
     RunSettings(data=DataSettings(dataset="cifar10"), optimizer=OptimizerSettings(epochs=200))
 
@@ -7,7 +7,9 @@ names the field.
 """
 
 import re
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
 from alphacl_jax.data.decoding import (
     MAX_MEGAPIXELS,
@@ -16,6 +18,13 @@ from alphacl_jax.data.decoding import (
     parse_pixel_range,
 )
 from alphacl_jax.errors import ArgumentError
+from alphacl_jax.runs.common_settings import (
+    LARGEST_SEED,
+    AnyRunSettings,
+    EvaluationSettings,
+    OptimizerSettings,
+    check_last_seed,
+)
 from alphacl_jax.runs.fields import check_settings, require_default, setting
 from alphacl_jax.runs.method_settings import (
     LOSSES,
@@ -45,9 +54,9 @@ __all__ = [
     "RunSettings",
     "SiameseSettings",
     "SupervisedSettings",
+    "check_last_seed",
 ]
 
-LARGEST_SEED = 2**31 - 1
 # Settings that name places of the machine where a run was made.
 PLACES = ("data_dir", "init_from")
 
@@ -219,109 +228,9 @@ class ModelSettings:
         check_settings(self)
 
 
-def check_last_seed(seed: int, num_seeds: int) -> None:
-    """Refuses more seeds than there are from the first one on.
-
-    Raises:
-      ArgumentError: naming `num_seeds`.
-    """
-    if seed + num_seeds - 1 > LARGEST_SEED:
-        raise ArgumentError(
-            "num_seeds",
-            num_seeds,
-            f"goes beyond the largest seed, {LARGEST_SEED}, from seed {seed} on",
-        )
-
-
 @dataclass(frozen=True)
-class OptimizerSettings:
-    """How it is trained."""
-
-    batch_size: int = setting(128, "Images per step, over all devices.", lower=2, basic=True)
-    micro_batch: int | str | None = setting(
-        None,
-        "Embed the batch in chunks of this many images, over all devices, and again for the "
-        "gradient: the memory of a chunk, for a third more work. The loss is the whole batch's. "
-        "BatchNorm normalises each chunk by itself, and its running statistics move once a chunk. "
-        "The supervised row does not read it. auto: the largest chunk within activations_mb; the "
-        "run's flags hold the number. Default: the whole batch at once.",
-    )
-    activations_mb: int = setting(
-        1024,
-        "With micro_batch=auto: what the activations of a chunk, kept for the gradient, may take "
-        "on each device, for one seed.",
-        lower=1,
-    )
-    epochs: int = setting(60, "Passes over the data.", lower=1, basic=True)
-    optimizer: str = setting(
-        "adamw", "From optax.", choices=("sgd", "adam", "adamw", "lars"), basic=True
-    )
-    learning_rate: float = setting(
-        2e-3, "The peak, after warm-up and before the cosine.", above=0, basic=True
-    )
-    warmup_epochs: int | None = setting(
-        None,
-        "Of linear warm-up, part of the epochs. Default: a tenth of them, at most 5; below ten "
-        "epochs that is part of an epoch.",
-        lower=0,
-    )
-    weight_decay: float = setting(1e-4, "On weights alone: norms and biases are spared.", lower=0)
-    momentum: float = setting(0.9, "Of sgd and lars.", lower=0, below=1)
-    clip_norm: float | None = setting(
-        None, "Clip the gradient at this global norm. Default: no clipping.", above=0
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        if self.micro_batch != "auto":
-            require_default(self, "activations_mb", "runs with micro_batch=auto")
-        if isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:
-            problem = f"must divide the batch, which has {self.batch_size} images"
-            raise ArgumentError("micro_batch", self.micro_batch, problem)
-        if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
-            raise ArgumentError(
-                "warmup_epochs",
-                self.warmup_epochs,
-                f"is part of the {self.epochs} epochs and must be less than that",
-            )
-        if self.optimizer not in ("sgd", "lars"):
-            require_default(self, "momentum", "the optimizers sgd and lars")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """What is looked at while training and after it; it changes nothing that is trained."""
-
-    evaluate: str = setting(
-        "full",
-        "After training: none, quick (a linear probe and kNN), or full (few-label probes, and a "
-        "map of the features, too).",
-        choices=("none", "quick", "full"),
-        basic=True,
-    )
-    supervised: bool = setting(
-        False,
-        "Train the same network on the labels too, and add its row to the table.",
-    )
-    probe_every: int = setting(
-        0,
-        "Epochs between probes while training (kNN, a quick linear probe, effective rank) on "
-        "held-out data; 0 for none.",
-        lower=0,
-    )
-    log_every: int = setting(10, "Steps between records in metrics.jsonl and TensorBoard.", lower=1)
-    save_every: int = setting(100, "Steps between checkpoints.", lower=1)
-    save_minutes: float | None = setting(
-        None, "Save a checkpoint also when this many minutes have passed since the last.", above=0
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """All settings of a run.
+class RunSettings(AnyRunSettings):
+    """All settings of a run on images.
 
     Attributes:
       seed: of the initial weights, the order of the data and the augmentation.
@@ -330,44 +239,9 @@ class RunSettings:
         method is trained follows from the class of `method`.
     """
 
-    seed: int = setting(
-        0,
-        "Of the initial weights, the order of the data and the augmentation.",
-        lower=0,
-        upper=LARGEST_SEED,
-        basic=True,
-    )
-    num_seeds: int = setting(
-        1,
-        "Train this many runs, of the seed and the seeds after it, each in a folder seed-K of the "
-        "run folder, and report the mean and standard deviation over them.",
-        lower=1,
-    )
+    methods: ClassVar[Mapping[str, type[MethodSettings]]] = METHODS
+
     data: DataSettings = DataSettings()
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
     method: MethodSettings = ContrastiveSettings()  # noqa: RUF009 - frozen
-    optimizer: OptimizerSettings = OptimizerSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-        self._check_groups()
-        check_last_seed(self.seed, self.num_seeds)
-
-    def _check_groups(self) -> None:
-        for field in fields(self):
-            if field.metadata:
-                continue
-            value = getattr(self, field.name)
-            owners = tuple(METHODS.values()) if field.name == "method" else (type(field.default),)
-            if type(value) not in owners:
-                raise ArgumentError(
-                    field.name,
-                    repr(value),
-                    f"must be of type {' or '.join(owner.__name__ for owner in owners)}",
-                )
-
-    @property
-    def seeds(self) -> range:
-        return range(self.seed, self.seed + self.num_seeds)

@@ -5,36 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alphacl_jax.data.batches import raw_shapes
 from alphacl_jax.errors import ArgumentError, RunError, differences
 from alphacl_jax.runs.encoder import Encoder, load_encoder
 from alphacl_jax.runs.networks import has_small_stem
-from alphacl_jax.runs.run import Run, Training
-from alphacl_jax.runs.settings import ModelSettings
+from alphacl_jax.runs.settings import ModelSettings, RunSettings
 from alphacl_jax.training.checkpoint import UnusableCheckpointsError
 from alphacl_jax.training.state import TrainState
-
-
-def check_start(run: Run) -> None:
-    """Refuses what the run cannot start from, before there is a folder for it.
-
-    Raises:
-      ArgumentError: see `encoder_to_start_from`, and for views or networks that the method cannot
-        be started with.
-    """
-    key, raw = jax.random.key(0), raw_shapes(run.dataset.image_shape, 2)
-    batch = jax.eval_shape(run.make_batch, key, raw)
-    jax.eval_shape(run.method.init, key, {**batch, "recorded": jax.ShapeDtypeStruct((), bool)})
-    if run.settings.model.init_from is not None:
-        encoder_to_start_from(run)
-
-
-def start_state(run: Run, training: Training) -> TrainState:
-    """The state before the first step, with the encoder of another run where settings name one."""
-    state = training.init(run.settings.seed)
-    if run.settings.model.init_from is None:
-        return state
-    return with_encoder(state, encoder_to_start_from(run))
 
 
 def with_encoder(state: TrainState, other: Encoder) -> TrainState:
@@ -56,23 +32,30 @@ def encoder_variables(state: TrainState) -> dict[str, Any]:
     return {"params": state.params["encoder"], "batch_stats": state.method_state["encoder"]}
 
 
-def encoder_to_start_from(run: Run) -> Encoder:
-    """The encoder of the other run that the settings name.
+def encoder_to_start_from(
+    settings: RunSettings, image_shape: tuple[int, int, int]
+) -> Encoder | None:
+    """The encoder of the other run that the settings name; None where they name none.
+
+    Args:
+      settings: of the run that is to start from it.
+      image_shape: (height, width, channels) of that run's images.
 
     Raises:
       ArgumentError: where it cannot be loaded, or is not of the same architecture.
     """
-    path = run.settings.model.init_from
-    assert path is not None
+    path = settings.model.init_from
+    if path is None:
+        return None
     try:
         other = load_encoder(path)
     except (RunError, UnusableCheckpointsError) as error:
         raise ArgumentError("init_from", path, f"cannot be loaded: {error}") from error
     there, here = (
-        _architecture(settings.model, shape)
-        for settings, shape in (
+        _architecture(of.model, shape)
+        for of, shape in (
             (other.settings, other.preprocessing.image_shape),
-            (run.settings, run.dataset.image_shape),
+            (settings, image_shape),
         )
     )
     if there != here:

@@ -59,7 +59,8 @@ def settings_of(encoder: str, batch_size: int, micro_batch: int | None) -> RunSe
 def _prepared(settings: RunSettings, image_size: int) -> tuple[Any, Any, Any]:
     """The compiled step, a state and a batch."""
     from alphacl_jax.data.arrays import dataset_from_arrays
-    from alphacl_jax.runs.run import open_run, prepare_training
+    from alphacl_jax.runs.any_run import prepare_training
+    from alphacl_jax.runs.run import open_run
     from alphacl_jax.training.mesh import data_mesh
 
     images = benchmarking.example_images(settings.optimizer.batch_size, image_size)

@@ -19,11 +19,12 @@ import optax
 from jax import Array
 
 import alphacl_jax as acl
+from alphacl_jax.runs.any_run import Training, count_parameters, prepare_training
 from alphacl_jax.runs.folder import checkpoints_of, records_of
 from alphacl_jax.runs.networks import make_encoder, make_projector
 from alphacl_jax.runs.objectives import make_objective
 from alphacl_jax.runs.records import open_records
-from alphacl_jax.runs.run import Run, Training, count_parameters, open_run, prepare_training
+from alphacl_jax.runs.run import Run, open_run
 from alphacl_jax.runs.settings import ContrastiveSettings, RunSettings
 from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.loop import Schedule, train

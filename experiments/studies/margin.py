@@ -28,11 +28,11 @@ from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network, flat_views
 from alphacl_jax.methods.spread import spread
 from alphacl_jax.objectives import margin_loss
+from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.cells import Cell
 from alphacl_jax.runs.encoder import Encoder, encoder_of
 from alphacl_jax.runs.networks import make_encoder, make_projector
-from alphacl_jax.runs.pretraining import describe
-from alphacl_jax.runs.run import Run, prepare_training
+from alphacl_jax.runs.run import Run
 from alphacl_jax.runs.settings import SupervisedSettings
 from experiments.studies import draw
 from experiments.studies.claims import Claim, is_higher
@@ -138,7 +138,7 @@ def train(study: Study, variant: Variant, seed: int) -> tuple[Encoder | None, di
         if not np.isfinite(found).all():
             return None, {"ceased": step, **figures_of(course)}
         course.append(found)
-    return encoder_of(run.settings, describe(run, training), state), figures_of(course)
+    return encoder_of(run.settings, run.describe(training.batches), state), figures_of(course)
 
 
 def figures_of(course: Sequence[Sequence[float]]) -> dict[str, Any]:

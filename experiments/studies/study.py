@@ -28,17 +28,17 @@ from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.evaluation.probes import evaluate_sets
 from alphacl_jax.files import write_png_atomically
 from alphacl_jax.methods.method import Method
-from alphacl_jax.runs import pretraining
 from alphacl_jax.runs.agreement import digest_of_arrays
+from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.baselines import train_supervised
 from alphacl_jax.runs.cells import Cell, Cells
 from alphacl_jax.runs.encoder import Encoder, encoder_of
-from alphacl_jax.runs.flag_file import from_mapping
+from alphacl_jax.runs.flag_file import from_mapping, of_images
 from alphacl_jax.runs.folder import records_of
 from alphacl_jax.runs.naming import as_file_name
-from alphacl_jax.runs.run import Run, open_run, prepare_training
+from alphacl_jax.runs.run import Run, open_run
 from alphacl_jax.runs.settings import EvaluationSettings, RunSettings, check_last_seed
-from alphacl_jax.runs.start import check_start
+from alphacl_jax.runs.train_run import check_start, run_folder, train_run
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
@@ -135,7 +135,7 @@ class Study:
         """The settings of a run: those of the flags, and others by name over them."""
         own = {} if seed is None else {"seed": seed}
         try:
-            made = from_mapping({**self._base, **over, **own})
+            made = of_images(from_mapping({**self._base, **over, **own}))
         except ArgumentError as error:
             # A study's own choice may not fit what the flags say.
             if not over:
@@ -249,7 +249,7 @@ class Study:
         """
         run = self.run_of(variant, seed)
         training = prepare_training(run)
-        description = pretraining.describe(run, training)
+        description = run.describe(training.batches)
         if variant.kind in ("untrained", "cross_entropy"):
             start = encoder_of(run.settings, description, training.init(seed))
             if variant.kind == "untrained":
@@ -257,9 +257,9 @@ class Study:
             return train_supervised(run, start), {}
         check_start(run)
         folder = self._folder(variant, seed)
-        with pretraining.run_folder(folder, run.settings, description):
+        with run_folder(folder, run.settings, description):
             try:
-                encoder, _ = pretraining.train_run(run, training, folder, announced=False)
+                encoder, _ = train_run(run, training, folder, announced=False)
             except NonFiniteLossError as error:
                 to_stderr(str(error))
                 return None, {}

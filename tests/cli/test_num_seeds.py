@@ -12,7 +12,7 @@ import pytest
 
 from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.errors import RunError
-from alphacl_jax.runs import pretraining, seeds
+from alphacl_jax.runs import pretraining, seeds, train_run
 from alphacl_jax.runs.encoder import load_encoder
 from alphacl_jax.runs.flag_file import to_text
 from alphacl_jax.runs.folder import claim_workdir, locked, read_settings
@@ -137,7 +137,7 @@ def test_one_after_the_other_is_bitwise_the_single_run(
 
 
 def test_the_summary_is_over_seeds(flat_folder, tmp_path, quick_evaluation, monkeypatch):
-    monkeypatch.setattr(pretraining, "train", lambda state, *arguments, **options: state)
+    monkeypatch.setattr(train_run, "train", lambda state, *arguments, **options: state)
     arguments = [*_folder(flat_folder), f"--workdir={tmp_path}/run", "--num_seeds=3"]
     text = pretrain(tiny_values(*arguments))
     assert text.splitlines()[0] == (
@@ -169,7 +169,7 @@ def test_the_summary_says_what_won(flat_folder, tmp_path, quick_evaluation, monk
         path.write_text(json.dumps(figures))
 
     monkeypatch.setattr(pretraining, "evaluate_run", with_pixels)
-    monkeypatch.setattr(pretraining, "train", lambda state, *arguments, **options: state)
+    monkeypatch.setattr(train_run, "train", lambda state, *arguments, **options: state)
     arguments = [*_folder(flat_folder), f"--workdir={tmp_path}/run", "--num_seeds=2"]
     text = pretrain(tiny_values(*arguments))
     assert "\nkNN: won by alpha_direct, 80.5 against 50.5 % of raw pixels" in text
@@ -190,7 +190,7 @@ def test_what_is_done_is_not_repeated(flat_folder, tmp_path, quick_evaluation, m
     assert pretrain(tiny_values(*arguments)) == text
     assert quick_evaluation.seeds == [2]
     # With nothing left to do, nothing is done; how the seeds are trained is not part of the run.
-    monkeypatch.setattr(pretraining, "train", None)
+    monkeypatch.setattr(train_run, "train", None)
     assert pretrain(tiny_values(*arguments)) == text
     assert pretrain(tiny_values(*arguments, "--seeds_as=vmap")) == text
 

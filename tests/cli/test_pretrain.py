@@ -16,7 +16,7 @@ from PIL import Image
 from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.cli.start import plain_errors
 from alphacl_jax.errors import ArgumentError, RunError
-from alphacl_jax.runs import load_encoder, pretraining
+from alphacl_jax.runs import load_encoder, pretraining, train_run
 from alphacl_jax.training import mesh
 from tests.tiny_runs import TINY, TRAIN_IMAGES, assert_picture, make_values, tiny_values
 
@@ -28,7 +28,7 @@ def no_training(monkeypatch):
     def never(*arguments, **options):
         raise AssertionError("it went on to train")
 
-    monkeypatch.setattr(pretraining, "train", never)
+    monkeypatch.setattr(train_run, "train", never)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import AxisType
 
 from alphacl_jax.data import policies
-from alphacl_jax.runs.methods import check_batch_size, label_of, make_method
+from alphacl_jax.runs.methods import check_batch_size, make_method
 from tests.tiny_runs import ROOT, make_settings
 
 MESH = jax.make_mesh((1,), ("data",), (AxisType.Auto,), devices=jax.devices()[:1])
@@ -40,7 +40,7 @@ def test_there_are_presets_for_the_published_rows():
 
 
 def test_there_is_a_preset_for_every_method():
-    found = {label_of(make_settings(f"--flagfile={path}")) for path in PRESETS}
+    found = {make_settings(f"--flagfile={path}").method.label for path in PRESETS}
     others = {"supcon_out", "byol", "simsiam", "directpred", "directcopy"}
     assert others | {"queue-info_nce", "directclr-info_nce"} <= found
 

@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from PIL import Image
 
-from alphacl_jax.runs import pretraining
+from alphacl_jax.runs import train_run
 from alphacl_jax.runs.agreement import to_compare
-from alphacl_jax.runs.run import Run, Training, open_run, prepare_training
+from alphacl_jax.runs.any_run import Training, prepare_training
+from alphacl_jax.runs.run import Run, open_run
 from alphacl_jax.training.agreement import differing_values
 from alphacl_jax.training.mesh import data_mesh
 from tests.tiny_runs import tiny_settings
@@ -24,7 +25,7 @@ def _opened(*arguments: str) -> tuple[Run, Training]:
 
 def _compared(*arguments: str, start=None) -> dict:
     run, training = _opened(*arguments)
-    return json.loads(json.dumps(to_compare(run, pretraining.describe(run, training), start)))
+    return json.loads(json.dumps(to_compare(run, run.describe(training.batches), start)))
 
 
 def _folder(root, colour: int, name: str = "a") -> list[str]:
@@ -64,7 +65,7 @@ def test_own_devices_python_and_what_drives_devices_are_compared(monkeypatch):
         return [SimpleNamespace(platform="gpu", device_kind="another host's"), *devices[1:]]
 
     run, training = _opened()
-    description = pretraining.describe(run, training)
+    description = run.describe(training.batches)
     monkeypatch.setattr(importlib.metadata, "version", other_version)
     monkeypatch.setattr(platform, "python_version_tuple", lambda: ("3", "99", "1"))
     with monkeypatch.context() as patched:
@@ -100,4 +101,4 @@ def test_the_weights_of_another_run_are_compared():
 
 
 def test_a_run_of_one_process_does_not_look():
-    pretraining.check_hosts(*_opened())
+    train_run.check_hosts(*_opened())

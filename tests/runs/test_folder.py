@@ -23,7 +23,7 @@ from alphacl_jax.runs.folder import (
     saved_steps,
 )
 from alphacl_jax.runs.naming import as_file_name, default_workdir
-from alphacl_jax.runs.run import optimizer_of
+from alphacl_jax.runs.optimizer import optimizer_of
 from alphacl_jax.runs.settings import METHODS, OptimizerSettings
 from tests.tiny_runs import make_settings, make_values
 

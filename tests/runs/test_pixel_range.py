@@ -18,11 +18,11 @@ from alphacl_jax.data.folder import open_files
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.runs import OptimizerSettings, RunSettings, load_encoder
 from alphacl_jax.runs import pretrain as pretrain_images
+from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.description import Description, write_description
 from alphacl_jax.runs.exported import write_export
 from alphacl_jax.runs.folder import OtherRunError, claim_workdir
-from alphacl_jax.runs.pretraining import as_begun, describe
-from alphacl_jax.runs.run import open_run, prepare_training
+from alphacl_jax.runs.run import open_run
 from alphacl_jax.training.mesh import data_mesh
 from tests.tiny_runs import script_values, tiny_settings, tiny_values
 
@@ -51,7 +51,7 @@ def test_the_measured_range_is_part_of_what_a_run_stores(folder):
     settings = tiny_settings("--dataset=folder", f"--data_dir={folder}", "--pixel_range=auto")
     run = open_run(settings, data_mesh())
     assert run.preprocessing.pixel_range == (0, HIGH)
-    description = describe(run, prepare_training(run))
+    description = run.describe(prepare_training(run).batches)
     stored = json.loads(json.dumps(description.to_json()))
     assert stored["pixel_range"] == [0, HIGH]
     assert Description.from_json(stored) == description
@@ -60,16 +60,16 @@ def test_the_measured_range_is_part_of_what_a_run_stores(folder):
 def test_a_run_that_goes_on_reads_by_the_range_that_it_began_with(folder, tmp_path):
     settings = tiny_settings("--dataset=folder", f"--data_dir={folder}", "--pixel_range=auto")
     run = open_run(settings, data_mesh())
-    begun = describe(run, prepare_training(run))
+    begun = run.describe(prepare_training(run).batches)
     write_description(tmp_path, begun)
     wider = _images(tmp_path / "wider", ("train", "test"), 2 * HIGH)
     run = open_run(
         tiny_settings("--dataset=folder", f"--data_dir={wider}", "--pixel_range=auto"), data_mesh()
     )
     training = prepare_training(run)
-    changes = begun.changes(replace(describe(run, training), fingerprint=begun.fingerprint))
+    changes = begun.changes(replace(run.describe(training.batches), fingerprint=begun.fingerprint))
     assert changes == [f"values of the pixels 0:{HIGH} then, 0:{2 * HIGH} now"]
-    run, training = as_begun(run, training, tmp_path)
+    run, training = run.as_begun(training, tmp_path)
     assert run.preprocessing == begun.preprocessing
     assert run.dataset.pretrain.source.decoding.pixel_range == (0, HIGH)
     # What is trained on, too: half of the values lie above that range.
@@ -80,7 +80,7 @@ def test_arrays_in_a_folder_of_wide_pixels_are_another_run(folder, tmp_path):
     settings = tiny_settings("--dataset=folder", f"--data_dir={folder}", "--pixel_range=auto")
     run = open_run(settings, data_mesh())
     claim_workdir(tmp_path, settings)
-    write_description(tmp_path, describe(run, prepare_training(run)))
+    write_description(tmp_path, run.describe(prepare_training(run).batches))
     images = np.zeros((64, 8, 8, 1), np.uint8)
     own = RunSettings(optimizer=OptimizerSettings(batch_size=8))
     with pytest.raises(OtherRunError) as error:

@@ -12,13 +12,13 @@ from alphacl_jax.data import policies
 from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs import flag_file
 from alphacl_jax.runs.fields import kind_of, parse, setting
 from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
 from alphacl_jax.runs.methods import (
     MAKERS,
     Maker,
-    label_of,
     make_batch_of,
     make_method,
     parts_of,
@@ -156,14 +156,15 @@ class _OtherSettings(MethodSettings):
 @pytest.fixture
 def other_method(monkeypatch):
     """A second method, with a temperature of its own and without a projector."""
-    monkeypatch.setitem(METHODS, "other", _OtherSettings)
+    for table in (METHODS, flag_file.METHODS):
+        monkeypatch.setitem(table, "other", _OtherSettings)
     made = []
 
     def method(settings, image_shape, mesh, total_steps):
         made.append(settings)
         return "method"
 
-    maker = Maker(method, lambda *of: "batch", lambda own: "other", unread=("projector_dim",))
+    maker = Maker(method, lambda *of: "batch", unread=("projector_dim",))
     monkeypatch.setitem(MAKERS, "other", maker)
     return made
 
@@ -325,7 +326,7 @@ def test_settings_of_methods_that_do_not_fit(arguments, message):
 def test_each_method_is_made_and_named(arguments, label):
     settings = make_settings(*arguments)
     make_method(settings, (8, 8, 1), MESH)
-    assert label_of(settings) == label
+    assert settings.method.label == label
     assert from_text(to_text(settings)) == settings
 
 
