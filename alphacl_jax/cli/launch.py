@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from alphacl_jax.errors import RunError
-from alphacl_jax.runs.settings import LARGEST_SEED
+from alphacl_jax.runs.common_settings import LARGEST_SEED
 
 if TYPE_CHECKING:
     from alphacl_jax.training.hosts import Cluster

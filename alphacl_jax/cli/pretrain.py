@@ -25,9 +25,10 @@ from alphacl_jax.cli.start import plain_errors, show_at_once
 from alphacl_jax.errors import RunError, differences
 
 if TYPE_CHECKING:
+    from alphacl_jax.runs.any_run import Training
     from alphacl_jax.runs.common_settings import AnyRunSettings
     from alphacl_jax.runs.folder import OtherDataError, OtherRunError
-    from alphacl_jax.runs.run import Run, Training
+    from alphacl_jax.runs.run import Run
 
 Show = Callable[[str], None]
 
@@ -99,9 +100,7 @@ def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
     training, settings = prepare_training(run), run.settings
     check_hosts(run, training)
     data, given = run.describe(training.batches), values["workdir"].value
-    workdir = (
-        Path(given).expanduser() if given else default_workdir(settings, run.dataset.title, data)
-    )
+    workdir = Path(given).expanduser() if given else default_workdir(settings, run.title, data)
     run, training = run.as_begun(training, workdir)
     total = training.schedule.total_steps
 

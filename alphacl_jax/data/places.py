@@ -18,11 +18,9 @@ def existing_file(data_dir: str | os.PathLike[str], what: str) -> Path:
       MissingDataError: where there is none.
       ArgumentError: where it is a folder.
     """
-    path = Path(data_dir).expanduser()
+    path = _existing(data_dir, what)
     if path.is_dir():
         raise ArgumentError("data_dir", path, f"is a folder. Give {what}")
-    if not path.exists():
-        raise MissingDataError("data_dir", path, f"does not exist. Give {what}")
     return path
 
 
@@ -37,9 +35,14 @@ def existing_folder(data_dir: str | os.PathLike[str], what: str) -> Path:
       MissingDataError: where there is none.
       NotAFolderError: where it is a file.
     """
-    root = Path(data_dir).expanduser()
-    if not root.exists():
-        raise MissingDataError("data_dir", root, f"does not exist. Give {what}")
-    if not root.is_dir():
-        raise NotAFolderError("data_dir", root, f"is a file. Give {what}")
-    return root
+    path = _existing(data_dir, what)
+    if not path.is_dir():
+        raise NotAFolderError("data_dir", path, f"is a file. Give {what}")
+    return path
+
+
+def _existing(data_dir: str | os.PathLike[str], what: str) -> Path:
+    path = Path(data_dir).expanduser()
+    if not path.exists():
+        raise MissingDataError("data_dir", path, f"does not exist. Give {what}")
+    return path

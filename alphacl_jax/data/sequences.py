@@ -111,10 +111,11 @@ def recordings_from_arrays(
       ArgumentError: for no recording, an empty one, another rank, type, length or number of
         channels, and for values that are not finite: with which recording and moment.
     """
+    several: Any = signals
     if _is_one_array(signals):
-        signals = [signals]
+        several = [signals]
         moment_labels, context = _of_one(moment_labels), _of_one(context)
-    columns = _columns("signals", list(signals), None)  # type: ignore[arg-type]
+    columns = _columns("signals", list(several), None)
     lengths = np.array([len(column) for column in columns], np.int64)
     total = int(lengths.sum())
     if rate is not None and not (np.isfinite(rate) and rate > 0):

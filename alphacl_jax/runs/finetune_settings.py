@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from alphacl_jax.runs.common_settings import LARGEST_SEED, check_last_seed
 from alphacl_jax.runs.fields import check_settings, setting
-from alphacl_jax.runs.settings import LARGEST_SEED, check_last_seed
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,9 @@ from alphacl_jax.data.decoding import (
 )
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.common_settings import (
-    LARGEST_SEED,
     AnyRunSettings,
     EvaluationSettings,
     OptimizerSettings,
-    check_last_seed,
 )
 from alphacl_jax.runs.fields import check_settings, require_default, setting
 from alphacl_jax.runs.method_settings import (
@@ -38,7 +36,6 @@ from alphacl_jax.runs.method_settings import (
 )
 
 __all__ = [
-    "LARGEST_SEED",
     "LOSSES",
     "METHODS",
     "PLACES",
@@ -54,7 +51,6 @@ __all__ = [
     "RunSettings",
     "SiameseSettings",
     "SupervisedSettings",
-    "check_last_seed",
 ]
 
 # Settings that name places of the machine where a run was made.

@@ -35,7 +35,7 @@ from scipy.signal import resample_poly
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import replaced, write_text_atomically
-from alphacl_jax.runs.settings import LARGEST_SEED
+from alphacl_jax.runs.common_settings import LARGEST_SEED
 from experiments.benchmarks.benchmarking import usable_cores
 from experiments.sequences.espeak import Voice, require_espeak, speak
 from experiments.sequences.phones import Interval, intervals

@@ -8,8 +8,9 @@ from absl import flags
 
 from alphacl_jax.cli.compilation import define_cache_flag
 from alphacl_jax.cli.run_flags import define_setting, from_anywhere
+from alphacl_jax.runs.common_settings import LARGEST_SEED
 from alphacl_jax.runs.flag_file import fields_of
-from alphacl_jax.runs.settings import LARGEST_SEED, EvaluationSettings, RunSettings
+from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
 from experiments.studies.own_flags import Own, define_own, value_of
 
 # What a study varies nothing of, it makes smaller than `alphacl pretrain`: it trains many runs.

@@ -32,12 +32,13 @@ from alphacl_jax.runs.agreement import digest_of_arrays
 from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.baselines import train_supervised
 from alphacl_jax.runs.cells import Cell, Cells
+from alphacl_jax.runs.common_settings import check_last_seed
 from alphacl_jax.runs.encoder import Encoder, encoder_of
 from alphacl_jax.runs.flag_file import from_mapping, of_images
 from alphacl_jax.runs.folder import records_of
 from alphacl_jax.runs.naming import as_file_name
 from alphacl_jax.runs.run import Run, open_run
-from alphacl_jax.runs.settings import EvaluationSettings, RunSettings, check_last_seed
+from alphacl_jax.runs.settings import EvaluationSettings, RunSettings
 from alphacl_jax.runs.train_run import check_start, run_folder, train_run
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError
 from alphacl_jax.training.mesh import data_mesh

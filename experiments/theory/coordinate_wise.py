@@ -235,7 +235,7 @@ def draw_differences(found: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
     for (name, f), colour in zip(found.items(), COLOURS, strict=False):
         worst = _differences(f).max(axis=0)
         ax.plot(np.where(worst > 0, worst, np.nan), ".-", color=colour, label=name, markersize=4)
-    ax.axhline(np.finfo(np.float64).eps, color="black", linestyle=":")
+    ax.axhline(float(np.finfo(np.float64).eps), color="black", linestyle=":")
     ax.annotate(
         "float64's ε",
         (0.99, np.finfo(np.float64).eps),

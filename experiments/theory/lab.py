@@ -19,7 +19,7 @@ from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.files import write_json_atomically, write_png_atomically
-from alphacl_jax.runs.settings import LARGEST_SEED
+from alphacl_jax.runs.common_settings import LARGEST_SEED
 from experiments.benchmarks import benchmarking
 from experiments.theory.checks import Check
 

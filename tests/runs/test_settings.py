@@ -13,6 +13,7 @@ from alphacl_jax.data.decoding import MAX_MEGAPIXELS, Decoding
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs import flag_file
+from alphacl_jax.runs.common_settings import LARGEST_SEED
 from alphacl_jax.runs.fields import kind_of, parse, setting
 from alphacl_jax.runs.finetune_settings import FinetuneSettings
 from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_mapping, from_text, to_text
@@ -25,7 +26,6 @@ from alphacl_jax.runs.methods import (
 )
 from alphacl_jax.runs.run import open_run
 from alphacl_jax.runs.settings import (
-    LARGEST_SEED,
     METHODS,
     AugmentationSettings,
     ContrastiveSettings,
