@@ -11,10 +11,17 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from alphacl_jax.errors import ArgumentError
+from alphacl_jax.explicit import all_gather
 from alphacl_jax.methods.embedding import if_recorded
 from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network
-from alphacl_jax.objectives.predictive import NEGATIVES, predictive_accuracy, predictive_loss
+from alphacl_jax.objectives.predictive import (
+    NEGATIVES,
+    predictive_hits,
+    predictive_values,
+    tell,
+)
+from alphacl_jax.sharded import reduce_counted
 
 # What a batch calls that by which `predictive_loss` tells negatives.
 _TOLD_BY = {"recordings": "recordings", "groups": "labels"}
@@ -95,38 +102,39 @@ def cpc_method(
     ) -> tuple[Array, Metrics]:
         """The loss of each k; `prediction` is `[K, batch, moments, dim]`, one device's part."""
         moments = prediction.shape[2]
-        options = {name: jnp.repeat(of, moments) for name, of in told_by.items()}
+        labels = {name: jnp.repeat(of, moments) for name, of in told_by.items()}
+        told = tell(negatives, labels, z.shape[0] * moments, "data")
+        # Once, before the loop over k, in which no device then waits for another.
+        everywhere = all_gather(z, "data")
 
-        def of_each_k(function: Callable[..., Array], prediction: Array, z: Array) -> Array:
-            def of_one(given: tuple[Array, Array]) -> Array:
+        def of_each_k(function: Callable[..., Any], prediction: Array, *own: Any) -> Any:
+            """A function of the rows of each k: `[K, rows]`, twice."""
+
+            def of_one(given: tuple[Array, Array]) -> Any:
                 k, predicted = given
-                to_come = jax.lax.dynamic_slice_in_dim(z, k, moments, axis=1)
-                return function(
-                    predicted.reshape(-1, z.shape[-1]),
-                    to_come.reshape(-1, z.shape[-1]),
-                    temperature,
-                    negatives=negatives,
-                    **options,
-                    block_size=block_size,
-                    axis_name="data",
-                )
+                rows = [predicted, _after(z, k, moments), _after(everywhere, k, moments)]
+                return function(*(x.reshape(-1, x.shape[-1]) for x in rows), told, *own, block_size)
 
             # One after the other: the scores of one k are in memory at a time.
             return jax.lax.map(of_one, (jnp.arange(1, len(prediction) + 1), prediction))
 
-        def measures(prediction: Array, z: Array, losses: Array) -> Metrics:
-            # Where all scores are equal, the loss is the log of how many candidates there are.
-            chance = of_each_k(predictive_loss, 0 * prediction[:1], z)[0]
-            accuracies = of_each_k(predictive_accuracy, prediction, z)
+        def measures(prediction: Array) -> dict[str, Array]:
             return {
-                **{f"accuracy_{k}": accuracies[k - 1] for k in range(1, steps + 1)},
-                "candidates": jnp.exp(chance),
-                "bound": chance - jnp.mean(losses),
+                "hits": of_each_k(predictive_hits, prediction)[0],
+                # Where all scores are equal, the loss is the log of how many candidates there are.
+                "chance": of_each_k(predictive_values, 0 * prediction[:1], temperature)[0],
             }
 
-        losses = of_each_k(predictive_loss, prediction, z)
-        held = jax.lax.stop_gradient((prediction, z, losses))
-        return losses, if_recorded(recorded, measures, *held)
+        values, counted = of_each_k(predictive_values, prediction, temperature)
+        losses, held = _means(values, counted), jax.lax.stop_gradient(prediction)
+        found = if_recorded(recorded, measures, held, like=held)
+        accuracies, (chance,) = _means(found["hits"], counted), _means(found["chance"], counted[:1])
+        metrics = {
+            **{f"accuracy_{k}": accuracies[k - 1] for k in range(1, steps + 1)},
+            "candidates": jnp.exp(chance),
+            "bound": chance - jax.lax.stop_gradient(jnp.mean(losses)),
+        }
+        return losses, {name: jnp.where(recorded, of, 0.0) for name, of in metrics.items()}
 
     # The one place that names devices: the gradient is taken outside this map, by the trainer.
     everywhere = jax.shard_map(
@@ -180,6 +188,16 @@ def cpc_contexts(encoder: nn.Module, context: nn.Module) -> Callable[[Any, Any, 
     What probes of moments read; in evaluation mode.
     """
     return Network({"encoder": encoder, "context": context}).evaluate
+
+
+def _after(z: Array, k: Array, moments: int) -> Array:
+    """The steps `[batch, moments, dim]` that come k later."""
+    return jax.lax.dynamic_slice_in_dim(z, k, moments, axis=1)
+
+
+def _means(values: Array, counted: Array) -> Array:
+    """`[K]`, over the rows of all devices, of rows `[K, rows]` that count."""
+    return jax.vmap(lambda v, c: reduce_counted(v, c, "mean", "data"))(values, counted)
 
 
 def _warning(recorded: Mapping[str, float]) -> str:

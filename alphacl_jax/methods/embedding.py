@@ -10,7 +10,7 @@ from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from alphacl_jax.distances import l2_normalize
+from alphacl_jax.distances import l2_normalize, varying_like
 from alphacl_jax.methods.chunks import embed_in_chunks
 from alphacl_jax.methods.method import Batch, Method, Metrics
 from alphacl_jax.methods.network import Network, flat_views
@@ -114,13 +114,23 @@ def evaluated(
     return features, embed
 
 
-def if_recorded(recorded: Array, measures: Callable[..., Metrics], *arguments: Any) -> Metrics:
-    """The measures where a step is recorded, and 0 where it is not."""
+def if_recorded(
+    recorded: Array, measures: Callable[..., Any], *arguments: Any, like: Array | None = None
+) -> Any:
+    """The measures where a step is recorded, and 0 where it is not.
 
-    def nothing(*arguments: Any) -> Metrics:
-        return jax.tree.map(
+    Args:
+      recorded: whether it is.
+      measures: of the arguments.
+      *arguments: as it takes them.
+      like: where the measures differ from device to device, something that does.
+    """
+
+    def nothing(*arguments: Any) -> Any:
+        zeros = jax.tree.map(
             lambda of: jnp.zeros(of.shape, of.dtype), jax.eval_shape(measures, *arguments)
         )
+        return zeros if like is None else varying_like(zeros, like)
 
     # One program for all steps, of which those that nobody looks at do not pay.
     return jax.lax.cond(recorded, measures, nothing, *arguments)

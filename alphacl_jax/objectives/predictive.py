@@ -90,13 +90,9 @@ def predictive_loss(
       van den Oord, Li and Vinyals, "Representation Learning with Contrastive Predictive Coding",
       2018, Eqn. 4 and Tbl. 2 (the policies).
     """
-    temperature = in_its_range("temperature", temperature, POSITIVE)
-
-    def values(p: Array, own: Array, others: Array, masks: Masks) -> Array:
-        return told_apart(p, own, others, masks.negatives, temperature)
-
     labels = {"recordings": recordings, "groups": groups}
-    found = _by_row(values, prediction, z, negatives, labels, block_size, axis_name)
+    given = _given(prediction, z, negatives, labels, axis_name)
+    found = predictive_values(*given, temperature, block_size)
     return reduce_counted(*found, reduction, axis_name)
 
 
@@ -119,6 +115,41 @@ def predictive_accuracy(
     temperature changes no order. With "none" a row is 1 or 0, and 0 without negatives.
     """
     in_its_range("temperature", temperature, POSITIVE)
+    labels = {"recordings": recordings, "groups": groups}
+    given = _given(prediction, z, negatives, labels, axis_name)
+    found = predictive_hits(*given, block_size)
+    return reduce_counted(*found, reduction, axis_name)
+
+
+def predictive_values(
+    prediction: Array,
+    own: Array,
+    others: Array,
+    told: "Told",
+    temperature: Scalar,
+    block_size: int | str | None,
+) -> tuple[Array, Array]:
+    """`predictive_loss` of each row, and which rows have a negative, with no word to other devices.
+
+    Args:
+      prediction: `[n, dim]`, this device's.
+      own: z `[n, dim]`, this device's.
+      others: z `[m, dim]`, of all devices.
+      told: which of them are negatives of which rows.
+      temperature, block_size: as in `predictive_loss`.
+    """
+    temperature = in_its_range("temperature", temperature, POSITIVE)
+
+    def values(p: Array, own: Array, others: Array, masks: Masks) -> Array:
+        return told_apart(p, own, others, masks.negatives, temperature)
+
+    return _by_row(values, prediction, own, others, told, block_size)
+
+
+def predictive_hits(
+    prediction: Array, own: Array, others: Array, told: "Told", block_size: int | str | None
+) -> tuple[Array, Array]:
+    """`predictive_accuracy` of each row; arguments as of `predictive_values`."""
 
     def hits(p: Array, own: Array, others: Array, masks: Masks) -> Array:
         # The positive's score from the same product, so that equal embeddings tie.
@@ -130,9 +161,7 @@ def predictive_accuracy(
         counts = jnp.any(masks.negatives, axis=1)
         return (counts & (positive > highest)).astype(scores.dtype)
 
-    labels = {"recordings": recordings, "groups": groups}
-    found = _by_row(hits, prediction, z, negatives, labels, block_size, axis_name)
-    return reduce_counted(*found, reduction, axis_name)
+    return _by_row(hits, prediction, own, others, told, block_size)
 
 
 class Masks(NamedTuple):
@@ -140,6 +169,66 @@ class Masks(NamedTuple):
 
     itself: Array
     negatives: Array
+
+
+class Told(NamedTuple):
+    """By what the negatives of this device's rows are told.
+
+    Attributes:
+      alike: by name, whether a negative is of the row's own class, or of another.
+      classes: by name `[n]`, of this device's rows.
+      of_others: by name `[m]`, of the rows of all devices.
+      column: `[n]`, which of those this device's are.
+    """
+
+    alike: dict[str, bool]
+    classes: dict[str, Array]
+    of_others: dict[str, Array]
+    column: Array
+
+
+def tell(negatives: str, labels: dict[str, Any], rows: int, axis_name: AxisName) -> Told:
+    """What a policy tells negatives by.
+
+    Args:
+      negatives: as in `predictive_loss`.
+      labels: "recordings" and "groups" `[n]`, None where there are none.
+      rows: n, on this device.
+      axis_name: as in `predictive_loss`.
+
+    Raises:
+      ValueError: for an unknown policy, and labels that it asks for and are not there.
+    """
+    if negatives not in NEGATIVES:
+        problem = f"is unknown; it must be one of {', '.join(NEGATIVES)}"
+        raise ArgumentError("negatives", shown(negatives), problem)
+    alike, spread = NEGATIVES[negatives], is_spread(axis_name)
+    position = jax.lax.axis_index(axis_name) * rows if spread else 0
+    classes = {
+        name: classes_of(_needed(name, labels[name], negatives, rows), position) for name in alike
+    }
+    everywhere = all_gather(classes, axis_name) if spread and classes else classes
+    return Told(alike, classes, everywhere, position + jnp.arange(rows))
+
+
+def _needed(name: str, labels: Any, negatives: str, rows: int) -> Array:
+    if labels is None:
+        problem = f"is what negatives={negatives!r} are told by; give [n] whole numbers"
+        raise ArgumentError(name, None, problem)
+    return check_labels(labels, rows, name)
+
+
+def _given(
+    prediction: Array, z: Array, negatives: str, labels: dict[str, Any], axis_name: AxisName
+) -> tuple[Array, Array, Array, Told]:
+    """The first arguments of `predictive_values`."""
+    prediction, z = check_views(prediction, z, ("prediction", "z"))
+    if z.shape[0] == 0:
+        raise ValueError(f"z has shape {z.shape}; a loss needs an embedding to predict")
+    told = tell(negatives, labels, z.shape[0], axis_name)
+    z = z.astype(compute_dtype(z))
+    others = all_gather(z, axis_name) if is_spread(axis_name) else z
+    return prediction.astype(z.dtype), z, others, told
 
 
 class Row(NamedTuple):
@@ -150,11 +239,11 @@ class Row(NamedTuple):
     column: Array
     classes: dict[str, Array]
 
-    def masks(self, candidates: int, classes: dict[str, Array], told_by: dict[str, bool]) -> Masks:
+    def masks(self, told: Told, candidates: int) -> Masks:
         itself = self.column[:, None] == jnp.arange(candidates)[None, :]
         mask = ~itself
-        for name, alike in told_by.items():
-            same = self.classes[name][:, None] == classes[name][None, :]
+        for name, alike in told.alike.items():
+            same = self.classes[name][:, None] == told.of_others[name][None, :]
             mask &= same if alike else ~same
         return Masks(itself, mask)
 
@@ -162,42 +251,17 @@ class Row(NamedTuple):
 def _by_row(
     function: Callable[[Array, Array, Array, Masks], Array],
     prediction: Array,
-    z: Array,
-    negatives: str,
-    labels: dict[str, Any],
+    own: Array,
+    others: Array,
+    told: Told,
     block_size: Any,
-    axis_name: AxisName,
 ) -> tuple[Array, Array]:
     """A function of each row, its own z, all z and its masks; and which rows have a negative."""
-    if negatives not in NEGATIVES:
-        problem = f"is unknown; it must be one of {', '.join(NEGATIVES)}"
-        raise ArgumentError("negatives", shown(negatives), problem)
-    told_by = NEGATIVES[negatives]
-    prediction, z = check_views(prediction, z, ("prediction", "z"))
-    if z.shape[0] == 0:
-        raise ValueError(f"z has shape {z.shape}; a loss needs an embedding to predict")
-    spread = is_spread(axis_name)
-    position = jax.lax.axis_index(axis_name) * z.shape[0] if spread else 0
-    classes = {
-        name: classes_of(_needed(name, labels[name], negatives, z.shape[0]), position)
-        for name in told_by
-    }
-    whole = z.astype(compute_dtype(z)), classes
-    column = position + jnp.arange(z.shape[0])
-    rows = Row(prediction.astype(compute_dtype(z)), whole[0], column, classes)
-    others, of_others = all_gather(whole, axis_name) if spread else whole
 
     def of_block(block: Row) -> tuple[Array, Array]:
-        masks = block.masks(others.shape[0], of_others, told_by)
+        masks = block.masks(told, others.shape[0])
         values = function(block.prediction, block.own, others, masks)
         return values, jnp.any(masks.negatives, axis=1)
 
-    size = resolve_block_size(block_size, z.shape[0], others.shape[0])
-    return map_blocks(of_block, rows, size)
-
-
-def _needed(name: str, labels: Any, negatives: str, rows: int) -> Array:
-    if labels is None:
-        problem = f"is what negatives={negatives!r} are told by; give [n] whole numbers"
-        raise ArgumentError(name, None, problem)
-    return check_labels(labels, rows, name)
+    size = resolve_block_size(block_size, own.shape[0], others.shape[0])
+    return map_blocks(of_block, Row(prediction, own, told.column, told.classes), size)

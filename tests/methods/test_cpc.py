@@ -11,6 +11,7 @@ from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.cpc import cpc_contexts, cpc_method
 from alphacl_jax.models.speech import GRUContext, StepEncoder, feature_encoder
 from alphacl_jax.objectives.predictive import NEGATIVES
+from tests.training.programs import inside_loops_and_conditions, outside_conditions
 
 BATCH, TIME, CHANNELS, STEPS = 8, 9, 3, 2
 ENCODER, CONTEXT = feature_encoder(5), GRUContext(4)
@@ -103,6 +104,17 @@ def test_eight_devices_and_blocks_are_one(started):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), eight, one)
     for path, gradient in jax.tree_util.tree_leaves_with_path(one[2]):
         assert float(optax.tree.norm(gradient)) > 1e-6, jax.tree_util.keystr(path)
+
+
+def test_devices_wait_for_each_other_before_and_after_the_loop_over_k_alone(started):
+    params, state = started
+    loss = jax.value_and_grad(_method(8, negatives="same_excluded").loss, has_aux=True)
+    program = jax.make_jaxpr(loss)(params, state, BATCH_OF_WINDOWS, KEY).jaxpr
+    within = inside_loops_and_conditions(program)
+    assert "dot_general" in within
+    spoken = {"psum", "psum_invariant", "all_gather", "all_gather_invariant", "reduce_scatter"}
+    assert not within & spoken
+    assert spoken & outside_conditions(program)
 
 
 def test_at_the_start_all_candidates_are_about_alike():
