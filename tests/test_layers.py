@@ -107,6 +107,7 @@ FOLDERS = {
         *("data", "models", "evaluation", "methods", "training"),
         *("families", "objectives", "rules"),
     },
+    "sequences": {"ranges", "objectives", "data", "models", "methods", "training"},
     "cli": {"data", "evaluation", "training", "runs"},
 }
 
