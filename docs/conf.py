@@ -79,12 +79,17 @@ def _as_restructured_text(
     lines[:] = re.sub(r"(?m)^Raises:\n(?=  As )", "Errors:\n", text).splitlines()
 
 
+_FIELD = type(collections.namedtuple("_", "x").x)
+
+
 def _skip_aliases(
     app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leaves out the fields of named tuples, which the class's own docstring describes."""
-    del app, what, name, options, skip
-    return True if isinstance(obj, type(collections.namedtuple("_", "x").x)) else None
+    """Leaves out the fields of named tuples, which the class's own docstring describes, and what
+    scikit-learn gives each estimator, whose text points to its own site."""
+    del app, what, options, skip
+    of_scikit_learn = re.fullmatch(r"set_\w+_request", name)
+    return True if of_scikit_learn or isinstance(obj, _FIELD) else None
 
 
 def setup(app: Any) -> None:
