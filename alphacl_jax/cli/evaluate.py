@@ -6,13 +6,14 @@ prints a table of linear probes and weighted kNN on frozen features, beside the 
 untrained encoder and on raw pixels, and writes evaluation.json, history.png, spectrum.png and
 map.png into the run folder, or into --output. With --dataset or --data_dir the frozen encoder is
 evaluated on other data (transfer), and the figures go to evaluation-DATA.json. Where the run folder
-cannot be written to, the table is printed all the same.
+cannot be written to, the table is printed all the same. Of a run on recordings over time it prints
+what `alphacl pretrain` does at its end; --data_dir says where the recordings have been moved to.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -24,6 +25,7 @@ from alphacl_jax.cli.data_flags import (
     open_data,
     workdir_of,
 )
+from alphacl_jax.cli.evaluate_recordings import evaluate_recordings, is_of_recordings
 from alphacl_jax.cli.help import Groups
 from alphacl_jax.cli.start import plain_errors, show_at_once
 from alphacl_jax.errors import ArgumentError
@@ -31,6 +33,7 @@ from alphacl_jax.files import in_words
 
 if TYPE_CHECKING:
     from alphacl_jax.runs.encoder import Encoder
+    from alphacl_jax.runs.evaluation import Evaluated
 
 
 def define_flags(values: flags.FlagValues) -> None:
@@ -67,8 +70,14 @@ def main(argv: Sequence[str]) -> None:
         workdir = workdir_of(values)
         from alphacl_jax.runs.folder import saved_steps
 
-        encoder, saved = load_noted(workdir)
-        evaluate(encoder, workdir, values)
+        if is_of_recordings(workdir):
+            from alphacl_jax.runs.recording_encoder import load_recording_encoder
+
+            encoder, saved = load_noted(workdir, load_recording_encoder)
+            evaluate_recordings(encoder, workdir, values)
+        else:
+            encoder, saved = load_noted(workdir)
+            evaluate(encoder, workdir, values)
         later = saved_steps(workdir)
         if later and later[-1] > max([encoder.step, *saved[-1:]]):
             print(
@@ -108,6 +117,20 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
 
     path = output / f"evaluation{f'-{as_file_name(dataset.title)}' if transfer else ''}.json"
     heading = f"figures: {path}" if transfer else f"pictures and figures: {output}"
+    published(found, path, heading, draw, values)
+
+
+def published(
+    found: "Evaluated", path: Path, heading: str, draw: Callable[[], None], values: flags.FlagValues
+) -> None:
+    """Writes the figures, shows the table and draws; where they cannot be written, a note says so.
+
+    Args:
+      found, path, heading, draw: as `publish` takes them.
+      values: the flags; with --output it is no note but an error.
+    """
+    from alphacl_jax.runs import evaluation as looks
+
     try:
         looks.publish(found, path, heading, show_at_once, draw)
     except looks.UnwrittenError as error:
@@ -116,13 +139,18 @@ def evaluate(encoder: "Encoder", workdir: Path, values: flags.FlagValues) -> Non
         print(f"note: {error}. --output=FOLDER writes them elsewhere", file=sys.stderr)
 
 
-def load_noted(workdir: Path) -> tuple["Encoder", list[int]]:
-    """The encoder of a run, after a note where that is unfinished; and the steps saved before."""
+def load_noted(workdir: Path, load: "Callable[[Path], Any] | None" = None) -> tuple[Any, list[int]]:
+    """The encoder of a run, after a note where that is unfinished; and the steps saved before.
+
+    Args:
+      workdir: the run folder.
+      load: what loads it; None for that of images.
+    """
     from alphacl_jax.runs.encoder import load_encoder
     from alphacl_jax.runs.folder import saved_steps
 
     saved = saved_steps(workdir)  # before: a step may be saved while the encoder is read
-    encoder = load_encoder(workdir)
+    encoder = (load or load_encoder)(workdir)
     note_unfinished(encoder, workdir, saved)
     return encoder, saved
 
@@ -139,7 +167,7 @@ def output_of(values: flags.FlagValues, default: Path) -> Path:
     return output
 
 
-def note_unfinished(encoder: "Encoder", workdir: Path, saved: Sequence[int]) -> None:
+def note_unfinished(encoder: Any, workdir: Path, saved: Sequence[int]) -> None:
     """Says of which step an encoder is, where its run has not been trained to its end.
 
     Args:

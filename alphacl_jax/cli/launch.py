@@ -32,7 +32,7 @@ def define_launch_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_bool(
         "allow_changed_data",
         False,
-        "Go on with the run in the folder although its images are others than those it began with.",
+        "Go on with the run in the folder although its data are others than those it began with.",
         flag_values=values,
     )
     string("preview", "Write a grid of augmented pairs to this PNG file, and stop.")

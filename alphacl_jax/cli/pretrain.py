@@ -6,6 +6,11 @@ trains a small ResNet by alpha-CL-direct on the digits data set, which needs no 
 a table of linear probes and nearest neighbours. The same command resumes a run that was
 interrupted. With --num_seeds=3 it trains three such runs and prints the mean and standard deviation
 over them. With --distributed one run spans several hosts: start the same command on each of them.
+
+    alphacl pretrain --method=cpc
+
+trains on recordings over time: vowels of nine speakers, which come with the package aeon. The
+methods cpc and cebra take recordings, all others images.
 Presets: --flagfile=experiments/presets/NAME.flags
 """
 
@@ -13,7 +18,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
@@ -25,10 +30,11 @@ from alphacl_jax.cli.start import plain_errors, show_at_once
 from alphacl_jax.errors import RunError, differences
 
 if TYPE_CHECKING:
-    from alphacl_jax.runs.any_run import Training
+    from jax.sharding import Mesh
+
+    from alphacl_jax.runs.any_run import AnyRun, Training
     from alphacl_jax.runs.common_settings import AnyRunSettings
     from alphacl_jax.runs.folder import OtherDataError, OtherRunError
-    from alphacl_jax.runs.run import Run
 
 Show = Callable[[str], None]
 
@@ -59,22 +65,20 @@ def pretrain(values: flags.FlagValues) -> str | None:
         settings = settings_of(values)
         if settings.num_seeds == 1 and values["seeds_as"].value != "auto":
             raise RunError("--seeds_as is set, and only --num_seeds=2 or more reads it")
-        from alphacl_jax.runs.flag_file import of_images
         from alphacl_jax.runs.folder import OtherDataError, OtherRunError
-        from alphacl_jax.runs.preview import preview_run
-        from alphacl_jax.runs.run import open_run
         from alphacl_jax.training import hosts
         from alphacl_jax.training.agreement import DisagreementError
         from alphacl_jax.training.loop import NonFiniteLossError
         from alphacl_jax.training.mesh import data_mesh
 
-        run = open_run(of_images(settings), data_mesh())
-        if path := values["preview"].value:
+        path = values["preview"].value
+        run, kind = _opened(settings, data_mesh(), previewed=path is not None)
+        if path is not None:
             if hosts.is_writer():
-                print(preview_run(run, Path(path)))
+                print(kind.preview(run, Path(path)))
             return None
         try:
-            return _train_in_folder(run, values)
+            return _train_in_folder(run, kind, values)
         except DisagreementError as error:
             raise RunError(
                 error.of(lambda name: f"--{name}" if name in values else name)
@@ -87,9 +91,45 @@ def pretrain(values: flags.FlagValues) -> str | None:
             raise RunError(f"{error} (given: {_flags_of_advice(settings)})") from error
 
 
-def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
+class _Kind(NamedTuple):
+    """What the command does otherwise with runs on images and on recordings.
+
+    Attributes:
+      evaluate: a trained run, and returns its table.
+      lines_over_seeds: what is shown of the figures of several seeds; None for that of images.
+      preview: writes a picture of augmented images.
+    """
+
+    evaluate: Callable[..., str]
+    lines_over_seeds: Callable[[dict[str, Any]], list[str]] | None = None
+    preview: Callable[[Any, Path], str] = lambda run, path: ""
+
+
+def _opened(settings: "AnyRunSettings", mesh: "Mesh", *, previewed: bool) -> tuple["AnyRun", _Kind]:
+    """The run that the settings describe, whatever it is trained on."""
+    from alphacl_jax.runs.recording_settings import RecordingRunSettings
+
+    if isinstance(settings, RecordingRunSettings):
+        if previewed:
+            raise RunError(
+                "--preview is set, and shows how images are augmented: recordings are not"
+            )
+        from alphacl_jax.runs.recording_pretraining import evaluate_recording_run
+        from alphacl_jax.runs.recording_run import open_recording_run
+        from alphacl_jax.runs.recording_tables import lines_over_seeds
+
+        return open_recording_run(settings, mesh), _Kind(evaluate_recording_run, lines_over_seeds)
+    from alphacl_jax.runs import pretraining
+    from alphacl_jax.runs.flag_file import of_images
+    from alphacl_jax.runs.preview import preview_run
+    from alphacl_jax.runs.run import open_run
+
+    return open_run(of_images(settings), mesh), _Kind(pretraining.evaluate_run, preview=preview_run)
+
+
+def _train_in_folder(run: "AnyRun", kind: _Kind, values: flags.FlagValues) -> str | None:
     """Trains and evaluates in the run folder that the flags name, or the default one."""
-    from alphacl_jax.runs import pretraining, seeds
+    from alphacl_jax.runs import seeds
     from alphacl_jax.runs.any_run import prepare_training
     from alphacl_jax.runs.folder import how_far
     from alphacl_jax.runs.naming import default_workdir
@@ -104,18 +144,20 @@ def _train_in_folder(run: "Run", values: flags.FlagValues) -> str | None:
     run, training = run.as_begun(training, workdir)
     total = training.schedule.total_steps
 
-    def one(run: "Run", training: "Training", folder: Path, *show: Show) -> str | None:
+    def one(run: "AnyRun", training: "Training", folder: Path, *show: Show) -> str | None:
         trained = train_run(run, training, folder)
         if not hosts.is_writer():
             return None
-        return pretraining.evaluate_run(run, *trained, folder, *show)
+        return kind.evaluate(run, *trained, folder, *show)
 
     tell_kept(lambda: how_far(workdir, total))
     allowed = bool(values["allow_changed_data"].value)
     with run_folder(workdir, settings, data, allowed):
         if settings.num_seeds == 1:
             return one(run, training, workdir, show_at_once)
-        table = seeds.pretrain_seeds(run, training, workdir, str(values["seeds_as"].value), one)
+        table = seeds.pretrain_seeds(
+            run, training, workdir, str(values["seeds_as"].value), one, kind.lines_over_seeds
+        )
         show_at_once(table)
         return table
 

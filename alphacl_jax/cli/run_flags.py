@@ -11,8 +11,9 @@ from alphacl_jax.cli.help import Described, Groups
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.fields import kind_of, parse
-from alphacl_jax.runs.flag_file import METHODS, Fields, fields_of, from_mapping, groups_of
-from alphacl_jax.runs.settings import PLACES
+from alphacl_jax.runs.flag_file import KINDS, METHODS, Fields, fields_of, from_mapping, groups_of
+from alphacl_jax.runs.recording_settings import RecordingRunSettings
+from alphacl_jax.runs.settings import PLACES, RunSettings
 
 _METHOD = "method"
 
@@ -50,7 +51,12 @@ def _all_fields() -> Fields:
 
 def define_run_flags(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines a flag for every setting of a run on `values`."""
-    flags.DEFINE_enum(_METHOD, next(iter(METHODS)), list(METHODS), "What is trained.", values)
+    images, recordings = (
+        ", ".join(name for kind in KINDS if issubclass(kind, of) for name in kind.methods)
+        for of in (RunSettings, RecordingRunSettings)
+    )
+    text = f"What is trained: on images {images}; on recordings over time {recordings}."
+    flags.DEFINE_enum(_METHOD, next(iter(METHODS)), list(METHODS), text, values)
     for name, (owner, field) in _all_fields().items():
         define_setting(values, name, owner, field)
 
@@ -129,20 +135,34 @@ def _by_subject(first: str) -> Iterator[tuple[str, list[str | Described]]]:
         title = f"method {first}" if subject == "method" else subject
         yield title, [field.name for field in dataclasses.fields(owner)]
     told = {name: field for name, (_, field) in fields_of(first).items()}
+    seen = set(groups_of(first).values())
     for method in METHODS:
-        if method != first:
-            yield _of_method(method, told)
+        for subject, owner in groups_of(method).items():
+            if owner in seen:
+                continue
+            seen.add(owner)
+            title, names = _of_group(_title(subject, method, owner), owner, told)
+            if names:
+                yield title, names
     own = [field.name for field in dataclasses.fields(AnyRunSettings) if field.metadata]
     yield "seeds", list(own)
 
 
-def _of_method(
-    method: str, told: dict[str, dataclasses.Field[Any]]
+def _title(subject: str, method: str, owner: type) -> str:
+    """The heading of settings of a further method, or of the data that several share."""
+    if subject == "method":
+        return f"method {method}"
+    of = [name for name in METHODS if owner in groups_of(name).values()]
+    return f"{subject} of {' and '.join(of)}"
+
+
+def _of_group(
+    title: str, owner: type, told: dict[str, dataclasses.Field[Any]]
 ) -> tuple[str, list[str | Described]]:
-    """The settings of one more method: those that were not told yet, or of which more is to say."""
+    """The settings of one more group: those that were not told yet, or of which more is to say."""
     names: list[str | Described] = []
     known = []
-    for field in dataclasses.fields(METHODS[method]):
+    for field in dataclasses.fields(owner):
         before = told.get(field.name)
         if before is None:
             told[field.name] = field
@@ -152,4 +172,4 @@ def _of_method(
         else:
             names.append(Described(field.name, field.default, _text(field)))
     also = f" (reads {', '.join(known)} as well)" if known else ""
-    return f"method {method}{also}", names
+    return f"{title}{also}", names

@@ -138,7 +138,7 @@ def drawn_from_sessions(
     if positives.reads_context:
         _require_context(sessions)
     names = [""] if len(sessions) == 1 else [f" of session {i}" for i in range(len(sessions))]
-    count = 1 + max(own.max() for own in classes)
+    count = 1 + max(int(np.max(own)) for own in classes)
     valid = [whole_windows(each.lengths, before, after) for each in sessions]
     counts = np.stack(
         [

@@ -44,7 +44,12 @@ def over_seeds(runs: Sequence[Figures]) -> dict[str, float]:
     return table
 
 
-def format_table(rows: Mapping[str, Figures], titles: Mapping[str, str] | None = None) -> str:
+def format_table(
+    rows: Mapping[str, Figures],
+    titles: Mapping[str, str] | None = None,
+    *,
+    tested_on: str = "test images",
+) -> str:
     """A plain aligned table in percent, one row of `evaluate_features` figures per name.
 
     Args:
@@ -52,6 +57,7 @@ def format_table(rows: Mapping[str, Figures], titles: Mapping[str, str] | None =
             figure that one row lacks and another has is shown as "n/a".
         titles: the columns, name of the figure → its title; None for those of
             `evaluate_features`.
+        tested_on: what the accuracies are of, in the plural.
 
     Returns:
         Lines of text without a newline at the end: where there is a ±, one that says what it is
@@ -66,7 +72,7 @@ def format_table(rows: Mapping[str, Figures], titles: Mapping[str, str] | None =
         raise ValueError("nothing to show: no row has a figure of the columns")
     lines = [["accuracy, %", *columns.values()]]
     lines += [[name, *(_cell(figures, key) for key in columns)] for name, figures in rows.items()]
-    return "\n".join([*_meaning(rows, list(columns)), align(lines)])
+    return "\n".join([*_meaning(rows, list(columns), tested_on), align(lines)])
 
 
 def verdicts(
@@ -139,7 +145,7 @@ def _cell(figures: Figures, key: str) -> str:
     return text
 
 
-def _meaning(rows: Mapping[str, Figures], columns: Sequence[str]) -> list[str]:
+def _meaning(rows: Mapping[str, Figures], columns: Sequence[str], tested_on: str) -> list[str]:
     """The line that says what the ± of a table is, if it has one."""
     shown = {
         (key.endswith("_per_class"), spread)
@@ -151,7 +157,7 @@ def _meaning(rows: Mapping[str, Figures], columns: Sequence[str]) -> list[str]:
         return []
     parts = []
     if any(spread == "_se" for _, spread in shown):
-        parts.append("standard error, by the number of test images")
+        parts.append(f"standard error, by the number of {tested_on}")
     if (True, "_std") in shown:
         parts.append("few labels: standard deviation over draws of the labels")
     return ["±: " + "; ".join(parts)] if parts else []

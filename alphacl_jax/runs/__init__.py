@@ -1,12 +1,22 @@
 """A run, from the settings that made it to the encoder that it holds.
 
 from alphacl_jax.runs import RunSettings, load_encoder, pretrain
+from alphacl_jax.runs import CPCRunSettings, load_recording_encoder, pretrain_recordings
 """
 
 from typing import TYPE_CHECKING
 
 from alphacl_jax.lazy import attributes_of
 from alphacl_jax.runs.finetune_settings import FinetuneSettings
+from alphacl_jax.runs.recording_settings import (
+    CEBRAOptimizerSettings,
+    CEBRARunSettings,
+    CEBRASettings,
+    CPCOptimizerSettings,
+    CPCRunSettings,
+    CPCSettings,
+    RecordingDataSettings,
+)
 from alphacl_jax.runs.settings import (
     AugmentationSettings,
     ContrastiveSettings,
@@ -25,9 +35,17 @@ if TYPE_CHECKING:
     from alphacl_jax.runs.encoder import Encoder, load_encoder
     from alphacl_jax.runs.finetuning import finetune
     from alphacl_jax.runs.pretraining import pretrain
+    from alphacl_jax.runs.recording_encoder import RecordingEncoder, load_recording_encoder
+    from alphacl_jax.runs.recording_pretraining import pretrain_recordings
 
 __all__ = [
     "AugmentationSettings",
+    "CEBRAOptimizerSettings",
+    "CEBRARunSettings",
+    "CEBRASettings",
+    "CPCOptimizerSettings",
+    "CPCRunSettings",
+    "CPCSettings",
     "ContrastiveSettings",
     "DataSettings",
     "DirectCLRSettings",
@@ -37,19 +55,26 @@ __all__ = [
     "ModelSettings",
     "OptimizerSettings",
     "QueueSettings",
+    "RecordingDataSettings",
+    "RecordingEncoder",
     "RunSettings",
     "SiameseSettings",
     "SupervisedSettings",
     "finetune",
     "load_encoder",
+    "load_recording_encoder",
     "pretrain",
+    "pretrain_recordings",
 ]
 
 _HOMES = {
     "Encoder": "encoder",
     "finetune": "finetuning",
+    "RecordingEncoder": "recording_encoder",
     "load_encoder": "encoder",
+    "load_recording_encoder": "recording_encoder",
     "pretrain": "pretraining",
+    "pretrain_recordings": "recording_pretraining",
 }
 
 if not TYPE_CHECKING:  # or every name would pass a type check

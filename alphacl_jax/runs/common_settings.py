@@ -26,24 +26,10 @@ def check_last_seed(seed: int, num_seeds: int) -> None:
 
 
 @dataclass(frozen=True)
-class OptimizerSettings:
+class AnyOptimizerSettings:
     """How it is trained."""
 
-    batch_size: int = setting(128, "Images per step, over all devices.", lower=2, basic=True)
-    micro_batch: int | str | None = setting(
-        None,
-        "Embed the batch in chunks of this many images, over all devices, and again for the "
-        "gradient: the memory of a chunk, for a third more work. The loss is the whole batch's. "
-        "BatchNorm normalises each chunk by itself, and its running statistics move once a chunk. "
-        "The supervised row does not read it. auto: the largest chunk within activations_mb; the "
-        "run's flags hold the number. Default: the whole batch at once.",
-    )
-    activations_mb: int = setting(
-        1024,
-        "With micro_batch=auto: what the activations of a chunk, kept for the gradient, may take "
-        "on each device, for one seed.",
-        lower=1,
-    )
+    batch_size: int = setting(128, "Samples per step, over all devices.", lower=2, basic=True)
     epochs: int = setting(60, "Passes over the data.", lower=1, basic=True)
     optimizer: str = setting(
         "adamw", "From optax.", choices=("sgd", "adam", "adamw", "lars"), basic=True
@@ -65,11 +51,6 @@ class OptimizerSettings:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.micro_batch != "auto":
-            require_default(self, "activations_mb", "runs with micro_batch=auto")
-        if isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:
-            problem = f"must divide the batch, which has {self.batch_size} images"
-            raise ArgumentError("micro_batch", self.micro_batch, problem)
         if self.warmup_epochs is not None and self.warmup_epochs >= self.epochs:
             raise ArgumentError(
                 "warmup_epochs",
@@ -81,7 +62,7 @@ class OptimizerSettings:
 
 
 @dataclass(frozen=True)
-class EvaluationSettings:
+class AnyEvaluationSettings:
     """What is looked at while training and after it; it changes nothing that is trained."""
 
     evaluate: str = setting(
@@ -90,10 +71,6 @@ class EvaluationSettings:
         "map of the features, too).",
         choices=("none", "quick", "full"),
         basic=True,
-    )
-    supervised: bool = setting(
-        False,
-        "Train the same network on the labels too, and add its row to the table.",
     )
     probe_every: int = setting(
         0,
@@ -140,8 +117,8 @@ class AnyRunSettings:
     )
     data: Any = None  # of a class with `dataset` and `data_dir`
     method: MethodSettings = MethodSettings()  # noqa: RUF009 - frozen
-    optimizer: OptimizerSettings = OptimizerSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
+    optimizer: AnyOptimizerSettings = AnyOptimizerSettings()
+    evaluation: AnyEvaluationSettings = AnyEvaluationSettings()
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -11,6 +11,7 @@ from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import write_json_atomically
 from alphacl_jax.runs.common_settings import AnyRunSettings
+from alphacl_jax.runs.recording_description import RecordingDescription
 
 _DESCRIPTION = "preprocessing.json"
 _NAMED = 10  # classes that a message lists
@@ -23,11 +24,13 @@ class AnyDescription(Protocol):
 
     Attributes:
       of: what the data consists of, in the plural: "images".
+      keeps: what of the first data is kept where the run goes on with others.
       data: the title of the data.
       data_changes: how the data differed from those before where the run went on with others.
     """
 
     of: ClassVar[str]
+    keeps: ClassVar[str]
 
     @property
     def data(self) -> str: ...
@@ -67,6 +70,7 @@ class Description:
     """
 
     of: ClassVar[str] = "images"
+    keeps: ClassVar[str] = "colours"
 
     preprocessing: Preprocessing
     policy: policies.Policy
@@ -176,7 +180,7 @@ def read_any_description(workdir: Path) -> AnyDescription:
     return read_description(workdir)
 
 
-def read_description(workdir: Path) -> Description:
+def read_description(workdir: Path) -> Description | RecordingDescription:
     """What `write_description` stored.
 
     Raises:
@@ -189,6 +193,20 @@ def read_description(workdir: Path) -> Description:
             "earlier version, whose encoders cannot be loaded. Train it again"
         )
     try:
-        return Description.from_json(json.loads(path.read_text()))
-    except (ValueError, TypeError, KeyError, OSError, RecursionError) as error:
+        found = json.loads(path.read_text())
+        kind = RecordingDescription if found.get("of") == RecordingDescription.of else Description
+        return kind.from_json(found)
+    except (ValueError, TypeError, LookupError, AttributeError, OSError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error!r}. Train the run again") from error
+
+
+def read_description_of_images(workdir: Path) -> Description:
+    """The description of a run on images.
+
+    Raises:
+      RunError: as `read_description`, and for a run on other data.
+    """
+    found = read_description(workdir)
+    if isinstance(found, Description):
+        return found
+    raise RunError(f"{workdir / _DESCRIPTION} is of a run on {found.of}, and not on images")

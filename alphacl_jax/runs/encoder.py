@@ -10,22 +10,21 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax import Array
-from jax.sharding import Mesh, SingleDeviceSharding
+from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from alphacl_jax.data.batches import raw_shapes
 from alphacl_jax.data.preprocessing import Preprocessing
-from alphacl_jax.errors import RunError
 from alphacl_jax.methods.method import Method
-from alphacl_jax.runs.description import Description, read_description
+from alphacl_jax.runs.description import Description, read_description_of_images
 from alphacl_jax.runs.exported import is_export, read_export
 from alphacl_jax.runs.flag_file import of_images
-from alphacl_jax.runs.folder import checkpoints_of, read_settings
+from alphacl_jax.runs.folder import read_settings
 from alphacl_jax.runs.methods import make_batch_of, make_method, parts_of
 from alphacl_jax.runs.networks import make_encoder
 from alphacl_jax.runs.optimizer import optimizer_of
+from alphacl_jax.runs.restoring import newest_of, require_one_seed
 from alphacl_jax.runs.settings import RunSettings
-from alphacl_jax.training.checkpoint import Checkpoints
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.state import TrainState
 from alphacl_jax.training.step import init_of
@@ -176,13 +175,9 @@ def load_encoder(path: str | Path) -> Encoder:
     if is_export(folder):
         return Encoder(*read_export(folder))
     settings = of_images(read_settings(folder))
-    if settings.num_seeds > 1:
-        raise RunError(
-            f"{folder} holds {settings.num_seeds} runs, one per seed: give one of them, such as "
-            f"{folder / f'seed-{settings.seed}'}"
-        )
+    require_one_seed(folder, settings)
     state = newest_state(folder, settings)
-    return encoder_of(settings, read_description(folder), state)
+    return encoder_of(settings, read_description_of_images(folder), state)
 
 
 def newest_state(folder: Path, settings: RunSettings) -> TrainState:
@@ -191,33 +186,14 @@ def newest_state(folder: Path, settings: RunSettings) -> TrainState:
     Raises:
       RunError: where there is none yet.
     """
-    restored = None
-    if checkpoints_of(folder).is_dir():
-        checkpoints = Checkpoints(checkpoints_of(folder), read_only=True)
-        try:
-            if checkpoints.steps():
-                restored = checkpoints.restore(_shapes(settings, read_description(folder)))
-        finally:
-            checkpoints.close()
-    if restored is None:
-        raise RunError(
-            f"{folder} has no checkpoint yet: train it first, by the command that made it"
-        )
-    return restored[0]
+    return newest_of(folder, lambda: _init(settings, read_description_of_images(folder)))
 
 
-def _shapes(settings: RunSettings, description: Description) -> TrainState:
-    """The shapes, types and placement of a run's states, without making one."""
+def _init(settings: RunSettings, description: Description) -> Callable[[Array], TrainState]:
     preprocessing = description.preprocessing
-    init = init_of(
+    return init_of(
         _method(settings, preprocessing),
         optimizer_of(settings.optimizer, 1, parts_of(settings))[0],
         make_batch_of(settings, description.policy, preprocessing),
         raw_shapes(preprocessing.image_shape, 2),
     )
-    placed = SingleDeviceSharding(jax.local_devices()[0])
-
-    def shape(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placed)
-
-    return jax.tree.map(shape, jax.eval_shape(init, jax.random.key(0)))

@@ -5,7 +5,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -164,8 +164,15 @@ class UnwrittenError(RunError):
     """The figures of an evaluation were shown, and could not be written."""
 
 
+class Evaluated(Protocol):
+    """Figures, whose text is the table."""
+
+    @property
+    def figures(self) -> dict[str, Any]: ...
+
+
 def publish(
-    evaluation: Evaluation, path: Path, heading: str, show: Report, draw: Callable[[], None]
+    evaluation: Evaluated, path: Path, heading: str, show: Report, draw: Callable[[], None]
 ) -> str:
     """Writes the figures, shows the table, and then has the pictures drawn.
 

@@ -11,13 +11,18 @@ from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.fields import kind_of, parse
 from alphacl_jax.runs.method_settings import MethodSettings
+from alphacl_jax.runs.recording_settings import (
+    CEBRARunSettings,
+    CPCRunSettings,
+    RecordingRunSettings,
+)
 from alphacl_jax.runs.settings import RunSettings
 
 # The settings of a run by what it is trained on.
-_KINDS: tuple[type[AnyRunSettings], ...] = (RunSettings,)
+KINDS: tuple[type[AnyRunSettings], ...] = (RunSettings, CPCRunSettings, CEBRARunSettings)
 # Every method that can be trained, by name.
 METHODS: Mapping[str, type[MethodSettings]] = {
-    name: owner for kind in _KINDS for name, owner in kind.methods.items()
+    name: owner for kind in KINDS for name, owner in kind.methods.items()
 }
 # In the order in which people are told of them.
 _SUBJECTS = ("data", "augmentation", "model", "method", "optimizer", "evaluation")
@@ -27,7 +32,7 @@ Fields = dict[str, tuple[type, dataclasses.Field[Any]]]
 
 def kind_of_run(method: str) -> type[AnyRunSettings]:
     """The class of the settings of a run with this method."""
-    return next(kind for kind in _KINDS if method in kind.methods)
+    return next(kind for kind in KINDS if method in kind.methods)
 
 
 def of_images(settings: AnyRunSettings) -> RunSettings:
@@ -39,7 +44,22 @@ def of_images(settings: AnyRunSettings) -> RunSettings:
     if isinstance(settings, RunSettings):
         return settings
     raise RunError(
-        f"the method {method_name(settings)} is not trained on images, as is needed here"
+        f"the method {method_name(settings)} is trained on recordings over time, and this is for "
+        "images: `alphacl evaluate` looks at such a run, and load_recording_encoder loads it"
+    )
+
+
+def of_recordings(settings: AnyRunSettings) -> RecordingRunSettings:
+    """The same settings, where they are of a run on recordings.
+
+    Raises:
+      RunError: where they are of another.
+    """
+    if isinstance(settings, RecordingRunSettings):
+        return settings
+    raise RunError(
+        f"the method {method_name(settings)} is trained on images, and this is for recordings over "
+        "time: load_encoder loads it"
     )
 
 

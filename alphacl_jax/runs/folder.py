@@ -15,7 +15,7 @@ from typing import Any
 
 from alphacl_jax.errors import RunError, differences
 from alphacl_jax.files import in_words, write_text_atomically
-from alphacl_jax.runs.common_settings import AnyRunSettings, EvaluationSettings
+from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.description import (
     AnyDescription,
     is_described,
@@ -23,6 +23,7 @@ from alphacl_jax.runs.description import (
     write_description,
 )
 from alphacl_jax.runs.flag_file import as_mapping, from_text, to_text
+from alphacl_jax.runs.settings import EvaluationSettings
 
 _SETTINGS, _LOCK = "flags.txt", "lock"
 # These change nothing that is computed, and may differ when a run goes on. Of the data it is not
@@ -269,7 +270,7 @@ def _continue(
         write_description(folder, before.with_data_of(data))
         news.append(
             f"the run in {folder} goes on with other {data.of} ({how}), from the first of them "
-            "on, and with the colours of those that it began with"
+            f"on, and with the {data.keeps} of those that it began with"
         )
     if differing:
         write_text_atomically(workdir / _SETTINGS, to_text(settings))

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from pathlib import Path
 
-from alphacl_jax.runs.common_settings import AnyRunSettings, EvaluationSettings
+from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.description import AnyDescription, is_described, read_any_description
 from alphacl_jax.runs.flag_file import to_text
 from alphacl_jax.runs.folder import of_seeds, read_settings
@@ -32,7 +32,7 @@ def default_workdir(
       title: of the data set.
       data: what it is to be trained on; None does not look at what is in the folder.
     """
-    kept = dataclasses.replace(settings, evaluation=EvaluationSettings())
+    kept = dataclasses.replace(settings, evaluation=type(settings.evaluation)())
     anywhere = dataclasses.replace(kept, data=dataclasses.replace(kept.data, data_dir=None))
     plain, placed = (_named(named, title) for named in (anywhere, kept))
     if placed.exists() or (data is not None and _is_of_other_data(plain, settings, data)):

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import optax
 
-from alphacl_jax.runs.common_settings import OptimizerSettings
+from alphacl_jax.runs.common_settings import AnyOptimizerSettings
 from alphacl_jax.training.optim import Part, make_optimizer, warmup_cosine
 
 
 def optimizer_of(
-    settings: OptimizerSettings, steps_per_epoch: int, parts: Mapping[str, Part] | None = None
+    settings: AnyOptimizerSettings, steps_per_epoch: int, parts: Mapping[str, Part] | None = None
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimiser, and its learning rate by step; `parts` as in `make_optimizer`."""
     total = settings.epochs * steps_per_epoch

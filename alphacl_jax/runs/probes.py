@@ -1,5 +1,6 @@
 """Looking at the features while they are trained: neighbours, a probe, how many dimensions live."""
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from alphacl_jax.data.sources import Split, in_order
 from alphacl_jax.evaluation.monitor import collapse_warnings, quick_probe
 from alphacl_jax.evaluation.spectrum import effective_rank, singular_values
 from alphacl_jax.runs.any_run import Training
-from alphacl_jax.runs.encoder import Encoder, encoder_of
+from alphacl_jax.runs.encoder import Encoder
 from alphacl_jax.training import hosts
 from alphacl_jax.training.loop import Hook
 from alphacl_jax.training.seeds import unstack_states
@@ -21,10 +22,12 @@ from alphacl_jax.training.state import TrainState
 if TYPE_CHECKING:
     from alphacl_jax.runs.run import Run
 
-_MOST_FITTED, _MOST_HELD_OUT = 4000, 1000
+# Of which four fifths are fitted to.
+MOST = 5000
 
 Figures = dict[str, float]
-Sample = Callable[[], tuple[np.ndarray, np.ndarray | None]]
+# Features of what is looked at, in the order in which it is cut, and its labels.
+Sample = Callable[[Any], tuple[np.ndarray, np.ndarray | None]]
 
 
 def probe_hooks(run: "Run", training: Training, untrained: Mapping[str, Encoder]) -> list[Hook]:
@@ -42,9 +45,28 @@ def probe_hooks(run: "Run", training: Training, untrained: Mapping[str, Encoder]
     """
     if not (epochs := run.settings.evaluation.probe_every):
         return []
-    every, sample = epochs * training.batches.steps_per_epoch, sample_of(run)
-    classes = len(run.dataset.class_names)
-    return [Hook(every, _Probe(of, label, sample, classes)) for label, of in untrained.items()]
+    every, drawn = epochs * training.batches.steps_per_epoch, sample_of(run)
+
+    def sample(encoder: Encoder) -> tuple[np.ndarray, np.ndarray | None]:
+        images, labels = drawn()
+        return encoder(images), labels
+
+    return hooks_of(every, untrained, sample, len(run.dataset.class_names))
+
+
+def hooks_of(
+    every: int, untrained: Mapping[str, Any], sample: Sample, num_classes: int
+) -> list[Hook]:
+    """What looks at features every so many steps.
+
+    Args:
+      every: the steps.
+      untrained: encoders before the first step, dataclasses with `params`, `state` and `step`, by
+        what lines on the terminal begin with.
+      sample: given an encoder, the features of what is looked at, and its labels.
+      num_classes: of the labels.
+    """
+    return [Hook(every, _Probe(of, label, sample, num_classes)) for label, of in untrained.items()]
 
 
 def hook_of_seeds(hooks: Sequence[Hook]) -> Hook:
@@ -59,7 +81,7 @@ def hook_of_seeds(hooks: Sequence[Hook]) -> Hook:
 
 
 class _Probe:
-    def __init__(self, untrained: Encoder, label: str, sample: Sample, classes: int):
+    def __init__(self, untrained: Any, label: str, sample: Sample, classes: int):
         self._untrained, self._label = untrained, label
         self._sample, self._classes = sample, classes
         self._at_start: Figures | None = None
@@ -73,7 +95,9 @@ class _Probe:
             self._at_start = self._figures(self._untrained)
         here = hosts.own_copy(state._replace(opt_state=()))
         figures = self._figures(
-            encoder_of(self._untrained.settings, self._untrained.description, here)
+            dataclasses.replace(
+                self._untrained, params=here.params, state=here.method_state, step=step
+            )
         )
         self._history.append(figures)
         tqdm.write(f"{self._label}probe at step {step:,}: {_in_words(figures)}", file=sys.stderr)
@@ -83,9 +107,8 @@ class _Probe:
                 tqdm.write(f"warning: {self._label}step {step:,}: {warning}", file=sys.stderr)
         return figures
 
-    def _figures(self, encoder: Encoder) -> Figures:
-        images, labels = self._sample()
-        features = encoder(images)
+    def _figures(self, encoder: Any) -> Figures:
+        features, labels = self._sample(encoder)
         figures = {"effective_rank": effective_rank(singular_values(features))}
         if labels is not None:
             cut = len(features) * 4 // 5
@@ -105,7 +128,7 @@ def _in_words(figures: Figures) -> str:
     return ", ".join([*accuracies, f"effective rank {figures['effective_rank']:.1f}"])
 
 
-def sample_of(run: "Run") -> Sample:
+def sample_of(run: "Run") -> Callable[[], tuple[np.ndarray, np.ndarray | None]]:
     """Draws up to 5,000 training images, always the same, and their labels, once it is called."""
     return functools.cache(functools.partial(_drawn, run))
 
@@ -115,5 +138,5 @@ def _drawn(run: "Run") -> tuple[np.ndarray, np.ndarray | None]:
     chunks = list(in_order(split, 500, run.memory_limit_bytes))
     images = np.concatenate([chunk[0] for chunk in chunks])
     labels = np.concatenate([chunk[1] for chunk in chunks])
-    order = np.random.default_rng(0).permutation(len(images))[: _MOST_FITTED + _MOST_HELD_OUT]
+    order = np.random.default_rng(0).permutation(len(images))[:MOST]
     return images[order], labels[order] if run.dataset.train is not None else None

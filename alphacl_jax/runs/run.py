@@ -66,7 +66,10 @@ class Run(AnyRun):
         begun = next((folder for folder in of_seeds(workdir) if is_described(folder)), None)
         if begun is None:
             return self, training
-        kept = read_description(begun).preprocessing
+        there = read_description(begun)
+        if not isinstance(there, Description):
+            return self, training  # which the folder refuses
+        kept = there.preprocessing
         if kept.image_shape != self.preprocessing.image_shape:
             return self, training  # which the folder refuses
         run = self

@@ -34,6 +34,7 @@ def pretrain_seeds(
     workdir: Path,
     seeds_as: str,
     pretrain_one: Callable[[Any, Training, Path], str | None],
+    lines_of: Callable[[dict[str, Any]], list[str]] | None = None,
 ) -> str:
     """Trains and evaluates a run for each seed, and returns the table over them.
 
@@ -46,6 +47,8 @@ def pretrain_seeds(
       seeds_as: "vmap" (as one program), "sequential", or "auto": vmap but on a CPU.
       pretrain_one: trains and evaluates one run in a folder of its own, or evaluates it where
         there is nothing left to train.
+      lines_of: what shows the figures over the runs, `figures_over` their evaluations; None for
+        those of images.
 
     Raises:
       RunError: where a run folder is in use, or holds a run with other settings.
@@ -75,7 +78,7 @@ def pretrain_seeds(
             except NonFiniteLossError as error:
                 _name(error, seed)
                 raise
-        return _summary(workdir, folders)
+        return _summary(workdir, folders, lines_of or _lines_of)
 
 
 def _name(error: NonFiniteLossError, seed: int) -> None:
@@ -162,7 +165,9 @@ def _figures(folder: Path) -> dict[str, Any] | None:
     return figures if isinstance(figures, dict) and "step" in figures else None
 
 
-def _summary(workdir: Path, folders: dict[int, Path]) -> str:
+def _summary(
+    workdir: Path, folders: dict[int, Path], lines_of: Callable[[dict[str, Any]], list[str]]
+) -> str:
     """Writes seeds.json, and returns its table."""
     found = {seed: _figures(folder) for seed, folder in folders.items()}
     runs = {seed: figures for seed, figures in found.items() if figures is not None}
@@ -170,14 +175,20 @@ def _summary(workdir: Path, folders: dict[int, Path]) -> str:
         return f"not evaluated; the runs are in {workdir}/seed-K"
     figures = figures_over(list(runs.values()))
     write_json_atomically(workdir / "seeds.json", {"over_seeds": figures, "runs": runs})
-    ranks = figures["effective_rank"]
-    names = [name for name in ranks if not name.endswith("_std")]
-    text = ", ".join(f"{name} {ranks[name]:.1f} ± {ranks[f'{name}_std']:.1f}" for name in names)
     lines = [
         f"pictures and figures: {workdir}/seed-K; together: {workdir / 'seeds.json'}",
         f"mean ± standard deviation over {len(runs)} seeds, {min(runs)} to {max(runs)}",
-        f"effective rank: {text}",
+        *lines_of(figures),
     ]
+    return "\n".join(lines)
+
+
+def _lines_of(figures: dict[str, Any]) -> list[str]:
+    """What is shown of the figures of several runs on images."""
+    ranks = figures["effective_rank"]
+    names = [name for name in ranks if not name.endswith("_std")]
+    text = ", ".join(f"{name} {ranks[name]:.1f} ± {ranks[f'{name}_std']:.1f}" for name in names)
+    lines = [f"effective rank: {text}"]
     if "accuracy" in figures:
         lines += [format_table(figures["accuracy"]), *verdicts(figures["accuracy"])]
-    return "\n".join(lines)
+    return lines

@@ -19,9 +19,9 @@ from alphacl_jax.data.decoding import (
 )
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.runs.common_settings import (
+    AnyEvaluationSettings,
+    AnyOptimizerSettings,
     AnyRunSettings,
-    EvaluationSettings,
-    OptimizerSettings,
 )
 from alphacl_jax.runs.fields import check_settings, require_default, setting
 from alphacl_jax.runs.method_settings import (
@@ -225,6 +225,45 @@ class ModelSettings:
 
 
 @dataclass(frozen=True)
+class OptimizerSettings(AnyOptimizerSettings):
+    """How a run on images is trained."""
+
+    batch_size: int = setting(128, "Images per step, over all devices.", lower=2, basic=True)
+    micro_batch: int | str | None = setting(
+        None,
+        "Embed the batch in chunks of this many images, over all devices, and again for the "
+        "gradient: the memory of a chunk, for a third more work. The loss is the whole batch's. "
+        "BatchNorm normalises each chunk by itself, and its running statistics move once a chunk. "
+        "The supervised row does not read it. auto: the largest chunk within activations_mb; the "
+        "run's flags hold the number. Default: the whole batch at once.",
+    )
+    activations_mb: int = setting(
+        1024,
+        "With micro_batch=auto: what the activations of a chunk, kept for the gradient, may take "
+        "on each device, for one seed.",
+        lower=1,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.micro_batch != "auto":
+            require_default(self, "activations_mb", "runs with micro_batch=auto")
+        if isinstance(self.micro_batch, int) and self.batch_size % self.micro_batch:
+            problem = f"must divide the batch, which has {self.batch_size} images"
+            raise ArgumentError("micro_batch", self.micro_batch, problem)
+
+
+@dataclass(frozen=True)
+class EvaluationSettings(AnyEvaluationSettings):
+    """What is looked at while a run on images trains and after it."""
+
+    supervised: bool = setting(
+        False,
+        "Train the same network on the labels too, and add its row to the table.",
+    )
+
+
+@dataclass(frozen=True)
 class RunSettings(AnyRunSettings):
     """All settings of a run on images.
 
@@ -241,3 +280,5 @@ class RunSettings(AnyRunSettings):
     augmentation: AugmentationSettings = AugmentationSettings()
     model: ModelSettings = ModelSettings()
     method: MethodSettings = ContrastiveSettings()  # noqa: RUF009 - frozen
+    optimizer: OptimizerSettings = OptimizerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()

@@ -18,8 +18,9 @@ import numpy as np
 from alphacl_jax.data.arrays import dataset_from_arrays
 from alphacl_jax.data.sources import Dataset
 from alphacl_jax.runs.cells import Cell
-from alphacl_jax.runs.common_settings import LARGEST_SEED, OptimizerSettings
+from alphacl_jax.runs.common_settings import LARGEST_SEED
 from alphacl_jax.runs.fields import check_settings, setting
+from alphacl_jax.runs.settings import OptimizerSettings
 from experiments.studies.report import LINEAR, WIDTH, Column
 from experiments.studies.study import Measure, Study, Variant, to_stderr
 

@@ -17,10 +17,12 @@ from PIL import Image
 from alphacl_jax.cli.launch import cluster_of
 from alphacl_jax.cli.pretrain import pretrain
 from alphacl_jax.cli.run_flags import settings_of
+from alphacl_jax.data.recordings import save_recordings
 from alphacl_jax.errors import RunError
-from alphacl_jax.runs import pretraining
+from alphacl_jax.runs import load_recording_encoder, pretraining
 from alphacl_jax.runs.flag_file import to_text
 from alphacl_jax.training.records import read_records
+from tests.tiny_recordings import TINY_CPC, turning
 from tests.tiny_runs import (
     TINY,
     TRAIN_IMAGES,
@@ -146,6 +148,31 @@ def _streamed(flat_folder: Path, workdir: Path, epochs: int) -> list[str]:
     data = ["--dataset=folder", f"--data_dir={flat_folder}", "--memory_limit_mb=0"]
     how = [f"--epochs={epochs}", "--save_every=2", "--log_every=1", f"--workdir={workdir}"]
     return [*TINY, *data, *how]
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_recordings_as_one(tmp_path):
+    """The first evaluates alone, without what would need the other."""
+    save_recordings(tmp_path / "turns.npz", turning(30))
+    arguments = [*TINY_CPC, "--dataset=npz", f"--data_dir={tmp_path}/turns.npz", *SGD]
+    arguments += ["--evaluate=quick"]
+    processes = _start_two(*arguments, f"--workdir={tmp_path}/two")
+    (code, out, err), other = _ends(processes)
+    assert code == 0, err
+    assert other == (0, "", "")
+    assert "8 cpu devices of 2 processes" in err
+    assert "held-out windows are not looked at: the run was one of several processes" in out
+    assert "raw features" in out
+    environment = os.environ | QUICK | {"JAX_NUM_CPU_DEVICES": "1"}
+    ((code, out, err),) = _ends(
+        [start("pretrain", *arguments, f"--workdir={tmp_path}/one", env=environment)]
+    )
+    assert code == 0, err
+    one, two = (load_recording_encoder(tmp_path / name) for name in ("one", "two"))
+    assert one.step == two.step
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), one.params, two.params
+    )
 
 
 @pytest.mark.slow

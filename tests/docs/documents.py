@@ -6,8 +6,7 @@ import tomllib
 from pathlib import Path
 
 from alphacl_jax.runs.finetune_settings import FinetuneSettings
-from alphacl_jax.runs.flag_file import fields_of
-from alphacl_jax.runs.settings import METHODS
+from alphacl_jax.runs.flag_file import METHODS, fields_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = tuple(p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "docs").glob("*.md")))

@@ -11,7 +11,7 @@ from alphacl_jax.data.policies import Policy
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import ArgumentError, RunError
 from alphacl_jax.runs.description import Description, read_description, write_description
-from alphacl_jax.runs.flag_file import as_mapping, fields_of, from_text, to_text
+from alphacl_jax.runs.flag_file import METHODS, as_mapping, fields_of, from_text, to_text
 from alphacl_jax.runs.folder import (
     OtherDataError,
     OtherRunError,
@@ -24,7 +24,7 @@ from alphacl_jax.runs.folder import (
 )
 from alphacl_jax.runs.naming import as_file_name, default_workdir
 from alphacl_jax.runs.optimizer import optimizer_of
-from alphacl_jax.runs.settings import METHODS, OptimizerSettings
+from alphacl_jax.runs.settings import OptimizerSettings
 from tests.tiny_runs import make_settings, make_values
 
 # Every type of flag, away from its default; None, lists and commas among them.
