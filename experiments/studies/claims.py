@@ -82,16 +82,20 @@ def difference_of(values: np.ndarray) -> Difference:
 
 
 def paired(higher: Sequence[Cell], lower: Sequence[Cell], key: str) -> np.ndarray:
-    """Which images one row has right more than the other, -1, 0 or 1 `[seeds, images]`.
+    """Which images one row has right more than the other, -1 to 1 `[seeds, images]`.
 
-    Both rows are of the same seeds and test images, and no cell diverged.
+    Both rows are of the same seeds and test images, and no cell diverged. What is kept in "correct"
+    is `as_bits` of what was right; or, where what is tested has many moments, a list of the share
+    of each that was.
     """
-    rights = (
-        [from_bits(cell["correct"][key]).astype(np.float64) for cell in cells]
-        for cells in (higher, lower)
+    ours, theirs = (
+        np.array([_right(cell["correct"][key]) for cell in cells]) for cells in (higher, lower)
     )
-    ours, theirs = rights
-    return np.array(ours) - np.array(theirs)
+    return ours - theirs
+
+
+def _right(kept: str | Sequence[float]) -> np.ndarray:
+    return np.asarray(from_bits(kept) if isinstance(kept, str) else kept, np.float64)
 
 
 def lost(*rows: Sequence[Cell]) -> str:

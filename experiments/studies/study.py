@@ -18,15 +18,12 @@ from typing import Any, Literal
 
 import numpy as np
 from absl import flags
-from matplotlib.figure import Figure
 
 from alphacl_jax.cli.compilation import keep_programs
 from alphacl_jax.cli.start import plain_errors, run_main
 from alphacl_jax.data import sources
 from alphacl_jax.errors import ArgumentError, RunError
-from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.evaluation.probes import evaluate_sets
-from alphacl_jax.files import write_png_atomically
 from alphacl_jax.methods.method import Method
 from alphacl_jax.runs.agreement import digest_of_arrays
 from alphacl_jax.runs.any_run import prepare_training
@@ -43,8 +40,8 @@ from alphacl_jax.runs.train_run import check_start, run_folder, train_run
 from alphacl_jax.training.loop import InterruptedBySignal, NonFiniteLossError
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import read_records
-from experiments.benchmarks import benchmarking
-from experiments.studies.claims import Claim, shown_claims
+from experiments.studies.claims import Claim
+from experiments.studies.ending import FIGURES, Pictures, end
 from experiments.studies.images import arrays_of, in_memory, pixels_of
 from experiments.studies.own_flags import Own, read_own
 from experiments.studies.report import as_bits
@@ -128,7 +125,7 @@ class Study:
             "test images and labels": digest_of_arrays(self.test),
             **{name: value for name, value in self._base.items() if name not in _CHANGE_NOTHING},
         }
-        self._cells = Cells(self.output / "cells.json", self._depends_on)
+        self._cells = Cells(self.output / FIGURES, self._depends_on)
         self._images: str | None = None
         self._started = time.monotonic()
 
@@ -278,7 +275,7 @@ class Study:
         title: str,
         table: str,
         claims: Sequence[Claim],
-        pictures: Mapping[str, Callable[[], Figure]],
+        pictures: Pictures,
     ) -> None:
         """Shows what was found, keeps it beside the cells, and draws.
 
@@ -288,24 +285,15 @@ class Study:
           claims: what was asked, with what the figures say to it.
           pictures: file name → what draws it; one that fails is a warning.
         """
-        shown = f"{title}\n{self.conditions}\n\n{table}"
-        if self.quick:
-            shown += "\n\n--quick is too short to say anything of what is claimed"
-        elif claims:
-            shown += f"\n\n{shown_claims(claims)}"
-        summary = {
-            **benchmarking.describe(("jax", "jaxlib", "numpy")),
-            "table": shown.splitlines(),
-            "claims": [dataclasses.asdict(claim) for claim in claims],
-        }
-        self._cells.write(summary)
-        print(shown, flush=True)
-        for name, draw in pictures.items():
-            with warned_of(str(self.output / name)):
-                write_png_atomically(self.output / name, draw())
-                print(f"picture: {self.output / name}", flush=True)
-        seconds = time.monotonic() - self._started
-        print(f"all figures: {self.output / 'cells.json'} ({seconds:.0f} s)", flush=True)
+        end(
+            self._cells,
+            self.output,
+            f"{title}\n{self.conditions}\n\n{table}",
+            claims,
+            pictures,
+            quick=self.quick,
+            started=self._started,
+        )
 
     @property
     def conditions(self) -> str:
