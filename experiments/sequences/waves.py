@@ -32,7 +32,7 @@ class WaveSettings:
         10_240, "Moments of a window; shorter recordings are not trained on.", lower=2 * HOP
     )
     batch_size: int = setting(8, "Windows per step.", lower=2)
-    training_steps: int = setting(2000, "Steps of a training.", lower=1)
+    training_steps: int = setting(1000, "Steps of a training.", lower=1)
     learning_rates: tuple[float, ...] = setting(
         (0.002, 0.005),
         "Learning rates: one for all rows, or several, of which each row has the one that is best "
