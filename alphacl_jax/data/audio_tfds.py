@@ -44,7 +44,9 @@ def load_audio_tfds(
         or "train[:10%]".
       rate: samples per second to bring all recordings to; None keeps the set's own.
       label: the feature that is the recordings' class; None for "label" or else "speaker_id". A
-        ClassLabel has the same numbers in all parts; other values are numbered as they occur.
+        ClassLabel has the same numbers in all parts; other values are numbered in the order of
+        those that the part has, so that a number may be another class in another part: compare
+        `class_names`, or number one part by the other's (`numbering.numbered_by`).
 
     Raises:
       MissingDataError: for a set that is not prepared while TensorFlow is missing.

@@ -32,8 +32,11 @@ def load_recordings(
 ) -> Recordings:
     """Reads recordings.
 
-    Sources that have parts return the one to train on, and the other for `part="test"`; classes
-    have the same numbers in both. Of a source without parts all is to train on.
+    Sources that have parts return the one to train on, and the other for `part="test"`. Classes
+    have the same numbers in both, but for a label of "tfds:NAME" that is no ClassLabel, such as the
+    speakers of librispeech: those of a part are numbered by themselves, and
+    `numbering.numbered_by` gives them the numbers of another. Of a source without parts all is to
+    train on.
 
     Args:
       source: "japanese_vowels" (comes with aeon), "npz" (a file: see

@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike
 
 from alphacl_jax.errors import ArgumentError, shown
 
+# Of a column's deviation.
+_MOST_ROUNDED = 0.01
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Recordings:
@@ -118,8 +121,9 @@ def recordings_from_arrays(
     columns = _columns("signals", list(several), None)
     lengths = np.array([len(column) for column in columns], np.int64)
     total = int(lengths.sum())
-    if rate is not None and not (np.isfinite(rate) and rate > 0):
-        raise ArgumentError("rate", rate, "must be a number of moments per second above 0")
+    is_number = isinstance(rate, int | float | np.number) and not isinstance(rate, bool)
+    if rate is not None and not (is_number and np.isfinite(rate) and rate > 0):
+        raise ArgumentError("rate", shown(rate), "must be a number of moments per second above 0")
     numbers, class_names = _of_recordings(labels, len(columns))
     of_moments, moment_names = _of_moments(moment_labels, lengths)
     beside = np.zeros((total, 0), np.float32)
@@ -249,8 +253,36 @@ def _columns(argument: str, given: list[ArrayLike], lengths: np.ndarray | None) 
         with np.errstate(over="ignore"):
             narrow = array.astype(np.float32)
         _require_finite(argument, narrow, which)
+        require_precision(argument, array, narrow, which)
         found.append(narrow)
     return found
+
+
+def require_precision(argument: str, array: np.ndarray, narrow: np.ndarray, which: str) -> None:
+    """Refuses numbers whose differences are lost in float32, as those of points in time may be.
+
+    Args:
+      argument, which: how the message calls them, and what they are of.
+      array: `[time, columns]`.
+      narrow: the same in float32.
+
+    Raises:
+      ArgumentError: where neighbouring numbers of float32 are further from each other than a
+        hundredth of the deviation of a column, with its number.
+    """
+    if np.can_cast(array.dtype, np.float32):
+        return
+    for column in range(array.shape[1]):
+        wide = array[:, column]
+        if (wide == narrow[:, column]).all() or np.ptp(wide) == 0:
+            continue
+        largest, deviation = np.abs(wide).max(), wide.std(dtype=np.float64)
+        if np.spacing(np.float32(largest)) > _MOST_ROUNDED * deviation:
+            problem = (
+                f"{which} varies by {deviation:.3g} in column {column}, around {wide.mean():.6g}, "
+                "where float32 does not tell such numbers apart: subtract the mean"
+            )
+            raise ArgumentError(argument, shown(array), problem.lstrip())
 
 
 def _as_array(argument: str, raw: ArrayLike, which: str) -> np.ndarray:
@@ -289,13 +321,21 @@ def _of_recordings(
     return _numbered("labels", np.asarray([unknown if x is None else x for x in labels]))
 
 
+def as_plain(column: Any) -> np.ndarray:
+    """An array of words, where they are objects, as tables hold them; else the array."""
+    array = np.asarray(column)
+    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
+        return array.astype(np.str_)
+    return array
+
+
 def _of_moments(
     labels: Sequence[ArrayLike] | None, lengths: np.ndarray
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     if labels is None:
         return np.full(int(lengths.sum()), -1, np.int32), ()
     _require_one_each("moment_labels", list(labels), len(lengths))
-    columns = [np.asarray(column) for column in labels]
+    columns = [as_plain(column) for column in labels]
     for number, (column, length) in enumerate(zip(columns, lengths, strict=True)):
         if column.shape != (length,):
             problem = f"of recording {number} has shape {column.shape}, and its signal {length}"
@@ -308,7 +348,8 @@ def _of_moments(
 
 def _numbered(argument: str, given: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Classes by number, −1 where unknown, and their names in the order of the numbers."""
-    if given.dtype.kind in "iu":
+    if given.dtype.kind in "biu":
+        given = given.astype(np.int64)
         known = given >= 0
     elif given.dtype.kind == "U":
         known = given != ""

@@ -77,8 +77,8 @@ def load_table(
         cut += pieces
     if len(cut) > len(wholes):
         logging.warning(
-            "%s: steps of more than %g times the median one cut %d recordings into %d",
-            *(path, _GAP, len(wholes), len(cut)),
+            "%s: recordings are cut at steps of more than %g times the median one: %d and not %d",
+            *(path, _GAP, len(cut), len(wholes)),
         )
 
     def pieces_of(array: np.ndarray) -> list[np.ndarray]:

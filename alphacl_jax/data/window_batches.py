@@ -1,6 +1,6 @@
 """Batches of windows of recordings, drawn at random."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,6 +64,39 @@ def window_batches(
 
     steps = max(1, int(kept.sum()) // (window * batch_size))
     return DrawnBatches(arrays, draw, batch_size, steps, mesh, seed)
+
+
+def one_window_each(
+    recordings: Recordings, window: int, seed: int | Sequence[int], *, most: int | None = None
+) -> Batch:
+    """One random window of each recording that is as long as one, in random order.
+
+    So no moment is there twice, as it may be among the windows of `window_batches`: there equal
+    moments can be positive and negative at once, the more often the fewer recordings there are.
+
+    Args:
+      recordings: what to draw from.
+      window: moments of a window.
+      seed: of the draw, whole numbers from 0 on.
+      most: how many windows at most; None for one of each recording.
+
+    Returns:
+      "windows" `[batch, window, channels]`, "recordings" and "labels" `[batch]`, see
+      `window_batches`.
+
+    Raises:
+      ArgumentError: where no recording is as long as a window.
+    """
+    require_window(recordings.lengths, window)
+    rng = np.random.default_rng(seed)
+    numbers = rng.permutation(np.flatnonzero(recordings.lengths >= window))
+    starts = recordings.starts[numbers] + rng.integers(recordings.lengths[numbers] - window + 1)
+    numbers, starts = numbers[:most], starts[:most]
+    return {
+        "windows": jnp.asarray(recordings.signal[starts[:, None] + np.arange(window)]),
+        "recordings": jnp.asarray(numbers.astype(np.int32)),
+        "labels": jnp.asarray(recordings.labels[numbers]),
+    }
 
 
 def draw_windows(key: Array, arrays: Mapping[str, Any], window: int, batch_size: int) -> Batch:

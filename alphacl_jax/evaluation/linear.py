@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
 
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.errors import ArgumentError, shown
 from alphacl_jax.evaluation.checks import check_split
+from alphacl_jax.evaluation.held_out import folds as folds_of_groups
 from alphacl_jax.evaluation.logistic import Fits, fit_path
 
 L2_GRID = (1e4, 1e3, 1e2, 10.0, 1.0, 0.1, 0.01)
@@ -55,6 +56,7 @@ def fit_probe(
     seed: int = 0,
     l2: float | None = None,
     steps: int = 200,
+    groups: ArrayLike | None = None,
 ) -> Probe:
     """Fits logistic regressions to training features, and classifies test features.
 
@@ -77,6 +79,9 @@ def fit_probe(
         seed: of the draws.
         l2: weight of ½‖W‖² against the loss summed over the samples, > 0; None has it chosen.
         steps: L-BFGS iterations for each value of l2; fewer where it has converged before.
+        groups: integers `[n]`, equal where training samples look alike beyond their label, as
+            moments of a recording do: cross-validation then leaves out whole groups, three folds
+            of them at most. In a single group there is nothing to leave out. For all labels only.
 
     Returns:
         A `Probe`, with draws = 1 for all labels.
@@ -84,20 +89,28 @@ def fit_probe(
     Raises:
         AssertionError: shapes.
         ValueError: features that are not finite, labels out of range, `l2` or `steps` not
-            positive; a class with fewer than `labels_per_class` samples.
+            positive; a class with fewer than `labels_per_class` samples; groups that are not one
+            for each sample, or beside `labels_per_class`.
     """
     if l2 is not None and not l2 > 0:
         raise ArgumentError("l2", l2, "must be above 0")
     if steps < 1:
         raise ArgumentError("steps", steps, "must be at least 1")
     train_x, train_y, test_x, test_y = check_split(train_x, train_y, test_x, test_y, num_classes)
+    of_groups = None if groups is None else _checked_groups(groups, len(train_y), labels_per_class)
     if labels_per_class is None:
         chosen = np.random.default_rng(0).permutation(len(train_y))[None]
     else:
         chosen = draw_labels(train_y, num_classes, labels_per_class, draws, seed)
+    # Every draw has the same labels in the same order.
+    labels = train_y[chosen[0]]
+    if of_groups is None:
+        folds = _deal(labels, num_classes)
+    else:
+        folds = _deal_groups(of_groups[chosen[0]], labels)
     train_x, test_x = _standardise(train_x, test_x)
     weights, bias, penalties, at_end = _fit(
-        train_x[chosen], train_y[chosen], num_classes, l2, steps
+        train_x[chosen], train_y[chosen], folds, num_classes, l2, steps
     )
     predicted = np.argmax(test_x @ weights + bias[:, None], axis=2)
     return Probe(predicted == test_y, penalties, at_end)
@@ -121,8 +134,24 @@ def linear_probe(
     return float(fit_probe(*split, num_classes, l2=l2, steps=steps).correct.mean())
 
 
+def _checked_groups(groups: ArrayLike, n: int, labels_per_class: int | None) -> np.ndarray:
+    found = np.asarray(groups)
+    if found.shape != (n,) or found.dtype.kind not in "iu":
+        problem = f"must be integers, one for each of {n} training samples"
+        raise ArgumentError("groups", shown(found), problem)
+    if labels_per_class is not None:
+        problem = "is given beside groups, which are of all labels: leave out one of both"
+        raise ArgumentError("labels_per_class", labels_per_class, problem)
+    return found
+
+
 def _fit(
-    x: np.ndarray, y: np.ndarray, num_classes: int, l2: float | None, steps: int
+    x: np.ndarray,
+    y: np.ndarray,
+    folds: np.ndarray | None,
+    num_classes: int,
+    l2: float | None,
+    steps: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Weights `[draws, dim, num_classes]`, bias, l2 and whether it is at the grid's end.
 
@@ -130,7 +159,6 @@ def _fit(
     """
     draws, n = y.shape
     everything = np.ones((1, n))
-    folds = _deal(y[0], num_classes)  # every draw has the same labels in the same order
     if l2 is not None or folds is None:
         given = L2_WITHOUT_CHOICE if l2 is None else l2
         fits = next(fit_path(x, y, everything, num_classes, [given], steps=steps))
@@ -165,6 +193,12 @@ def _deal(y: np.ndarray, num_classes: int) -> np.ndarray | None:
     for c, count in enumerate(counts):
         folds[y == c] = (c + np.arange(count)) % min(_FOLDS, largest)
     return folds
+
+
+def _deal_groups(groups: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    """The fold `[n]` of each sample, whole groups in turn; None for a single one."""
+    count = len(np.unique(groups))
+    return folds_of_groups(groups, y, min(_FOLDS, count)) if count > 1 else None
 
 
 def _held_out_loss(fits: Fits, y: np.ndarray, folds: np.ndarray) -> np.ndarray:

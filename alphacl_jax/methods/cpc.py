@@ -39,8 +39,8 @@ def cpc_method(
 ) -> Method:
     """CPC: `z_t = encoder(x)`, `c_t = context(z_1 ... z_t)`, and `W_k c_t` predicts `z_{t+k}`.
 
-    The loss is the mean over k = 1 ... K of `predictive_loss`, over all t of all windows that have
-    K steps behind them; the W_k have no bias.
+    The loss is the mean over k = 1 ... K of `predictive_loss`, over all t of all windows that K
+    steps follow; the W_k have no bias.
 
     Args:
       encoder: maps `[batch, time, channels]` to `[batch, steps, dim]`, called with `train=`.

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from alphacl_jax.data.errors import MissingDataError
+from alphacl_jax.data.numbering import numbered_by
 from alphacl_jax.data.recordings import load_recordings
 from alphacl_jax.data.sequences import Recordings
 from alphacl_jax.errors import ArgumentError
-from alphacl_jax.evaluation.held_out import time_split
+from alphacl_jax.evaluation.held_out import ends_split, time_split
 from alphacl_jax.runs.recording_settings import ARRAYS, RecordingDataSettings
 
-# What may be cut for tests: whole recordings, drawn at random, or the last part of the time.
+# What may be cut for tests: whole recordings, drawn at random, or the end of the time or of each.
 _DRAW = 0  # the seed, the same whatever the run's, so that runs can be compared
 _SAMPLED = 64  # recordings
+_NAMED = 5  # classes that a message lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +64,16 @@ class RecordingData:
 def load_data(settings: RecordingDataSettings, *, in_time: bool) -> RecordingData:
     """Reads the recordings that the settings name.
 
+    Classes have the same numbers in both parts, those of the training part; one that no training
+    recording has is unknown in the test part.
+
     Args:
       settings: of the data.
-      in_time: whether the last part of the time is held out of a source without a test part, and
-        not whole recordings.
+      in_time: whether time is held out of a source without a test part, see `hold_out`.
 
     Raises:
-      ArgumentError: for data that cannot be used; the message says why.
+      ArgumentError: for data that cannot be used, as parts without a class in common; the message
+        says why.
       ModuleNotFoundError: where a library of the extra [sequences] is missing.
     """
     if settings.dataset == ARRAYS:
@@ -83,11 +88,54 @@ def load_data(settings: RecordingDataSettings, *, in_time: bool) -> RecordingDat
         if settings.test_part is not None or not missing:
             raise
         return hold_out(train, settings.held_out, title, in_time=in_time)
-    if test.signal.shape[1] != train.signal.shape[1]:
-        problem = f"has {test.signal.shape[1]} channels, and the part to train on has "
-        problem += f"{train.signal.shape[1]}"
+    if problem := _differs(train, test):
         raise ArgumentError("test_part", settings.test_part or "test", problem)
-    return RecordingData(train, test, title)
+    return RecordingData(train, _known_to(train, test), title)
+
+
+def _differs(train: Recordings, test: Recordings) -> str:
+    """Why nothing that is learned of one part can be tested on the other; "" where it can."""
+    if test.signal.shape[1] != train.signal.shape[1]:
+        channels = test.signal.shape[1], train.signal.shape[1]
+        return f"has {channels[0]} channels, and the part to train on has {channels[1]}"
+    classes = {
+        "recordings": [_present(of.labels, of.class_names) for of in (test, train)],
+        "moments": [_present(of.moment_labels, of.moment_names) for of in (test, train)],
+    }
+    for what, (own, others) in classes.items():
+        if own and others and not own & others:
+            a, b = (", ".join(sorted(names)[:_NAMED]) for names in (own, others))
+            return (
+                f"has the classes {a} of {what}, and the part to train on {b}: none in common. "
+                "Give parts, or a label, that share some"
+            )
+    return ""
+
+
+def _known_to(train: Recordings, test: Recordings) -> Recordings:
+    """Test recordings by the numbers of training's classes, -1 for one that nothing has there."""
+    known = replace(
+        test,
+        labels=_where_of(test.labels, test.class_names, _present(train.labels, train.class_names)),
+        moment_labels=_where_of(
+            test.moment_labels,
+            test.moment_names,
+            _present(train.moment_labels, train.moment_names),
+        ),
+    )
+    return numbered_by(known, train.class_names, train.moment_names)
+
+
+def _present(labels: np.ndarray, names: Sequence[str]) -> set[str]:
+    """The classes that are not in the names alone."""
+    return {names[number] for number in np.unique(labels[labels >= 0])}
+
+
+def _where_of(labels: np.ndarray, names: Sequence[str], kept: set[str]) -> np.ndarray:
+    """The labels that are of some classes, and -1 for the others."""
+    # One more at the end, for which -1, the unknown, stands.
+    is_kept = np.array([*(name in kept for name in names), False])
+    return np.where(is_kept[labels], labels, np.int32(-1))
 
 
 def _load(settings: RecordingDataSettings, part: str) -> Recordings:
@@ -117,54 +165,66 @@ def hold_out(recordings: Recordings, share: float, title: str, *, in_time: bool)
       recordings: all that there are.
       share: of the recordings, or of the time, that is held out, in (0, 1).
       title: of the source.
-      in_time: whether the last part of the time is held out. Otherwise recordings are drawn, of
-        each class alike, always the same ones; of a single one it is its time.
+      in_time: whether time is held out: the last part of it, or of each recording where recordings
+        have classes, since their order is then that of the classes and not of time. Otherwise
+        recordings are drawn, of each class alike where that leaves some to both parts, always the
+        same ones; of a single one it is its time.
 
     Raises:
-      ArgumentError: naming `held_out`, where nothing would be left of one part.
+      ArgumentError: naming `held_out`, where no moment would be left to one part.
     """
     if in_time or len(recordings) == 1:
-        try:
-            split = time_split(recordings.lengths, share)
-        except ArgumentError as error:
-            raise ArgumentError("held_out", share, error.problem) from error
-        border = len(split.train)
-        parts = (
-            _of_time(recordings, 0, border, split.train_lengths),
-            _of_time(recordings, border, len(recordings.signal), split.test_lengths),
-        )
-        return RecordingData(*parts, title, f"the last {100 * share:g} % of the time")
+        return _hold_out_time(recordings, share, title)
     chosen = _drawn(recordings.labels, share)
-    if not 0 < chosen.sum() < len(recordings):
-        problem = f"leaves {'none' if chosen.any() else 'all'} of {len(recordings)} recordings to "
-        problem += f"train on: hold out {'less' if chosen.any() else 'more'}"
-        raise ArgumentError("held_out", share, problem)
     train, test = (recordings.select(np.flatnonzero(of)) for of in (~chosen, chosen))
-    return RecordingData(train, test, title, f"{chosen.sum():,} recordings")
+    held_out = f"{len(test):,} recording{'s' * (len(test) > 1)}"
+    return RecordingData(train, _known_to(train, test), title, held_out)
 
 
 def _drawn(labels: np.ndarray, share: float) -> np.ndarray:
-    """Which recordings are held out, bool `[recordings]`: a share of each class, rounded."""
+    """Which recordings are held out, bool `[recordings]`: a share of each class, rounded.
+
+    Where that is none or all of them, it is a share of all: at least one, and not the last one.
+    """
     draw = np.random.default_rng(_DRAW)
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         own = draw.permutation(np.flatnonzero(labels == label))
         chosen[own[: round(share * len(own))]] = True
+    if not 0 < chosen.sum() < len(labels):
+        count = min(max(round(share * len(labels)), 1), len(labels) - 1)
+        chosen = np.isin(np.arange(len(labels)), draw.permutation(len(labels))[:count])
     return chosen
 
 
-def _of_time(recordings: Recordings, start: int, end: int, lengths: np.ndarray) -> Recordings:
-    """The moments from `start` on to `end`, of whose recordings the first or the last are whole."""
-    first = np.searchsorted(np.cumsum(recordings.lengths), start, side="right")
-    own = slice(int(first), int(first) + len(lengths))
+def _hold_out_time(recordings: Recordings, share: float, title: str) -> RecordingData:
+    of_each = len(recordings) > 1 and bool(recordings.class_names)
+    try:
+        split = (ends_split if of_each else time_split)(recordings.lengths, share)
+    except ArgumentError as error:
+        raise ArgumentError("held_out", share, error.problem) from error
+    held_out = f"the last {100 * share:g} % of {'each recording' if of_each else 'the time'}"
+    if of_each and (whole := len(recordings) - len(split.test_lengths)):
+        held_out += f" but for {whole:,} that {'is' if whole == 1 else 'are'} too short"
+    return RecordingData(
+        _of_moments(recordings, split.train, split.train_lengths),
+        _of_moments(recordings, split.test, split.test_lengths),
+        title,
+        held_out,
+    )
+
+
+def _of_moments(recordings: Recordings, moments: np.ndarray, lengths: np.ndarray) -> Recordings:
+    """Some of the moments, in ascending order, and how many of each recording that has any."""
+    own = np.unique(recordings.recording[moments])
     return replace(
         recordings,
-        signal=recordings.signal[start:end],
+        signal=recordings.signal[moments],
         lengths=lengths,
-        names=recordings.names[own],
+        names=tuple(recordings.names[number] for number in own),
         labels=recordings.labels[own],
-        moment_labels=recordings.moment_labels[start:end],
-        context=recordings.context[start:end],
+        moment_labels=recordings.moment_labels[moments],
+        context=recordings.context[moments],
     )
 
 

@@ -96,7 +96,8 @@ def evaluate_recording_encoder(
         figures |= _held_out(encoders, test, level, report)
         if isinstance(encoder.settings.method, CEBRASettings):
             figures |= _decoding(encoders, data.train, test, report)
-        figures |= _probes(encoders, at_test, data.train, test, level, fitted, report)
+        else:
+            figures |= _probes(encoders, at_test, data.train, test, level, fitted, report)
     embeddings = None
     if isinstance(encoder.settings.method, CEBRASettings):
         numbers = evenly(np.arange(len(shown.signal)), _MOST_SHOWN)
@@ -127,7 +128,7 @@ def _decoding(
 ) -> dict[str, Any]:
     """What is decoded of each moment of held-out time, where there is something to decode."""
     if not train.context.shape[1] and not has_classes(train.moment_labels, test.moment_labels):
-        return {}
+        return {"not_probed": "The moments have neither a context nor known classes"}
     rows = {}
     first = next(iter(encoders.values()))
     own = first.settings.method
@@ -161,15 +162,16 @@ def _probes(
     fitted: int,
     report: Report,
 ) -> dict[str, Any]:
-    """Probes of the recordings' classes and, of CPC, of the moments'."""
+    """Probes of the recordings' classes and of the moments'.
+
+    Of CPC alone: CEBRA embeds moments, and may have been trained on the same recordings' beginning.
+    """
     first = next(iter(encoders.values()))
     of_recordings = has_classes(train.labels, test.labels)
-    of_moments = not isinstance(first.settings.method, CEBRASettings) and has_classes(
-        train.moment_labels, test.moment_labels
-    )
+    of_moments = has_classes(train.moment_labels, test.moment_labels)
     if not (of_recordings or of_moments):
-        if isinstance(first.settings.method, CEBRASettings):
-            return {}
+        if train.class_names or train.moment_names:
+            return {"not_probed": "Too few classes are known in both parts"}
         return {"not_probed": "There are no labels"}
     raw_name, raw = raw_over_time(first)
     sets = {

@@ -32,11 +32,13 @@ class Seen(NamedTuple):
       means: `[recordings, width]`, of each over its time.
       steps: `[m, width]`, of some of the steps, in no order.
       labels: int32 `[m]`, the class of the moment in the middle of each; -1 where unknown.
+      recordings: `[m]`, the number of the recording that each is of.
     """
 
     means: np.ndarray
     steps: np.ndarray
     labels: np.ndarray
+    recordings: np.ndarray
 
 
 def seen(over_time: OverTime, recordings: Recordings, stride: int, most: int) -> Seen:
@@ -53,7 +55,7 @@ def seen(over_time: OverTime, recordings: Recordings, stride: int, most: int) ->
     """
     counts = [-(-int(length) // stride) for length in recordings.lengths]
     chosen = _drawn_steps(recordings, counts, stride, most)
-    means, steps, labels = [], [], []
+    means, steps, labels, of = [], [], [], []
     starts = recordings.starts
     for first in range(0, len(recordings), _TOGETHER):
         numbers = range(first, min(first + _TOGETHER, len(recordings)))
@@ -63,7 +65,8 @@ def seen(over_time: OverTime, recordings: Recordings, stride: int, most: int) ->
             own = chosen[number][chosen[number] < len(features)]
             steps.append(features[own])
             labels.append(recordings.moment_labels[starts[number] + _middle(own, stride)])
-    return Seen(np.stack(means), np.concatenate(steps), np.concatenate(labels))
+            of.append(np.full(len(own), number))
+    return Seen(np.stack(means), *map(np.concatenate, (steps, labels, of)))
 
 
 def _middle(steps: np.ndarray, stride: int) -> np.ndarray:
@@ -114,12 +117,17 @@ def log_spectra(signal: np.ndarray, stride: int) -> np.ndarray:
 
 
 def moments_probed(train: Seen, test: Seen, num_classes: int) -> float:
-    """Accuracy of a linear probe of the class of held-out moments."""
+    """Accuracy of a linear probe of the class of held-out moments.
+
+    Moments of one recording look alike, so the penalty is chosen where whole recordings are left
+    out.
+    """
+    known = train.labels >= 0
     split = (
-        *(train.steps[train.labels >= 0], train.labels[train.labels >= 0]),
+        *(train.steps[known], train.labels[known]),
         *(test.steps[test.labels >= 0], test.labels[test.labels >= 0]),
     )
-    return float(fit_probe(*split, num_classes).correct.mean())
+    return float(fit_probe(*split, num_classes, groups=train.recordings[known]).correct.mean())
 
 
 def decoded(
@@ -185,14 +193,15 @@ def of_held_out_windows(
     Args:
       encoders: of one run, by name.
       recordings: of no part in training.
-      batches: how many; the same ones for each encoder, of the run's size.
+      batches: how many; the same ones for each encoder, of the run's size. Of CPC each has one
+        window of a recording at most, and so fewer where there are fewer recordings.
 
     Raises:
       ArgumentError: where the recordings are too short, or lack what the batches are drawn by.
     """
     first = next(iter(encoders.values()))
     made, _ = compiled_of(first)
-    drawn = made.open_batches(
+    drawn = made.held_out_batches(
         recordings, first.settings.optimizer.batch_size, on_one_device(), first.settings.seed
     )
     make_batch = make_batch_of(first.description.mean, first.description.std)

@@ -1,6 +1,7 @@
 """From settings to networks, methods and batches of recordings."""
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from alphacl_jax.data.drawn_batches import DrawnBatches
 from alphacl_jax.data.positive_batches import positive_batches
 from alphacl_jax.data.positives import Positives
 from alphacl_jax.data.sequences import Recordings
-from alphacl_jax.data.window_batches import window_batches
+from alphacl_jax.data.window_batches import one_window_each, window_batches
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.cebra import MOMENTS, Similarity, cebra_embeddings, cebra_method
 from alphacl_jax.methods.cpc import cpc_contexts, cpc_method
@@ -64,6 +65,8 @@ class RecordingMethod:
       steps: how many steps a recording of so many moments has.
       shapes: of what initialising reads of a batch of two.
       open_batches: what draws batches of recordings, `(recordings, batch_size, mesh, seed)`.
+      held_out_batches: what draws those that are measured and not trained on, on one device and of
+        `batch_size` at most, `(recordings, batch_size, mesh, seed)`.
     """
 
     method: Method
@@ -74,6 +77,7 @@ class RecordingMethod:
     steps: Callable[[int], int]
     shapes: Shapes
     open_batches: Callable[[Recordings, int, Mesh, int], DrawnBatches]
+    held_out_batches: Callable[[Recordings, int, Mesh, int], Iterator[Batch]]
 
 
 def resolved(own: CPCSettings, channels: int, rate: float | None) -> CPCSettings:
@@ -151,6 +155,13 @@ def _cpc(own: CPCSettings, channels: int, mesh: Mesh) -> RecordingMethod:
     def open_batches(recordings: Recordings, batch: int, mesh: Mesh, seed: int) -> DrawnBatches:
         return window_batches(recordings, window, batch, mesh, seed)
 
+    def held_out_batches(
+        recordings: Recordings, batch: int, mesh: Mesh, seed: int
+    ) -> Iterator[Batch]:
+        del mesh
+        for number in itertools.count():
+            yield one_window_each(recordings, window, (seed, number), most=batch)
+
     return RecordingMethod(
         method=method,
         over_time=cpc_contexts(encoder, context),
@@ -163,6 +174,7 @@ def _cpc(own: CPCSettings, channels: int, mesh: Mesh) -> RecordingMethod:
             **{name: jax.ShapeDtypeStruct((2,), jnp.int32) for name in ("recordings", "labels")},
         },
         open_batches=open_batches,
+        held_out_batches=held_out_batches,
     )
 
 
@@ -210,6 +222,7 @@ def _cebra(own: CEBRASettings, channels: int, mesh: Mesh) -> RecordingMethod:
             for name in MOMENTS
         },
         open_batches=open_batches,
+        held_out_batches=open_batches,
     )
 
 

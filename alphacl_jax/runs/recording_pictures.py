@@ -48,8 +48,12 @@ def draw_recording_evaluation(
         pictures.plot_spectrum(path, {"features": evaluation.spectrum})
 
     def of_recordings(path: Path) -> None:
-        labels = (own.labels, own.class_names) if own.class_names else (None, None)
-        pictures.plot_map(path, evaluation.shown.means, *labels, seed=seed)
+        means, known = evaluation.shown.means, own.labels >= 0
+        if known.sum() < _FEWEST_IN_A_MAP:
+            pictures.plot_map(path, means, seed=seed)
+        else:
+            labels = own.labels[known], own.class_names
+            pictures.plot_map(path, means[known], *labels, seed=seed)
 
     def of_moments(path: Path) -> None:
         known = evaluation.shown.labels >= 0

@@ -53,8 +53,8 @@ class RecordingDataSettings:
     held_out: float = setting(
         0.2,
         "Of a source without a test part: the share of recordings that is kept for tests, the same "
-        "for any seed and of each class alike; of the methods cebra and of a single recording the "
-        "last part of the time.",
+        "for any seed and of each class alike; of the method cebra and of a single recording the "
+        "last part of the time, of cebra that of each recording where these have classes.",
         above=0,
         below=1,
     )
@@ -127,9 +127,10 @@ class CPCSettings(MethodSettings):
     )
     negatives: str = setting(
         "mixed",
-        "Which moments of the batch a moment to come is told from: mixed, all; mixed_excluded, of "
-        "other recordings; same, of recordings with its label; same_excluded, of others with its "
-        "label; current, of its own recording.",
+        "Which moments of the batch a moment to come is told from: mixed, all, so that windows of "
+        "one recording that overlap are each other's negatives, which matters where there are few "
+        "recordings; mixed_excluded, of other recordings; same, of recordings with its label; "
+        "same_excluded, of others with its label; current, of its own recording.",
         choices=("mixed", "mixed_excluded", "same", "same_excluded", "current"),
     )
     temperature: float = setting(1.0, "tau > 0 of the products.", above=0, basic=True)

@@ -53,7 +53,7 @@ def train_on(start: Model, arrays: Arrays, keep: Callable[[Model], None]) -> Non
       FloatingPointError: where the loss or the parameters are no longer finite: nothing is kept.
       KeyboardInterrupt: after `keep`, if there was an iteration.
     """
-    settings, reached = start.settings, []
+    settings, state, done = start.settings, start.state, [start.histories]
     is_shown = settings.verbose and sys.stderr.isatty()
     steps = train(
         programs_of(start.problem),
@@ -64,13 +64,13 @@ def train_on(start: Model, arrays: Arrays, keep: Callable[[Model], None]) -> Non
     )
     try:
         with tqdm(total=settings.max_iterations, disable=not is_shown) as bar:
-            for state, histories in steps:
-                reached.append((state, histories))
+            for state, histories in steps:  # noqa: B007 - the last one is kept
+                done.append(histories)
                 bar.set_postfix_str(f"{histories['goodness'][-1]:.2f} bits", refresh=False)
                 bar.update(len(histories["goodness"]))
     except KeyboardInterrupt:
-        if reached:
-            keep(start.after(reached))
+        if len(done) > 1:
+            keep(start.after(state, done))
         raise
     except FloatingPointError as error:
         largest = max(np.abs(each["signal"]).max() for each in arrays)
@@ -80,4 +80,4 @@ def train_on(start: Model, arrays: Arrays, keep: Callable[[Model], None]) -> Non
             f"learning_rate={settings.learning_rate:g}, raise {name}="
             f"{getattr(settings, name):g}, or scale X, whose largest value is {largest:g}"
         ) from None
-    keep(start.after(reached))
+    keep(start.after(state, done))

@@ -8,7 +8,13 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array
 from sklearn.utils.validation import validate_data
 
-from alphacl_jax.data.sequences import Recordings, cut_at, recordings_from_arrays
+from alphacl_jax.data.sequences import (
+    Recordings,
+    as_plain,
+    cut_at,
+    recordings_from_arrays,
+    require_precision,
+)
 from alphacl_jax.errors import ArgumentError, shown
 
 # Of sums of their squares float32 holds many.
@@ -74,8 +80,16 @@ def read_inputs(X: Any, contexts: Sequence[Any], groups: Any) -> Given:
 
 
 def is_list_of_sessions(X: Any) -> bool:
-    """Whether it is a list of arrays `[time, channels]`, and not of the rows of one."""
-    return isinstance(X, list | tuple) and len(X) > 0 and np.ndim(X[0]) == 2
+    """Whether it is a list of arrays of sessions, and not of the rows of one.
+
+    Arrays of one axis are rows where all are of one length.
+    """
+    if not isinstance(X, list | tuple) or not len(X):
+        return False
+    ranks = {array.ndim for array in X if hasattr(array, "ndim")}
+    if not ranks:
+        return np.ndim(X[0]) == 2
+    return max(ranks) > 1 or (ranks == {1} and len({len(array) for array in X}) > 1)
 
 
 def feature_names(X: Any) -> np.ndarray | None:
@@ -94,8 +108,12 @@ def read_signal(X: Any, which: str = "") -> np.ndarray:
 
     Raises:
       ValueError: from scikit-learn, for another rank, sparse arrays, complex numbers, words.
-      ArgumentError: for values that are not finite, or beyond 1e15: with the moment.
+      ArgumentError: for values that are not finite, or beyond 1e15: with the moment; for those that
+        float32 does not tell apart; and for a session of another rank.
     """
+    if which and np.ndim(X) != 2:
+        problem = f"{which}must be [time, channels]; of one channel, X.reshape(-1, 1)"
+        raise ArgumentError("X", shown(X), problem)
     array = check_array(X, ensure_all_finite=False, estimator="CEBRA", input_name="X")
     return _finite("X", array, which)
 
@@ -106,7 +124,7 @@ def _observed(
     """The labels `[time]` and the continuous context `[time, dims]` of a session, where given."""
     labels, continuous = [], []
     for column in columns:
-        array = _as_plain(column)
+        array = as_plain(column)
         if array.ndim not in (1, 2) or len(array) != length or array.size == 0:
             problem = (
                 f"{which}has shape {array.shape}: it must be [time] or [time, dims], with as many "
@@ -131,14 +149,6 @@ def _observed(
         )
         raise ArgumentError("context", f"{len(labels)} arrays", problem)
     return labels[0] if labels else None, np.hstack(continuous) if continuous else None
-
-
-def _as_plain(column: Any) -> np.ndarray:
-    array = np.asarray(column)
-    # Tables hold words as objects.
-    if array.dtype.kind == "O" and all(isinstance(value, str) for value in array.flat):
-        return array.astype(np.str_)
-    return array
 
 
 def _one_label(array: np.ndarray, which: str) -> np.ndarray:
@@ -175,7 +185,9 @@ def _finite(argument: str, array: np.ndarray, which: str) -> np.ndarray:
             "that large, or leave such moments out, and give `groups` that change there"
         )
         raise ArgumentError(argument, shown(array), problem)
-    return array.astype(np.float32)
+    narrow: np.ndarray = array.astype(np.float32)
+    require_precision(argument, array.reshape(len(array), -1), narrow, which.rstrip())
+    return narrow
 
 
 def _recordings(

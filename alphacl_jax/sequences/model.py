@@ -64,11 +64,10 @@ class Model:
     state: TrainState
     histories: Histories
 
-    def after(self, reached: Sequence[tuple[TrainState, Histories]]) -> "Model":
-        """The model that training from this one came to; of each few iterations, what they did."""
-        parts = [self.histories, *(histories for _, histories in reached)]
+    def after(self, state: TrainState, parts: Sequence[Histories]) -> "Model":
+        """The model that training from this one came to, and all its histories in their order."""
         histories = {name: np.concatenate([part[name] for part in parts]) for name in HISTORIES}
-        return dataclasses.replace(self, state=reached[-1][0], histories=histories)
+        return dataclasses.replace(self, state=state, histories=histories)
 
     def session(self, number: Any) -> int:
         """The number of a session; None where there is one alone.

@@ -45,7 +45,8 @@ class Session(NamedTuple):
     Attributes:
       X: `[time, channels]`.
       contexts: `[time]` or `[time, dims]` each, floats or whole numbers; none of a rule of time.
-      groups: `[time]`, equal within a trial, or None. The package knows of no trials.
+      groups: `[time]`, equal within a trial, or None. The package knows of no trials: it is to be
+        compared with ours without them.
     """
 
     X: np.ndarray
@@ -91,22 +92,28 @@ def fit_ours(setup: Setup, sessions: Sequence[Session], seed: int) -> Fitted:
         model.fit(only.X, *only.contexts, groups=only.groups)
     else:
         given = [list(column) for column in zip(*(each.contexts for each in sessions), strict=True)]
-        groups = [each.groups for each in sessions]
-        model.fit([each.X for each in sessions], *given, groups=groups)
+        model.fit([each.X for each in sessions], *given, groups=_groups(sessions))
     seconds = time.perf_counter() - started
 
     def embed(sessions: Sequence[Session]) -> list[np.ndarray]:
         if len(sessions) == 1:
             return [model.transform(sessions[0].X, groups=sessions[0].groups)]
-        groups = [each.groups for each in sessions]
-        return list(model.transform([each.X for each in sessions], groups=groups))
+        signals = [each.X for each in sessions]
+        return list(model.transform(signals, groups=_groups(sessions)))
 
     # Of a hybrid, that of behaviour alone.
     return Fitted(embed, model.loss_, float(np.mean(model.goodness_[-_LAST:])), seconds)
 
 
+def _groups(sessions: Sequence[Session]) -> list[np.ndarray | None] | None:
+    groups = [each.groups for each in sessions]
+    return None if all(own is None for own in groups) else groups
+
+
 def fit_package(setup: Setup, sessions: Sequence[Session], seed: int) -> Fitted:
-    """Trains by the authors' package, which has no seed: those that it draws by are set here."""
+    """Trains by the authors' package. It has no seed: here those of torch and of NumPy are set, of
+    which its weights follow; some moments it draws by generators of its own, which nobody can set,
+    so that a training does not repeat."""
     import cebra
     import torch
 

@@ -1,4 +1,8 @@
-"""Data with known latents on which CEBRA is compared, and what its embeddings are scored by."""
+"""Data with known latents on which CEBRA is compared, and what its embeddings are scored by.
+
+The last part of each session's time is held out of the encoders' training as of the decoders'.
+Borders of runs are told to nobody, since the package knows of none.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -29,7 +33,7 @@ class Task(NamedTuple):
     Attributes:
       setup: how both sides train.
       make: the data of a seed.
-      sessions: what is trained on.
+      sessions: all of their time.
       score: of the embeddings of all sessions, as figures by name. Those named in `lower` are
         better where they are smaller.
     """
@@ -46,24 +50,28 @@ LOWER = ("error, degrees", "error, % of the track")
 def _of_context(found: tuple[Simulated, ...]) -> list[Session]:
     (only,) = found
     recordings = only.recordings
-    return [Session(recordings.signal, (recordings.context,), recordings.recording)]
+    return [Session(recordings.signal, (recordings.context,))]
 
 
 def _of_direction(found: tuple[Simulated, ...]) -> list[Session]:
     (only,) = found
     recordings = only.recordings
     contexts = recordings.context, recordings.moment_labels.astype(np.int64)
-    return [Session(recordings.signal, contexts, recordings.recording)]
+    return [Session(recordings.signal, contexts)]
 
 
 def _of_latents(found: tuple[Simulated, ...]) -> list[Session]:
     """Position and direction as one continuous context: the package takes one kind for sessions."""
-    return [
-        Session(
-            each.recordings.signal, (each.latents.astype(np.float32),), each.recordings.recording
-        )
-        for each in found
-    ]
+    return [Session(each.recordings.signal, (each.latents.astype(np.float32),)) for each in found]
+
+
+def training_part(sessions: Sequence[Session]) -> list[Session]:
+    """The sessions but for the last part of their time, which is held out."""
+    found = []
+    for each in sessions:
+        train = time_split([len(each.X)], _HELD_OUT).train
+        found.append(Session(each.X[train], tuple(context[train] for context in each.contexts)))
+    return found
 
 
 def _reconstructed(found: tuple[Simulated, ...], embeddings: Sequence[np.ndarray]) -> Scores:

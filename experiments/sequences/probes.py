@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
+from alphacl_jax.evaluation.held_out import folds
 from alphacl_jax.evaluation.linear import L2_GRID, fit_probe
 
 FIFTHS = 5  # of which some are held out
@@ -61,22 +62,6 @@ class Fitted(NamedTuple):
 
 # `(train, test, penalty) -> right [m]`.
 Fit = Callable[[Samples, Samples, float], np.ndarray]
-
-
-def folds(recording: np.ndarray, labels: np.ndarray, parts: int) -> np.ndarray:
-    """The fold `[n]` of each sample: whole recordings, those of each class dealt in turn.
-
-    Args:
-      recording: `[n]`.
-      labels: `[n]`; where a recording has several, that of its first sample counts.
-      parts: how many folds.
-    """
-    _, first, back = np.unique(recording, return_index=True, return_inverse=True)
-    of_recording = np.empty(len(first), int)
-    for number, label in enumerate(np.unique(labels[first])):
-        members = np.flatnonzero(labels[first] == label)
-        of_recording[members] = (number + np.arange(len(members))) % parts
-    return of_recording[back]
 
 
 def of_recordings(

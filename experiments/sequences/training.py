@@ -11,8 +11,8 @@ from jax import Array
 from jax.sharding import Mesh
 
 from alphacl_jax.data.batches import Batch
-from alphacl_jax.data.sequences import Recordings, require_window
-from alphacl_jax.data.window_batches import window_batches
+from alphacl_jax.data.sequences import Recordings
+from alphacl_jax.data.window_batches import one_window_each, window_batches
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.method import Method
 from alphacl_jax.training.optim import make_optimizer, warmup_cosine
@@ -129,25 +129,6 @@ def each_step(
     return found
 
 
-def one_window_each(recordings: Recordings, window: int, seed: int) -> Batch:
-    """One random window of each recording that is as long as one: "windows" and the like.
-
-    So no moment is there twice, which may happen among windows that are drawn for training.
-
-    Raises:
-      ArgumentError: where no recording is as long as a window.
-    """
-    require_window(recordings.lengths, window)
-    rng = np.random.default_rng(seed)
-    numbers = rng.permutation(np.flatnonzero(recordings.lengths >= window))
-    starts = recordings.starts[numbers] + rng.integers(recordings.lengths[numbers] - window + 1)
-    return {
-        "windows": jnp.asarray(recordings.signal[starts[:, None] + np.arange(window)]),
-        "recordings": jnp.asarray(numbers.astype(np.int32)),
-        "labels": jnp.asarray(recordings.labels[numbers]),
-    }
-
-
 def held_out_metrics(
     method: Method,
     trained: Trained,
@@ -180,8 +161,7 @@ def held_out_metrics(
     loss = jax.jit(method.loss)
     found: list[dict[str, float]] = []
     for seed in range(draws):
-        drawn = one_window_each(recordings, recipe.window, seed)
-        batch = {name: of[:rows] for name, of in drawn.items()}
+        batch = one_window_each(recordings, recipe.window, seed, most=rows)
         batch["recorded"] = jnp.array(True)
         value, (_, metrics) = loss(trained.params, trained.state, batch, jax.random.key(seed))
         found.append({"loss": float(value), **{k: float(v) for k, v in metrics.items()}})

@@ -174,7 +174,7 @@ def no_training(monkeypatch):
         ("cpc", "--dataset=digits", "--dataset=digits is not known. Known are japanese_vowels"),
         ("cpc", "--data_dir=/no/where", "--data_dir=/no/where does not exist"),
         ("cpc", "--rate=8000", "--rate=8000 is no option of the source 'npz', which has none"),
-        ("cpc", "--held_out=0.99", "--held_out=0.99 leaves none of 30 recordings to train on"),
+        ("cebra", "--held_out=0.01", "--held_out=0.01 parts none of 30 recordings, of which the l"),
         ("cpc", "--preview=x.png", "--preview is set, and shows how images are augmented: recor"),
         ("cpc", "--supervised", "--supervised=True is set, and the method cpc does not read it"),
         ("cpc", "--batch_size=1", "--batch_size=1 is out of range; it must be a finite number >="),
@@ -241,7 +241,7 @@ def test_several_seeds_are_runs_of_their_own(turns, tmp_path, seeds_as):
         tiny_cpc(*flags, "--num_seeds=2", f"--seeds_as={seeds_as}", f"--workdir={together}")
     )
     assert "mean ± standard deviation over 2 seeds, 0 to 1" in table
-    assert "held-out windows: picked out of 48" in table
+    assert "held-out windows: picked out of 36" in table  # of six test recordings
     assert json.loads((together / "seeds.json").read_text())["over_seeds"]["accuracy"]["cpc"]
     alone = tmp_path / "alone"
     pretrain(tiny_cpc(*flags, "--seed=1", f"--workdir={alone}"))

@@ -280,3 +280,23 @@ def test_with_its_borders_a_recording_has_a_window_for_each_moment(length, span)
     np.testing.assert_array_equal(cut[:, before], signal)  # its own moment is where it belongs
     np.testing.assert_array_equal(cut[0, :before], np.repeat(signal[:1], before, 0))
     np.testing.assert_array_equal(cut[-1, before + 1 :], np.repeat(signal[-1:], after - 1, 0))
+
+
+@pytest.mark.parametrize("rate", ["40", True, -1.0, np.nan])
+def test_rates_that_are_none(rate):
+    with pytest.raises(ArgumentError, match=r"rate=.* must be a number of moments per second"):
+        recordings_from_arrays([np.zeros((3, 1))], rate=rate)
+
+
+def test_words_of_tables_and_truth_are_labels_of_moments():
+    words = np.array(["b", "a", "b"], object)
+    found = recordings_from_arrays([np.zeros((3, 1))], moment_labels=[words])
+    assert found.moment_names == ("a", "b")
+    truth = recordings_from_arrays([np.zeros((3, 1))], moment_labels=[[True, False, True]])
+    np.testing.assert_array_equal(truth.moment_labels, [1, 0, 1])
+
+
+def test_differences_that_float32_does_not_hold_are_refused():
+    points = 1.7e9 + 0.025 * np.arange(1000)
+    with pytest.raises(ArgumentError, match=r"of recording 1 varies by 7.22 in column 0, around"):
+        recordings_from_arrays([np.zeros((3, 1)), points])

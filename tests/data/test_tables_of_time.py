@@ -77,7 +77,7 @@ def test_a_gap_cuts_a_recording(tmp_path, caplog):
     found = load_recordings("table", path, **PLAIN)
     assert (found.names, found.lengths.tolist()) == (("some/0", "some/1"), [5, 3])
     assert found.signal[:, 0].tolist() == list(range(8))
-    assert "steps of more than 1.5 times the median one cut 1 recordings into 2" in caplog.text
+    assert "cut at steps of more than 1.5 times the median one: 2 and not 1" in caplog.text
 
 
 def test_recordings_of_one_moment_have_no_rate(tmp_path):

@@ -202,6 +202,50 @@ def test_folds_leave_out_samples_of_each_class():
     assert linear._deal(np.array([2, 0, 1, 1]), 3) is not None  # classes of one sample among others
 
 
+def alike(recordings, moments, seed):
+    """Moments of recordings, each around a place of its own that tells its label by chance."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(recordings), moments)
+    y = groups % 2
+    own = np.repeat(rng.normal(size=(recordings, 30)), moments, axis=0)
+    x = np.column_stack([y + rng.normal(size=len(y)), own + 0.01 * rng.normal(size=own.shape)])
+    return x.astype(np.float32), y, groups
+
+
+def test_what_is_alike_is_in_one_fold():
+    x, y, groups = alike(12, 20, 0)
+    test_x, test_y, _ = alike(40, 20, 1)
+    apart, together = (fit_probe(x, y, test_x, test_y, 2, groups=given) for given in (None, groups))
+    # Each moment has its like among those that it is told by, unless whole recordings are left out.
+    assert apart.l2[0] == L2_GRID[-1]
+    assert together.l2[0] >= 10
+    losses = []
+    a, _ = standardised(x, test_x)
+    # Those of each class in turn, the classes one after the other.
+    folds = (groups // 2 + groups % 2) % 3
+    for l2 in L2_GRID:
+        loss = 0.0
+        for fold in range(3):
+            model = LogisticRegression(C=1 / l2, max_iter=3000)
+            with threadpool_limits(1):
+                model.fit(a[folds != fold], y[folds != fold])
+            p = model.predict_log_proba(a[folds == fold])
+            loss -= p[np.arange(len(p)), y[folds == fold]].sum()
+        losses.append(loss)
+    assert losses[L2_GRID.index(together.l2[0])] <= min(losses) * 1.02
+    assert losses[-1] > min(losses) * 1.5
+
+
+def test_groups_of_one_sample_each_and_a_single_group():
+    train, test = noisy(80, 60, 0), noisy(200, 60, 1)
+    one_each = fit_probe(*train, *test, 2, groups=np.arange(80))
+    assert one_each.l2[0] >= 10
+    single = fit_probe(*train, *test, 2, groups=np.zeros(80, int))
+    assert (single.l2[0], single.at_end[0]) == (linear.L2_WITHOUT_CHOICE, False)
+    two = fit_probe(*train, *test, 2, groups=np.arange(80) // 40)
+    assert two.l2[0] in L2_GRID
+
+
 def test_one_label_per_class_has_a_fixed_penalty(digits):
     probe = fit_probe(*digits, 10, labels_per_class=1, draws=2)
     assert probe.l2.tolist() == [linear.L2_WITHOUT_CHOICE] * 2
@@ -235,6 +279,9 @@ X, Y = np.zeros((6, 2)), np.array([0, 1, 2, 0, 1, 2])
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"labels_per_class": 0}, "labels_per_class=0 must be at least 1"),
         ({"draws": 0}, "draws=0 must be at least 1"),
+        ({"groups": [0, 1]}, r"groups=<array of shape \(2,\)> must be integers, one for each of 6"),
+        ({"groups": np.zeros(6)}, "must be integers, one for each of 6 training samples"),
+        ({"groups": range(6)}, "labels_per_class=1 is given beside groups"),
         (
             {"labels_per_class": 3},
             r"labels_per_class=3 is more than class 0 has, 2 training .* \(3 of 3 classes are sho",

@@ -11,6 +11,7 @@ from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.data.recordings import save_recordings
 from alphacl_jax.data.sequences import recordings_from_arrays
 from alphacl_jax.errors import ArgumentError, RunError
+from alphacl_jax.runs import recording_data
 from alphacl_jax.runs.description import (
     Description,
     read_description,
@@ -55,7 +56,7 @@ def test_of_each_class_the_same_share_is_held_out():
     [([4, 6], 0.4, [4, 2], [4]), ([4, 6], 0.7, [3], [1, 6]), ([10], 0.3, [7], [3])],
 )
 def test_the_last_part_of_the_time_is_held_out(lengths, share, train, test):
-    recordings = _numbered(lengths, labels=[f"r{i}" for i in range(len(lengths))])
+    recordings = _numbered(lengths)
     data = hold_out(recordings, share, "data", in_time=True)
     assert list(data.train.lengths) == train
     assert list(data.test.lengths) == test
@@ -64,9 +65,8 @@ def test_the_last_part_of_the_time_is_held_out(lengths, share, train, test):
         np.testing.assert_array_equal(part.moment_labels, moments)
         np.testing.assert_array_equal(part.context[:, 0], 2 * np.array(moments))
     # Whose moments they are.
-    own = data.test.labels
-    np.testing.assert_array_equal(own, recordings.labels[len(lengths) - len(own) :])
-    assert data.train.names[0] == "0"
+    assert data.test.names == recordings.names[len(lengths) - len(test) :]
+    assert data.train.names == recordings.names[: len(train)]
     assert data.held_out == f"the last {100 * share:g} % of the time"
 
 
@@ -75,17 +75,127 @@ def test_of_a_single_recording_the_end_is_held_out():
     assert (len(data.train.signal), len(data.test.signal)) == (8, 2)
 
 
+def test_of_recordings_with_classes_the_end_of_each_is_held_out():
+    """By files in the order of their classes, the last part of all would be the last class."""
+    recordings = _numbered([10, 2, 5, 10], labels=["a", "a", "b", "b"])
+    data = hold_out(recordings, 0.2, "data", in_time=True)
+    assert list(data.train.lengths) == [8, 2, 4, 8]
+    assert list(data.test.lengths) == [2, 1, 2]
+    held_out = [8, 9, 16, 25, 26]
+    for part, moments in (
+        (data.train, [moment for moment in range(27) if moment not in held_out]),
+        (data.test, held_out),
+    ):
+        np.testing.assert_array_equal(part.signal[:, 0], moments)
+        np.testing.assert_array_equal(part.moment_labels, moments)
+        np.testing.assert_array_equal(part.context[:, 0], 2 * np.array(moments))
+    assert (data.train.names, data.test.names) == (("0", "1", "2", "3"), ("0", "2", "3"))
+    assert (list(data.train.labels), list(data.test.labels)) == ([0, 0, 1, 1], [0, 1, 1])
+    assert data.held_out == "the last 20 % of each recording but for 1 that is too short"
+    longer = hold_out(_numbered([10, 5], labels=["a", "b"]), 0.2, "data", in_time=True)
+    assert longer.held_out == "the last 20 % of each recording"
+
+
 @pytest.mark.parametrize(
-    ("lengths", "share", "in_time", "problem"),
+    ("labels", "share", "test"),
     [
-        ([3] * 3, 0.1, False, "leaves all of 3 recordings to train on: hold out more"),
-        ([3] * 3, 0.9, False, "leaves none of 3 recordings to train on: hold out less"),
-        ([3], 0.01, True, "leaves no moment to hold out: hold out more"),
+        (["a", "b", "c"], 0.2, 1),
+        (["a", "b", "c"], 0.5, 2),
+        (["a", "b", "c"], 0.9, 2),
+        (["a", "a", "b", "b"], 0.2, 1),
+        (["a", "b"], 0.6, 1),
+        ([None] * 3, 0.1, 1),
+        ([None] * 30, 0.99, 29),
     ],
 )
-def test_a_share_that_leaves_nothing(lengths, share, in_time, problem):
-    with pytest.raises(ArgumentError, match=f"held_out={share} {problem}"):
-        hold_out(_numbered(lengths), share, "data", in_time=in_time)
+def test_of_few_recordings_in_each_class_some_are_drawn_of_all(labels, share, test):
+    data, again = (
+        hold_out(_numbered([3] * len(labels), labels), share, "data", in_time=False)
+        for _ in range(2)
+    )
+    assert (len(data.train), len(data.test)) == (len(labels) - test, test)
+    assert data.test.names == again.test.names
+    assert not set(data.train.names) & set(data.test.names)
+    assert data.held_out == f"{test} recording{'s' * (test > 1)}"
+    # What nothing is trained on is unknown.
+    own = [labels[int(name)] for name in data.test.names]
+    there = {labels[int(name)] for name in data.train.names}
+    names = [data.test.class_names[i] if i >= 0 else None for i in data.test.labels]
+    assert names == [name if name in there else None for name in own]
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (None, "leaves no moment to hold out: hold out more"),
+        (["a", "b"], "parts none of 2 recordings, of which the longest has 3 moments: hold out mo"),
+    ],
+)
+def test_a_share_that_leaves_nothing(labels, problem):
+    with pytest.raises(ArgumentError, match=f"held_out=0.01 {problem}"):
+        hold_out(_numbered([3, 3], labels), 0.01, "data", in_time=True)
+
+
+def _in_parts(monkeypatch, train, test):
+    """What `load_data` makes of a source with these parts."""
+    parts = {"train": train, "test": test}
+    monkeypatch.setattr(
+        recording_data, "load_recordings", lambda source, data_dir, *, part: parts[part]
+    )
+    return load_data(RecordingDataSettings(), in_time=False)
+
+
+def test_a_class_has_the_number_of_the_training_part(monkeypatch):
+    """Those of each part are numbered by themselves where a source does not know all of them."""
+    train = _numbered([3] * 4, labels=[19, 26, 27, 32])
+    test = _numbered([3] * 4, labels=[61, 26, 32, None])
+    moments = [np.array(names) for names in (["a", "b", "c"], ["b", "d", ""])]
+    train, test = (
+        recordings_from_arrays(
+            [of.of(i) for i in range(4)],
+            labels=[of.class_names[i] if i >= 0 else "" for i in of.labels],
+            moment_labels=[own] * 4,
+        )
+        for of, own in zip((train, test), moments, strict=True)
+    )
+    assert test.labels.tolist() == [2, 0, 1, -1]
+    data = _in_parts(monkeypatch, train, test)
+    assert data.train is train
+    assert data.test.class_names == data.train.class_names == ("19", "26", "27", "32")
+    assert data.test.labels.tolist() == [-1, 1, 3, -1]
+    assert data.test.moment_names == ("a", "b", "c")
+    assert data.test.moment_labels.tolist() == [1, -1, -1] * 4
+    np.testing.assert_array_equal(data.test.signal, test.signal)
+
+
+def test_a_class_that_has_a_name_but_no_training_recording_is_unknown(monkeypatch):
+    train = _numbered([3] * 3, labels=["a", "b", "c"])
+    data = _in_parts(monkeypatch, train.select([0, 2]), train)
+    assert data.test.labels.tolist() == [0, -1, 2]
+
+
+def test_classes_of_one_part_alone_are_no_classes(monkeypatch):
+    plain, labelled = _numbered([3] * 2), _numbered([3] * 2, labels=["a", "b"])
+    data = _in_parts(monkeypatch, plain, labelled)
+    assert (data.test.labels.tolist(), data.test.class_names) == ([-1, -1], ())
+    data = _in_parts(monkeypatch, labelled, plain)
+    assert (data.test.labels.tolist(), data.test.class_names) == ([-1, -1], ("a", "b"))
+
+
+def test_parts_without_a_class_in_common_are_refused(monkeypatch):
+    signals = [np.zeros(2)] * 2
+    speakers = [recordings_from_arrays(signals, labels=of) for of in ([19, 26], [61, 121])]
+    with pytest.raises(
+        ArgumentError,
+        match=r"^test_part=test has the classes 121, 61 of recordings, and the part to train on "
+        r"19, 26: none in common\. Give parts, or a label, that share some",
+    ):
+        _in_parts(monkeypatch, *speakers)
+    phones = [recordings_from_arrays(signals, moment_labels=[of] * 2) for of in ([1, 1], [2, 3])]
+    with pytest.raises(
+        ArgumentError, match=r"test_part=test has the classes 2, 3 of moments, .* on 1: no"
+    ):
+        _in_parts(monkeypatch, *phones)
 
 
 def test_channels_are_measured_over_all_moments():
@@ -107,9 +217,10 @@ def test_what_a_file_holds_is_parted(tmp_path):
     data = load_data(own, in_time=False)
     assert data.title == "turns"
     assert (len(data.train), len(data.test)) == (14, 6)
-    assert len(load_data(own, in_time=True).train) == 14
+    in_time = load_data(own, in_time=True)
+    assert (len(in_time.train), len(in_time.test)) == (20, 20)
     assert data.fingerprint == load_data(own, in_time=False).fingerprint
-    assert data.fingerprint != load_data(own, in_time=True).fingerprint
+    assert data.fingerprint != in_time.fingerprint
     sample = data.sample()
     assert next(iter(sample)) == "recording 0"
     assert sample["recording 13"].startswith(f"{data.train.names[13]}, contents ")

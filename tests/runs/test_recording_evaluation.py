@@ -3,10 +3,14 @@
 import dataclasses
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alphacl_jax.data.sequences import recordings_from_arrays
+from alphacl_jax.evaluation import linear
+from alphacl_jax.runs import recording_measures, recording_pictures
 from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.evaluation import figures_over
 from alphacl_jax.runs.recording_data import RecordingData, hold_out
@@ -19,6 +23,7 @@ from alphacl_jax.runs.recording_measures import (
     log_spectra,
     seen,
 )
+from alphacl_jax.runs.recording_methods import make_recording_method
 from alphacl_jax.runs.recording_run import open_recording_run
 from alphacl_jax.runs.recording_tables import lines_of, lines_over_seeds
 from tests.tiny_recordings import cebra_settings, cpc_settings, turning
@@ -52,6 +57,32 @@ def test_steps_are_seen_with_the_label_of_their_middle_moment():
     kept = [(step, length) for step, length in found.steps.astype(int)]
     assert sorted(kept) == sorted([(0, 9), (1, 9), (0, 14), (1, 14), (2, 14), (0, 6)])
     assert len(seen(over_time, recordings, 4, 3).steps) == 3
+
+
+def test_steps_are_seen_with_the_recording_that_they_are_of():
+    recordings = recordings_from_arrays([np.full(length, float(length)) for length in (9, 14, 6)])
+    found = seen(_as_they_are, recordings, 1, 20)
+    assert found.recordings.shape == found.labels.shape == (20,)
+    np.testing.assert_array_equal(recordings.lengths[found.recordings], found.steps[:, 0])
+
+
+def test_the_penalty_of_moments_is_chosen_where_whole_recordings_are_left_out(monkeypatch):
+    train, test = turning(8), turning(4, seed=1)
+    unlabelled = train.moment_labels.copy()
+    unlabelled[:5] = -1
+    train = dataclasses.replace(train, moment_labels=unlabelled)
+    given = {}
+
+    def fit_probe(train_x, train_y, test_x, test_y, num_classes, *, groups):
+        given.update(groups=groups, x=train_x)
+        return linear.fit_probe(train_x, train_y, test_x, test_y, num_classes, groups=groups)
+
+    monkeypatch.setattr(recording_measures, "fit_probe", fit_probe)
+    both = [seen(_as_they_are, of, 1, 150) for of in (train, test)]
+    assert recording_measures.moments_probed(*both, 2) > 0.95
+    assert set(given["groups"]) == set(range(8))
+    for number, x in zip(given["groups"], given["x"], strict=True):
+        assert (train.of(number) == x).all(axis=1).any()
 
 
 def test_where_some_moments_are_known_those_are_seen():
@@ -194,6 +225,101 @@ def test_embeddings_are_decoded_beside_principal_components(of_cebra):
     assert lines[table].endswith("context, R²  median error  class, %  most frequent, %")
     assert lines[table + 3].startswith("PCA of window means")
     assert any(line.endswith("goodness of fit, bits") for line in lines)
+
+
+def test_recordings_of_cebra_are_not_probed(of_cebra):
+    """Others of the same class were trained on, up to the moment where the held-out part begins."""
+    assert set(of_cebra.figures) == {
+        *("step", "total_steps", "effective_rank"),
+        *("decoding", "held_out_windows"),
+    }
+    text = str(of_cebra)
+    assert "accuracy, %" not in text
+    assert "won by" not in text
+    assert "so no probe was run" not in text
+
+
+def test_where_nothing_can_be_decoded_the_table_says_so():
+    rng = np.random.default_rng(0)
+    noise = recordings_from_arrays(
+        [rng.standard_normal((60, 2)) for _ in range(12)], labels=["a"] * 6 + ["b"] * 6
+    )
+    data = hold_out(noise, 0.3, "noise", in_time=True)
+    assert sorted(data.test.labels) == [0] * 6 + [1] * 6
+    found = _evaluated(cebra_settings(), data)
+    assert found.figures["not_probed"] == "The moments have neither a context nor known classes"
+    lines = str(found).splitlines()
+    assert lines[1] == "The moments have neither a context nor known classes, so no probe was run"
+    assert not any("accuracy" in line for line in lines)
+    assert lines[2].startswith("held-out windows")
+
+
+def test_held_out_windows_of_cpc_are_of_different_recordings():
+    """Four windows to test on, and eight in a batch: none is there twice."""
+    few = recordings_from_arrays([turning(4, seed=1).of(i)[:8] for i in range(4)])
+    run = open_recording_run(cpc_settings(), on_one_device(), RecordingData(turning(12), few, "t"))
+    training = prepare_training(run)
+    encoder = recording_encoder_of(
+        run.settings, run.describe(training.batches), run.start(training.init)
+    )
+    found = recording_measures.of_held_out_windows({"cpc": encoder}, few, 3)["cpc"]
+    assert found["candidates"] == pytest.approx(4 * 6, rel=1e-3)
+    # Each recording is one window, so all batches are these four in some order.
+    raw = {"windows": jnp.asarray(few.signal.reshape(4, 8, 3)), "recordings": jnp.arange(4)}
+    batch = {**run.make_batch(jax.random.key(0), raw), "recorded": jnp.array(True)}
+    loss, (_, metrics) = run.method.loss(encoder.params, encoder.state, batch, jax.random.key(0))
+    assert found["loss"] == pytest.approx(float(loss), rel=1e-5)
+    for name in ("accuracy_1", "accuracy_2", "bound"):
+        assert found[name] == pytest.approx(float(metrics[name]), rel=1e-4, abs=1e-5)
+
+
+def test_batches_of_held_out_windows_have_no_more_windows_than_those_of_training():
+    made = make_recording_method(cpc_settings().method, 3, 50.0, on_one_device())
+    many = turning(20)
+    drawn = made.held_out_batches(many, 8, on_one_device(), 0)
+    batches = [next(drawn) for _ in range(3)]
+    for batch in batches:
+        assert batch["windows"].shape == (8, 8, 3)
+        assert len(set(np.asarray(batch["recordings"]).tolist())) == 8
+    assert len({tuple(np.asarray(batch["recordings"])) for batch in batches}) == 3
+    again, other = (next(made.held_out_batches(many, 8, on_one_device(), seed)) for seed in (0, 1))
+    np.testing.assert_array_equal(again["windows"], batches[0]["windows"])
+    assert not np.array_equal(other["recordings"], again["recordings"])
+
+
+def test_recordings_of_unknown_class_are_not_probed_and_classes_may_be_too_few():
+    train, test = turning(12), turning(6, seed=1)
+    unknown = np.array([-1, 1, 0, 1, -1, 1], np.int32)
+    some = dataclasses.replace(test, labels=unknown)
+    found = _evaluated(cpc_settings(), RecordingData(train, some, "turns")).figures["accuracy"]
+    alone = dataclasses.replace(test, labels=unknown).select([1, 2, 3, 5])
+    other = _evaluated(cpc_settings(), RecordingData(train, alone, "turns")).figures["accuracy"]
+    for name in ("linear_all", "knn"):
+        assert found["cpc"][name] == pytest.approx(other["cpc"][name])
+    bare = {"moment_labels": np.full(len(test.signal), -1, np.int32), "moment_names": ()}
+    none = dataclasses.replace(test, labels=np.full(6, -1, np.int32), **bare)
+    found = _evaluated(cpc_settings(), RecordingData(train, none, "turns"))
+    assert found.figures["not_probed"] == "Too few classes are known in both parts"
+
+
+def test_a_map_is_of_the_recordings_whose_class_is_known(of_cpc, tmp_path, monkeypatch):
+    drawn = []
+
+    def plot_map(path, features, labels=None, class_names=None, *, seed):
+        drawn.append((len(features), None if labels is None else labels.tolist()))
+
+    monkeypatch.setattr(recording_pictures.pictures, "plot_map", plot_map)
+    own = of_cpc.recordings
+    for unknown in (2, 7):
+        labels = own.labels.copy()
+        labels[:unknown] = -1
+        found = dataclasses.replace(of_cpc, recordings=dataclasses.replace(own, labels=labels))
+        recording_pictures.draw_recording_evaluation(
+            found, tmp_path, tmp_path, level="full", seed=0, report=lambda text: None
+        )
+    # Of too few the map has no classes.
+    assert drawn[0] == (len(own) - 2, own.labels[2:].tolist())
+    assert (len(own), None) in drawn
 
 
 def test_without_recordings_to_test_on_there_is_no_probe():

@@ -4,6 +4,7 @@ import doctest
 import signal
 import subprocess
 import sys
+import weakref
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.exceptions import NotFittedError
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.sequences import cebra as cebra_module
 from alphacl_jax.sequences import fitting
+from alphacl_jax.sequences.model import HISTORIES
 from tests.sequences.tiny import CONTEXT, GROUPS, LABELS, OTHER, TIME, X, tiny
 
 LEARNED = {"learned_temperature": True, "min_temperature": 0.99}
@@ -347,6 +349,28 @@ def test_ctrl_c_before_the_first_iterations_keeps_the_model_before(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             refit(X, CONTEXT)
         assert found.model_ is before
+
+
+def test_states_on_the_way_are_not_kept(fitted, monkeypatch):
+    alive = []
+
+    class State:
+        pass
+
+    def train(*_):
+        seen = []
+        for _ in range(4):
+            state = State()
+            seen.append(weakref.ref(state))
+            yield state, {name: np.zeros(1, np.float32) for name in HISTORIES}
+            del state
+            alive.append(sum(ref() is not None for ref in seen))
+
+    monkeypatch.setattr(fitting, "train", train)
+    kept = []
+    fitting.train_on(fitted.model_, [{"signal": X}], kept.append)
+    assert max(alive) == 1
+    assert len(kept[0].histories["loss"]) == 12 + 4
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

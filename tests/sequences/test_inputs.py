@@ -5,7 +5,7 @@ import pytest
 
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.sequences.fitting import pose
-from alphacl_jax.sequences.inputs import read_inputs
+from alphacl_jax.sequences.inputs import is_list_of_sessions, read_inputs
 from alphacl_jax.sequences.settings import Settings
 from tests.sequences.tiny import CHANNELS, CONTEXT, GROUPS, LABELS, OTHER, TIME, X, tiny
 
@@ -164,3 +164,31 @@ def test_data_that_leave_nothing_to_draw_from(name, words, given, parameters):
     with pytest.raises(ArgumentError, match=words) as caught:
         _pose(*given, **parameters)
     assert caught.value.argument == name
+
+
+def test_lists_of_arrays_are_sessions_or_the_rows_of_one():
+    flat = X[:, 0]
+    assert not is_list_of_sessions(list(X))
+    assert not is_list_of_sessions(X.tolist())
+    for sessions in ([X, X], [X.tolist(), X.tolist()], [X, flat], [flat, X], [flat, flat[:3]]):
+        assert is_list_of_sessions(sessions)
+
+
+@pytest.mark.parametrize(("sessions", "number"), [((0, 1), 0), ((2, 0), 1)])
+def test_a_session_of_one_axis(sessions, number):
+    given = [X[:, 0], X[:3, 0], X]
+    words = rf"of session {number} must be \[time, channels\]"
+    with pytest.raises(ArgumentError, match=words):
+        read_inputs([given[i] for i in sessions], (), None)
+
+
+def test_differences_that_float32_does_not_hold_are_refused():
+    points = 1.7e9 + np.arange(len(X)) * 0.025
+    with pytest.raises(ArgumentError, match=r"varies by .* in column 0, around 1.7e\+09.* mean"):
+        read_inputs(X, (points,), None)
+    with pytest.raises(ArgumentError, match=r"X=.* in column 1, .*subtract the mean"):
+        read_inputs(X + np.array([0, 1e9, *[0] * (X.shape[1] - 2)]), (), None)
+    centred = read_inputs(X, (points - points.mean(),), None)
+    assert len(np.unique(centred.sessions[0].context)) == len(X)
+    # What is constant, or a whole number that float32 has, loses nothing.
+    read_inputs(X, (np.full(len(X), 1.7e9 + 0.3), 2.0**24 + 2 * np.arange(len(X))), None)

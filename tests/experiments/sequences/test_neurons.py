@@ -73,6 +73,13 @@ def test_each_row_is_trained_on_what_it_is_named_after(data, own, monkeypatch):
                 np.testing.assert_array_equal(found, expected)
 
 
+def test_rows_beside_the_package_know_of_no_borders(data, own, monkeypatch):
+    for row in (neurons.GLUED_TIME, neurons.GLUED_BEHAVIOUR):
+        _, session = _contexts_of(row, data, own, monkeypatch)
+        assert session.groups is None
+        assert (session.contexts == ()) == (row == neurons.GLUED_TIME)
+
+
 def test_counts_and_components_are_decoded_without_training(data, own):
     for row in (COUNTS, COMPONENTS):
         cell = neurons.cell_of(data, own, row, 0)
@@ -104,6 +111,11 @@ def test_a_row_is_nearer_where_seeds_agree():
 def test_claims_are_of_the_rows_that_there_are():
     cells = [{neurons.ERROR: value} for value in (1.0, 2.0)]
     assert len(neurons.claims({BEHAVIOUR: cells, COUNTS: cells})) == 1
+    # The package is compared with ours without borders alone.
+    assert neurons.claims({BEHAVIOUR: cells, neurons.PACKAGE_BEHAVIOUR: cells}) == []
+    assert (
+        len(neurons.claims(dict.fromkeys((neurons.GLUED_TIME, neurons.PACKAGE_TIME), cells))) == 1
+    )
 
 
 def test_data_that_are_not_there():

@@ -6,18 +6,12 @@ import numpy as np
 import pytest
 
 from alphacl_jax.data.sequences import recordings_from_arrays
+from alphacl_jax.data.window_batches import one_window_each
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.cpc import cpc_contexts, cpc_method
 from alphacl_jax.models.speech import GRUContext, StepEncoder, feature_encoder
 from alphacl_jax.training.mesh import data_mesh
-from experiments.sequences.training import (
-    Recipe,
-    Trained,
-    each_step,
-    held_out_metrics,
-    one_window_each,
-    train,
-)
+from experiments.sequences.training import Recipe, Trained, each_step, held_out_metrics, train
 from tests.experiments.sequences.made_recordings import made_recordings
 
 NETWORKS = feature_encoder(4), GRUContext(3)
