@@ -56,6 +56,18 @@ def test_the_nearest_of_all_that_may_be_found(seed, dims, classes, values):
     np.testing.assert_allclose(own, distances.min(axis=1), rtol=1e-5, atol=1e-10)
 
 
+@pytest.mark.parametrize("moments", [64, 65, 300])
+def test_of_several_blocks_the_first_of_those_that_are_nearest(moments):
+    rng = np.random.default_rng(0)
+    context, ends = _given(rng, moments, 2, 2, values=5)
+    queries = rng.normal(loc=2, scale=3, size=(40, 2)).astype(np.float32)
+    label = np.repeat([0, 1], 20)
+    first, end = (ends - np.diff(ends, prepend=0))[label], ends[label]
+    found = _nearest(KEY, context, first, end, queries)
+    # Contexts are whole numbers, so that of two that are equally near both are so in float32.
+    np.testing.assert_array_equal(found, _distances(context, first, end, queries).argmin(axis=1))
+
+
 def test_of_one_dimension_moments_of_the_same_context_are_drawn_alike():
     context = np.repeat(np.array([0.0, 1.0, 2.0], np.float32), [3, 5, 2])[:, None]
     many = 4000
