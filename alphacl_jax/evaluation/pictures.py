@@ -5,8 +5,9 @@ or not at all.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,22 @@ _PANELS = {
     "learning rate": {"learning_rate": "learning rate"},
 }
 _FEW_POINTS = 20
+
+
+def draw_each(
+    wanted: Mapping[str, Callable[[Path], None]], output: Path, report: Callable[[str], None]
+) -> None:
+    """Draws pictures into a folder; one that fails is a warning.
+
+    Args:
+      wanted: file name → what draws it, given its path.
+      output: the folder.
+      report: told the name before each.
+    """
+    for name, draw in wanted.items():
+        report(name)
+        with warned_of(str(output / name)):
+            draw(output / name)
 
 
 def plot_history(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:

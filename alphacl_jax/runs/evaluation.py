@@ -232,10 +232,7 @@ def draw_evaluation(
     wanted: dict[str, Callable[[Path], None]] = {"history.png": history, "spectrum.png": spectrum}
     if level == "full" and len(evaluation.features) >= _FEWEST_IN_A_MAP:
         wanted["map.png"] = tsne
-    for name, draw in wanted.items():
-        report(name)
-        with pictures.warned_of(str(output / name)):
-            draw(output / name)
+    pictures.draw_each(wanted, output, report)
 
 
 def to_terminal(text: str, doing: str = "evaluating") -> None:

@@ -1,26 +1,21 @@
 """A run on images from its start to its table."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 
 from jax.sharding import Mesh
 from numpy.typing import ArrayLike
 
 from alphacl_jax.data.arrays import dataset_from_arrays
-from alphacl_jax.data.sources import ARRAYS
-from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.pictures import warned_of
 from alphacl_jax.runs import evaluation as looks
-from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.baselines import supervised_row, untrained_name
 from alphacl_jax.runs.encoder import Encoder
+from alphacl_jax.runs.in_memory import of_arrays, require_one, train_in_memory
 from alphacl_jax.runs.records import show_in_tensorboard
 from alphacl_jax.runs.run import Run, open_run
-from alphacl_jax.runs.settings import DataSettings, RunSettings
-from alphacl_jax.runs.train_run import check_hosts, check_start, run_folder, train_run
+from alphacl_jax.runs.settings import RunSettings
 from alphacl_jax.training.mesh import data_mesh
 
 
@@ -51,34 +46,16 @@ def pretrain(
       RunError: for a run folder of another run, or of a run on other images.
       NonFiniteLossError: where training diverges; a note says which settings were given.
     """
-    dataset, data = dataset_from_arrays(images, labels), _of_arrays(settings.data)
-    if settings.num_seeds != 1:
-        raise ArgumentError("num_seeds", settings.num_seeds, "must be 1 here: call once per seed")
+    dataset = dataset_from_arrays(images, labels)
+    data = of_arrays(settings.data, "memory_limit_mb", "images")
+    require_one(settings)
     settings = dataclasses.replace(settings, data=data)
-    with ExitStack() as stack:
-        if workdir is None:
-            workdir = stack.enter_context(tempfile.TemporaryDirectory())
-        folder = Path(workdir).expanduser()
-        run = open_run(settings, mesh or data_mesh(), dataset)
-        check_start(run)
-        training = prepare_training(run)
-        check_hosts(run, training)
-        description = run.describe(training.batches)
-        run, training = run.as_begun(training, folder)
-        stack.enter_context(run_folder(folder, run.settings, description, allow_changed_data))
-        encoder: Encoder = train_run(run, training, folder)[0]
-        return encoder
-
-
-def _of_arrays(settings: DataSettings) -> DataSettings:
-    for field in dataclasses.fields(settings):
-        value = getattr(settings, field.name)
-        free = field.name == "memory_limit_mb" or (field.name, value) == ("dataset", ARRAYS)
-        if value != field.default and not free:
-            raise ArgumentError(
-                field.name, value, "is set, and images in memory are used as they are given"
-            )
-    return dataclasses.replace(settings, dataset=ARRAYS)
+    encoder: Encoder = train_in_memory(
+        lambda: open_run(settings, mesh or data_mesh(), dataset),
+        workdir,
+        allow_changed_data=allow_changed_data,
+    )
+    return encoder
 
 
 def evaluate_run(

@@ -12,9 +12,10 @@ from alphacl_jax.data.errors import MissingDataError
 from alphacl_jax.data.numbering import numbered_by
 from alphacl_jax.data.recordings import load_recordings
 from alphacl_jax.data.sequences import Recordings
+from alphacl_jax.data.sources import ARRAYS
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.held_out import ends_split, time_split
-from alphacl_jax.runs.recording_settings import ARRAYS, RecordingDataSettings
+from alphacl_jax.runs.recording_settings import RecordingDataSettings
 
 # What may be cut for tests: whole recordings, drawn at random, or the end of the time or of each.
 _DRAW = 0  # the seed, the same whatever the run's, so that runs can be compared

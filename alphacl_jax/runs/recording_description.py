@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, ClassVar
 
+import numpy as np
+
 from alphacl_jax.runs.common_settings import AnyRunSettings
 
 _NAMED = 10  # classes that a message lists
@@ -42,6 +44,11 @@ class RecordingDescription:
     steps_per_epoch: int
     fingerprint: str
     data_changes: tuple[str, ...] = ()
+
+    def normalised(self, signal: np.ndarray) -> np.ndarray:
+        """A signal float32 `[time, channels]` as the networks are given it: `(x − mean)/std`."""
+        mean, std = (np.array(of, np.float32) for of in (self.mean, self.std))
+        return (signal - mean) / std
 
     def total_steps(self, settings: AnyRunSettings) -> int:
         """The number of steps of the whole run."""

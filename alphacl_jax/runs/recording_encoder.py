@@ -139,8 +139,7 @@ class RecordingEncoder:
         if checked.shape[1] != own.channels:
             problem = f"has {checked.shape[1]} channels, and the encoder takes {own.channels}"
             raise ArgumentError("signal", shown(array), problem)
-        mean, std = np.array(own.mean, np.float32), np.array(own.std, np.float32)
-        return (checked - mean) / std
+        return own.normalised(checked)
 
 
 def _common_length(time: int) -> int:

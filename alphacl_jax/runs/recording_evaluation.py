@@ -83,7 +83,13 @@ def evaluate_recording_encoder(
     shown, test = data.test or data.train, data.test
     fitted, tested = _STEPS[level]
     report("features")
-    at_test = {name: seen(of.over_time, shown, of.stride, tested) for name, of in encoders.items()}
+    embeds_moments = isinstance(encoder.settings.method, CEBRASettings)
+    # Of CEBRA others are not probed, and all are asked for the embeddings of all moments.
+    probed = {label: encoder} if embeds_moments else encoders
+    at_test = {name: seen(of.over_time, shown, of.stride, tested) for name, of in probed.items()}
+    embedded = (
+        {name: embeddings_of(of, shown) for name, of in encoders.items()} if embeds_moments else {}
+    )
     spectrum = singular_values(at_test[label].steps)
     figures: dict[str, Any] = {
         "step": encoder.step,
@@ -94,14 +100,14 @@ def evaluate_recording_encoder(
         figures["not_probed"] = "No recordings are kept for tests"
     else:
         figures |= _held_out(encoders, test, level, report)
-        if isinstance(encoder.settings.method, CEBRASettings):
-            figures |= _decoding(encoders, data.train, test, report)
+        if embeds_moments:
+            figures |= _decoding(encoders, embedded, data.train, test, report)
         else:
             figures |= _probes(encoders, at_test, data.train, test, level, fitted, report)
     embeddings = None
-    if isinstance(encoder.settings.method, CEBRASettings):
+    if embeds_moments:
         numbers = evenly(np.arange(len(shown.signal)), _MOST_SHOWN)
-        embeddings = embeddings_of(encoder, shown)[numbers], numbers
+        embeddings = embedded[label][numbers], numbers
     return RecordingEvaluation(figures, at_test[label], spectrum, embeddings, shown)
 
 
@@ -124,9 +130,17 @@ def _held_out(
 
 
 def _decoding(
-    encoders: Mapping[str, RecordingEncoder], train: Recordings, test: Recordings, report: Report
+    encoders: Mapping[str, RecordingEncoder],
+    at_test: Mapping[str, np.ndarray],
+    train: Recordings,
+    test: Recordings,
+    report: Report,
 ) -> dict[str, Any]:
-    """What is decoded of each moment of held-out time, where there is something to decode."""
+    """What is decoded of each moment of held-out time, where there is something to decode.
+
+    Args:
+      at_test: the embeddings `[time, dim]` of the test moments, by encoder.
+    """
     if not train.context.shape[1] and not has_classes(train.moment_labels, test.moment_labels):
         return {"not_probed": "The moments have neither a context nor known classes"}
     rows = {}
@@ -135,8 +149,8 @@ def _decoding(
     assert isinstance(own, CEBRASettings)
     for name, encoder in encoders.items():
         report(f"{name}: decoding")
-        z = embeddings_of(encoder, train), embeddings_of(encoder, test)
-        rows[name] = decoded(z[0], train, z[1], test, own.similarity)
+        z = embeddings_of(encoder, train)
+        rows[name] = decoded(z, train, at_test[name], test, own.similarity)
     report("principal components: decoding")
     made, _ = compiled_of(first)
     components = components_of_means(
@@ -147,10 +161,8 @@ def _decoding(
 
 
 def _normalised(recordings: Recordings, encoder: RecordingEncoder) -> Recordings:
-    mean, std = (np.array(of, np.float32) for of in (
-        encoder.description.mean, encoder.description.std
-    ))  # fmt: skip
-    return dataclasses.replace(recordings, signal=(recordings.signal - mean) / std)
+    signal = encoder.description.normalised(recordings.signal)
+    return dataclasses.replace(recordings, signal=signal)
 
 
 def _probes(

@@ -95,11 +95,9 @@ def raw_over_time(encoder: RecordingEncoder) -> tuple[str, OverTime]:
     The signal itself, normalised as the encoder's is; of waves, of which a step has many moments,
     the logarithm of the spectrum around each.
     """
-    own = encoder.description
-    mean, std = np.array(own.mean, np.float32), np.array(own.std, np.float32)
 
     def signal(signals: Sequence[np.ndarray]) -> list[np.ndarray]:
-        return [(each - mean) / std for each in signals]
+        return [encoder.description.normalised(each) for each in signals]
 
     def spectra(signals: Sequence[np.ndarray]) -> list[np.ndarray]:
         return [log_spectra(each, encoder.stride) for each in signal(signals)]

@@ -78,10 +78,7 @@ def draw_recording_evaluation(
             wanted["embeddings.png"] = embeddings
         elif own.moment_names and (evaluation.shown.labels >= 0).sum() >= _FEWEST_IN_A_MAP:
             wanted["moments.png"] = of_moments
-    for name, draw in wanted.items():
-        report(name)
-        with pictures.warned_of(str(output / name)):
-            draw(output / name)
+    pictures.draw_each(wanted, output, report)
 
 
 def _curves(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, np.ndarray]]:

@@ -1,29 +1,25 @@
 """A run on recordings from its start to its table."""
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
-from PIL import Image
 
 from alphacl_jax.data.sequences import Recordings
-from alphacl_jax.errors import ArgumentError
+from alphacl_jax.data.sources import ARRAYS
 from alphacl_jax.evaluation.pictures import warned_of
-from alphacl_jax.runs.any_run import prepare_training
 from alphacl_jax.runs.evaluation import publish, to_terminal
 from alphacl_jax.runs.flag_file import as_mapping
+from alphacl_jax.runs.in_memory import of_arrays, require_one, train_in_memory
 from alphacl_jax.runs.recording_data import RecordingData
 from alphacl_jax.runs.recording_encoder import RecordingEncoder
 from alphacl_jax.runs.recording_evaluation import UNTRAINED, evaluate_recording_encoder
 from alphacl_jax.runs.recording_pictures import draw_recording_evaluation
 from alphacl_jax.runs.recording_run import RecordingRun, open_recording_run
-from alphacl_jax.runs.recording_settings import ARRAYS, RecordingRunSettings, of_arrays
-from alphacl_jax.runs.train_run import check_hosts, check_start, run_folder, train_run
+from alphacl_jax.runs.recording_settings import RecordingRunSettings
+from alphacl_jax.runs.records import add_pictures
 from alphacl_jax.training.mesh import data_mesh
 from alphacl_jax.training.records import Recorder
 
@@ -56,23 +52,16 @@ def pretrain_recordings(
       RunError: for a run folder of another run, or of a run on other recordings.
       NonFiniteLossError: where training diverges; a note says which settings were given.
     """
-    if settings.num_seeds != 1:
-        raise ArgumentError("num_seeds", settings.num_seeds, "must be 1 here: call once per seed")
-    settings = dataclasses.replace(settings, data=of_arrays(settings.data))
-    with ExitStack() as stack:
-        if workdir is None:
-            workdir = stack.enter_context(tempfile.TemporaryDirectory())
-        folder = Path(workdir).expanduser()
-        data = RecordingData(recordings, None, ARRAYS)
-        run = open_recording_run(settings, mesh or data_mesh(), data)
-        check_start(run)
-        training = prepare_training(run)
-        check_hosts(run, training)
-        description = run.describe(training.batches)
-        run, training = run.as_begun(training, folder)
-        stack.enter_context(run_folder(folder, run.settings, description, allow_changed_data))
-        encoder: RecordingEncoder = train_run(run, training, folder)[0]
-        return encoder
+    require_one(settings)
+    own = of_arrays(settings.data, "normalize", "recordings")
+    settings = dataclasses.replace(settings, data=own)
+    data = RecordingData(recordings, None, ARRAYS)
+    encoder: RecordingEncoder = train_in_memory(
+        lambda: open_recording_run(settings, mesh or data_mesh(), data),
+        workdir,
+        allow_changed_data=allow_changed_data,
+    )
+    return encoder
 
 
 def evaluate_recording_run(
@@ -119,10 +108,7 @@ def _show_in_tensorboard(
 ) -> None:
     """Adds the maps, and the settings with the final figures, to the events."""
     recorder = Recorder(workdir)
-    for name in ("map", "moments", "embeddings"):
-        if (path := workdir / f"{name}.png").exists():
-            with Image.open(path) as picture:
-                recorder.image(f"pictures/{name}", np.asarray(picture.convert("RGB")), step)
+    add_pictures(recorder, workdir, ("map", "moments", "embeddings"), step)
     final = {
         f"{name}/{row}": value
         for group in ("accuracy", "decoding", "held_out_windows")

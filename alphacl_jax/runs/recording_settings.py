@@ -6,7 +6,7 @@ Which network is trained follows from the method.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from alphacl_jax.errors import ArgumentError
@@ -18,8 +18,6 @@ from alphacl_jax.runs.common_settings import (
 from alphacl_jax.runs.fields import check_settings, require_default, setting
 from alphacl_jax.runs.method_settings import MethodSettings
 
-# Recordings that were given as arrays have this for the name of their source.
-ARRAYS = "arrays"
 # The settings of the data that are options of its source, under the same names.
 _OPTIONS = (
     *("rate", "label"),
@@ -269,18 +267,3 @@ class CEBRARunSettings(RecordingRunSettings):
 
     method: CEBRASettings = CEBRASettings()
     optimizer: CEBRAOptimizerSettings = CEBRAOptimizerSettings()
-
-
-def of_arrays(settings: RecordingDataSettings) -> RecordingDataSettings:
-    """The settings of a run on recordings in memory.
-
-    Raises:
-      ArgumentError: where one is set that a source reads.
-    """
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        free = field.name == "normalize" or (field.name, value) == ("dataset", ARRAYS)
-        if value != field.default and not free:
-            problem = "is set, and recordings in memory are used as they are given"
-            raise ArgumentError(field.name, value, problem)
-    return replace(settings, dataset=ARRAYS)

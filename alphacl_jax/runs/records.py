@@ -37,9 +37,7 @@ def show_in_tensorboard(run: Run, workdir: Path, step: int, figures: dict[str, A
     """Adds augmented pairs, the map, and the settings with the final accuracies to the events."""
     recorder = Recorder(workdir)
     recorder.image("pictures/augmented_pairs", _pairs(run), step)
-    if (path := workdir / "map.png").exists():
-        with Image.open(path) as picture:
-            recorder.image("pictures/map", np.asarray(picture.convert("RGB")), step)
+    add_pictures(recorder, workdir, ("map",), step)
     final = {
         f"{name}/{row}": value
         for row, of_row in figures.get("accuracy", {}).items()
@@ -47,6 +45,14 @@ def show_in_tensorboard(run: Run, workdir: Path, step: int, figures: dict[str, A
         if name in ("linear_all", "knn")
     }
     recorder.hyperparameters(as_mapping(run.settings), final)
+
+
+def add_pictures(recorder: Recorder, workdir: Path, names: Sequence[str], step: int) -> None:
+    """Adds those of the pictures NAME.png in the folder that there are to the events."""
+    for name in names:
+        if (path := workdir / f"{name}.png").exists():
+            with Image.open(path) as picture:
+                recorder.image(f"pictures/{name}", np.asarray(picture.convert("RGB")), step)
 
 
 def _pairs(run: Run) -> np.ndarray:

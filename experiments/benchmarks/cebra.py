@@ -26,7 +26,6 @@ from typing import Any
 
 import numpy as np
 from absl import flags
-from scipy.stats import t as student
 
 from alphacl_jax.errors import RunError
 from alphacl_jax.evaluation.consistency import consistency
@@ -35,6 +34,7 @@ from alphacl_jax.tables import align
 from experiments.benchmarks import benchmarking
 from experiments.benchmarks.cebra_sides import FITS, OURS, PACKAGE, Fitted, time_fits
 from experiments.benchmarks.cebra_tasks import LOWER, TASKS, Scores, Task, training_part
+from experiments.studies.claims import interval_of
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "torch", "cebra")
 _BETWEEN_RUNS = "R² between runs"
@@ -110,9 +110,8 @@ class Compared:
         """The mean of ours less theirs, and the half-width of its 95 % interval over seeds."""
         if len(self.ours) < 2 or not self.theirs:
             return ""
-        gaps = np.subtract(self.ours, self.theirs)
-        width = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5
-        return f"{gaps.mean():+.3f} ± {width:.3f}"
+        mean, width = interval_of(np.subtract(self.ours, self.theirs))
+        return f"{mean:+.3f} ± {width:.3f}"
 
 
 def _mean_and_std(values: Sequence[float]) -> str:

@@ -24,7 +24,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
-from scipy.stats import t as student
 from sklearn.decomposition import PCA
 
 from alphacl_jax.data.sequences import Recordings
@@ -40,7 +39,7 @@ from experiments.benchmarks.cebra_sides import FITS, OURS, PACKAGE, Fitted, Sess
 from experiments.sequences.experiment import Experiment, experiment_main
 from experiments.sequences.linear_track import read_track
 from experiments.sequences.rat_in_a_box import place_cells
-from experiments.studies.claims import Claim
+from experiments.studies.claims import Claim, interval_of
 from experiments.studies.own_flags import Own
 from experiments.studies.report import Column, Rows, table_of
 
@@ -195,10 +194,7 @@ def is_nearer(text: str, rows: Rows, better: str, worse: str) -> Claim:
     """The claim that one row has the smaller error of position: its mean difference over seeds is
     below 0 by more than half its 95 % interval. The test moments are the same for all seeds."""
     errors = [np.array([cell[ERROR] for cell in rows[name]]) for name in (better, worse)]
-    gaps = errors[0] - errors[1]
-    mean, width = gaps.mean(), np.inf
-    if len(gaps) > 1:
-        width = student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / len(gaps) ** 0.5
+    mean, width = interval_of(errors[0] - errors[1])
     verdict = "not settled"
     if abs(mean) > width:
         verdict = "holds" if mean < 0 else "does not hold"

@@ -27,16 +27,13 @@ import numpy as np
 from alphacl_jax.data.sequences import Recordings
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.linear import fit_probe
-from alphacl_jax.runs.cells import Cell
 from alphacl_jax.runs.fields import setting
 from alphacl_jax.training.mesh import data_mesh
 from experiments.sequences import probes, waves
 from experiments.sequences.cpc_rows import (
     RATES,
-    CPCRows,
     Probes,
     Steps,
-    cell_of,
     last_layer,
     pooled,
     table_by_k,
@@ -47,17 +44,14 @@ from experiments.sequences.phones import SILENCE
 from experiments.sequences.probes import Fitted, Samples
 from experiments.sequences.supervised import at_steps
 from experiments.sequences.training import Trained
-from experiments.sequences.waves import HOP, WaveSettings
+from experiments.sequences.waves import CPC, HOP, OF_SPEAKERS, SPEAKER, SPEAKER_HIDDEN, WaveSettings
 from experiments.studies import draw
-from experiments.studies.claims import Claim, is_higher
+from experiments.studies.claims import Claim
 from experiments.studies.own_flags import Own
 from experiments.studies.report import Column, Rows, table_of
 
-UNTRAINED, MFCC, CPC = "untrained network", "MFCC", "CPC"
-OF_SPEAKERS, OF_PHONES = "supervised, speakers", "supervised, phones"
+OF_PHONES = "supervised, phones"
 
-SPEAKER = Column("speaker", "speaker, %", 100, 1)
-SPEAKER_HIDDEN = Column("speaker_hidden", "hidden layer, %", 100, 1)
 PHONE = Column("phone", "phone, %", 100, 1)
 PHONE_HIDDEN = Column("phone_hidden", "hidden layer, %", 100, 1)
 WHOLE = Column("speaker_whole", "speaker of a recording, %", 100, 1)
@@ -180,12 +174,7 @@ def score(
 
 def claims(rows: Rows) -> list[Claim]:
     """What was published of the order of these rows, for each target."""
-    found = []
-    for column, best in ((SPEAKER, OF_SPEAKERS), (PHONE, OF_PHONES)):
-        for better, worse in ((MFCC, UNTRAINED), (CPC, UNTRAINED), (CPC, MFCC), (best, CPC)):
-            text = f"{column.key}, linear: {better} is better than {worse}"
-            found.append(is_higher(text, rows, better, worse, column.key))
-    return found
+    return waves.order_claims(rows, {SPEAKER: OF_SPEAKERS, PHONE: OF_PHONES})
 
 
 def run(experiment: Experiment) -> None:
@@ -201,17 +190,7 @@ def run(experiment: Experiment) -> None:
     asked = Probes(
         lambda *given: figures(own, *given), lambda *given: score(own, *given), own_layer, 1
     )
-    networks, recipe = waves.networks_of(own), waves.recipe_of(own)
-    trained = CPCRows(experiment, data, networks, methods, recipe, asked, mesh)
-
-    def cell(row: str, seed: int) -> Cell:
-        if row == MFCC:
-            return cell_of(
-                figures(own, data, waves.cepstra(data.train), waves.cepstra(data.test), seed)
-            )
-        return trained.untrained(CPC, seed) if row == UNTRAINED else trained.cell(row, seed)
-
-    rows = experiment.rows((UNTRAINED, MFCC, *methods), cell)
+    rows = waves.rows_of(experiment, data, methods, asked)
     columns = (SPEAKER, SPEAKER_HIDDEN, PHONE, PHONE_HIDDEN, WHOLE, *RATES)
     speakers, phones = len(data.train.class_names), len(data.train.moment_names) - 1
     minutes = [of.lengths.sum() / of.rate / 60 for of in data if of.rate]

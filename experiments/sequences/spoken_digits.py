@@ -25,16 +25,13 @@ import numpy as np
 from alphacl_jax.data.sequences import Recordings
 from alphacl_jax.errors import ArgumentError
 from alphacl_jax.evaluation.linear import fit_probe
-from alphacl_jax.runs.cells import Cell
 from alphacl_jax.runs.fields import setting
 from alphacl_jax.training.mesh import data_mesh
 from experiments.sequences import probes, waves
 from experiments.sequences.cpc_rows import (
     RATES,
-    CPCRows,
     Probes,
     Steps,
-    cell_of,
     last_layer,
     pooled,
     table_by_k,
@@ -43,17 +40,14 @@ from experiments.sequences.experiment import Experiment, experiment_main
 from experiments.sequences.parts import Parts
 from experiments.sequences.probes import Fitted, Samples
 from experiments.sequences.training import Trained
-from experiments.sequences.waves import WaveSettings
+from experiments.sequences.waves import CPC, OF_SPEAKERS, SPEAKER, SPEAKER_HIDDEN, WaveSettings
 from experiments.studies import draw
-from experiments.studies.claims import Claim, is_higher
+from experiments.studies.claims import Claim
 from experiments.studies.own_flags import Own
 from experiments.studies.report import Column, Rows, table_of
 
-UNTRAINED, MFCC, CPC = "untrained network", "MFCC", "CPC"
-OF_SPEAKERS, OF_DIGITS = "supervised, speakers", "supervised, digits"
+OF_DIGITS = "supervised, digits"
 
-SPEAKER = Column("speaker", "speaker, %", 100, 1)
-SPEAKER_HIDDEN = Column("speaker_hidden", "hidden layer, %", 100, 1)
 DIGIT = Column("digit", "digit, %", 100, 1)
 DIGIT_HIDDEN = Column("digit_hidden", "hidden layer, %", 100, 1)
 DIGITS = 10
@@ -149,12 +143,7 @@ def score(row: str, trained: Trained, data: Parts, train: Steps, test: Steps) ->
 
 def claims(rows: Rows) -> list[Claim]:
     """What was published of the order of these rows, on other speech."""
-    found = []
-    for column, best in ((SPEAKER, OF_SPEAKERS), (DIGIT, OF_DIGITS)):
-        for better, worse in ((MFCC, UNTRAINED), (CPC, UNTRAINED), (CPC, MFCC), (best, CPC)):
-            text = f"{column.key}, linear: {better} is better than {worse}"
-            found.append(is_higher(text, rows, better, worse, column.key))
-    return found
+    return waves.order_claims(rows, {SPEAKER: OF_SPEAKERS, DIGIT: OF_DIGITS})
 
 
 def run(experiment: Experiment) -> None:
@@ -168,16 +157,7 @@ def run(experiment: Experiment) -> None:
         OF_DIGITS: waves.supervised_of(own, DIGITS, "windows"),
     }
     asked = Probes(figures, score, own_layer, 1)
-    networks, recipe = waves.networks_of(own), waves.recipe_of(own)
-    trained = CPCRows(experiment, data, networks, methods, recipe, asked, mesh)
-
-    def cell(row: str, seed: int) -> Cell:
-        if row == MFCC:
-            train, test = (waves.cepstra(of) for of in data)
-            return cell_of(figures(data, train, test, seed))
-        return trained.untrained(CPC, seed) if row == UNTRAINED else trained.cell(row, seed)
-
-    rows = experiment.rows((UNTRAINED, MFCC, *methods), cell)
+    rows = waves.rows_of(experiment, data, methods, asked)
     speakers = len(data.train.class_names)
     experiment.finish(
         f"Digits that {speakers} people said, {len(data.train):,} recordings to train on and "

@@ -1,6 +1,7 @@
 """CPC on raw waves: the networks, how they are trained, and cepstral coefficients beside them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 from jax.sharding import Mesh
@@ -11,13 +12,23 @@ from alphacl_jax.errors import ArgumentError
 from alphacl_jax.methods.cpc import cpc_method
 from alphacl_jax.methods.method import Method
 from alphacl_jax.models.speech import GRUContext, wave_encoder
+from alphacl_jax.runs.cells import Cell
 from alphacl_jax.runs.fields import check_settings, setting
-from experiments.sequences.cpc_rows import Networks, Steps
+from alphacl_jax.training.mesh import data_mesh
+from experiments.sequences.cpc_rows import CPCRows, Networks, Probes, Steps, cell_of
+from experiments.sequences.experiment import Experiment
 from experiments.sequences.mfcc import mfcc, with_slopes
+from experiments.sequences.parts import Parts
 from experiments.sequences.supervised import supervised_method
 from experiments.sequences.training import Recipe
+from experiments.studies.claims import Claim, is_higher
+from experiments.studies.report import Column, Rows
 
 HOP = 160  # moments of a step of `wave_encoder`
+UNTRAINED, MFCC, CPC = "untrained network", "MFCC", "CPC"
+OF_SPEAKERS = "supervised, speakers"
+SPEAKER = Column("speaker", "speaker, %", 100, 1)
+SPEAKER_HIDDEN = Column("speaker_hidden", "hidden layer, %", 100, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +92,43 @@ def supervised_of(own: WaveSettings, num_classes: int, of: str) -> Method:
 def recipe_of(own: WaveSettings) -> Recipe:
     """How they are trained, at the first of the learning rates."""
     return Recipe(own.window, own.batch_size, own.training_steps, own.learning_rates[0])
+
+
+def rows_of(
+    experiment: Experiment, data: Parts, methods: Mapping[str, Method], asked: Probes
+) -> dict[str, list[Cell]]:
+    """The cells of all methods, beside the untrained network and the cepstral coefficients.
+
+    Args:
+      experiment: with `WaveSettings`.
+      data: to train on and to test.
+      methods: by row, `CPC` among them.
+      asked: of each of them.
+    """
+    own = experiment.own
+    networks, recipe = networks_of(own), recipe_of(own)
+    trained = CPCRows(experiment, data, networks, methods, recipe, asked, data_mesh())
+
+    def cell(row: str, seed: int) -> Cell:
+        if row == MFCC:
+            return cell_of(asked.figures(data, cepstra(data.train), cepstra(data.test), seed))
+        return trained.untrained(CPC, seed) if row == UNTRAINED else trained.cell(row, seed)
+
+    return experiment.rows((UNTRAINED, MFCC, *methods), cell)
+
+
+def order_claims(rows: Rows, best: Mapping[Column, str]) -> list[Claim]:
+    """What was published of the order of these rows.
+
+    Args:
+      rows: of all methods.
+      best: target → the network that is trained for it.
+    """
+    return [
+        is_higher(f"{of.key}, linear: {better} is better than {worse}", rows, better, worse, of.key)
+        for of, supervised in best.items()
+        for better, worse in ((MFCC, UNTRAINED), (CPC, UNTRAINED), (CPC, MFCC), (supervised, CPC))
+    ]
 
 
 def cepstra(recordings: Recordings) -> Steps:

@@ -81,6 +81,15 @@ def difference_of(values: np.ndarray) -> Difference:
     return Difference(float(values.mean()), standard_error(values), float(freedom))
 
 
+def interval_of(gaps: np.ndarray) -> tuple[float, float]:
+    """The mean of differences `[seeds]`, and half its 95 % interval, which is infinite of one."""
+    count = len(gaps)
+    if count < 2:
+        return float(gaps.mean()), math.inf
+    width = student.ppf(0.975, count - 1) * gaps.std(ddof=1) / count**0.5
+    return float(gaps.mean()), float(width)
+
+
 def paired(higher: Sequence[Cell], lower: Sequence[Cell], key: str) -> np.ndarray:
     """Which images one row has right more than the other, -1 to 1 `[seeds, images]`.
 

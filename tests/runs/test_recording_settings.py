@@ -21,6 +21,7 @@ from alphacl_jax.runs.flag_file import (
     of_recordings,
     to_text,
 )
+from alphacl_jax.runs.in_memory import of_arrays
 from alphacl_jax.runs.recording_methods import resolved
 from alphacl_jax.runs.recording_settings import (
     CEBRAOptimizerSettings,
@@ -30,7 +31,6 @@ from alphacl_jax.runs.recording_settings import (
     CPCRunSettings,
     CPCSettings,
     RecordingDataSettings,
-    of_arrays,
 )
 from alphacl_jax.runs.settings import DataSettings, EvaluationSettings, RunSettings
 from tests.tiny_runs import make_settings, make_values
@@ -208,11 +208,16 @@ def test_options_of_the_source_are_those_that_are_given():
 
 
 def test_settings_of_arrays_are_those_that_no_source_reads():
-    assert of_arrays(RecordingDataSettings(normalize=False)).dataset == "arrays"
-    assert not of_arrays(RecordingDataSettings(normalize=False)).normalize
+    assert (
+        of_arrays(RecordingDataSettings(normalize=False), "normalize", "recordings").dataset
+        == "arrays"
+    )
+    assert not of_arrays(
+        RecordingDataSettings(normalize=False), "normalize", "recordings"
+    ).normalize
     for own, name in (({"rate": 3}, "rate=3"), ({"dataset": "wav"}, "dataset=wav")):
         with pytest.raises(ArgumentError, match=f"{name} is set, and recordings in memory are"):
-            of_arrays(RecordingDataSettings(**own))
+            of_arrays(RecordingDataSettings(**own), "normalize", "recordings")
 
 
 @pytest.mark.parametrize(

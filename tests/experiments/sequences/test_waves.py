@@ -140,8 +140,8 @@ def _cells(*accuracies):
 )
 def test_the_published_order_is_claimed_of_each_target(module, target, of_target):
     rows = {
-        module.UNTRAINED: _cells(0.5, 0.2, 0.2),
-        module.MFCC: _cells(0.4, 0.4, 0.4),
+        waves.UNTRAINED: _cells(0.5, 0.2, 0.2),
+        waves.MFCC: _cells(0.4, 0.4, 0.4),
         module.CPC: _cells(0.9, 0.6, 0.6),
         module.OF_SPEAKERS: _cells(0.9, 0, 0),
         of_target: _cells(0, 0.8, 0.8),
@@ -168,6 +168,6 @@ def test_quick(tmp_path, capsys, module):
     module.run(make_experiment(tmp_path / "out", *arguments, own=module.OWN))
     out = capsys.readouterr().out
     assert "of 4 voices" in out or "that 4 people said" in out
-    for row in (module.UNTRAINED, module.MFCC, module.CPC, module.OF_SPEAKERS):
+    for row in (waves.UNTRAINED, waves.MFCC, module.CPC, module.OF_SPEAKERS):
         assert f"\n{row} " in out
     assert_picture(tmp_path / "out" / ("speech.png" if module is speech else "digits.png"))
