@@ -10,11 +10,11 @@ from alphacl_jax.data.decoding import shown_range
 from alphacl_jax.data.preprocessing import Preprocessing
 from alphacl_jax.errors import RunError
 from alphacl_jax.files import write_json_atomically
+from alphacl_jax.runs.changes import changed_classes
 from alphacl_jax.runs.common_settings import AnyRunSettings
 from alphacl_jax.runs.recording_description import RecordingDescription
 
 _DESCRIPTION = "preprocessing.json"
-_NAMED = 10  # classes that a message lists
 # Of means and deviations in [0, 1]: readers of images may round in different ways.
 _COLOUR_TOLERANCE = 1e-3
 
@@ -116,13 +116,8 @@ class Description:
             "image shape": (then.image_shape, now.image_shape),
         }
         found = [f"{name} {a} then, {b} now" for name, (a, b) in pairs.items() if a != b]
-        for what, names in (
-            ("classes that are gone", set(self.class_names) - set(other.class_names)),
-            ("new classes", set(other.class_names) - set(self.class_names)),
-        ):
-            if names:
-                more = ", ..." if len(names) > _NAMED else ""
-                found.append(f"{what}: {', '.join(sorted(names)[:_NAMED])}{more}")
+        classes = self.class_names, other.class_names
+        found += changed_classes(*classes, "classes that are gone", "new classes")
         if found:
             return found
         known = None not in (self.fingerprint, other.fingerprint)

@@ -5,9 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from alphacl_jax.runs.changes import changed_classes
 from alphacl_jax.runs.common_settings import AnyRunSettings
-
-_NAMED = 10  # classes that a message lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,11 +77,7 @@ class RecordingDescription:
             ("classes", self.class_names, other.class_names),
             ("classes of moments", self.moment_names, other.moment_names),
         ):
-            for names, how in ((set(then) - set(now), "gone"), (set(now) - set(then), "new")):
-                if names:
-                    more = ", ..." if len(names) > _NAMED else ""
-                    listed = ", ".join(sorted(names)[:_NAMED])
-                    found.append(f"{what} that are {how}: {listed}{more}")
+            found += changed_classes(then, now, f"{what} that are gone", f"{what} that are new")
         if found:
             return found
         if self.fingerprint != other.fingerprint:

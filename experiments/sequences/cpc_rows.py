@@ -83,6 +83,8 @@ class CPCRows:
         """
         self._data, self._networks, self._methods = data, networks, methods
         self._probes, self._mesh, self._recipe = probes, mesh, recipe
+        # One function, so that it is compiled once for each shape.
+        self._encode = cpc_contexts(networks.encoder, networks.context)
         self._rates = {
             row: experiment.rate_of(
                 row, experiment.own.learning_rates, functools.partial(self._score, row)
@@ -113,8 +115,7 @@ class CPCRows:
 
     def contexts(self, trained: Trained, recordings: Recordings) -> Steps:
         """Of each recording `[its steps, width]`."""
-        encode = cpc_contexts(self._networks.encoder, self._networks.context)
-        return each_step(encode, trained, recordings, self._networks.hop)
+        return each_step(self._encode, trained, recordings, self._networks.hop)
 
     def _at(self, rate: float) -> Recipe:
         return self._recipe._replace(learning_rate=rate)

@@ -1,5 +1,6 @@
 """Networks over time: trained on windows of recordings, and what they make of whole recordings."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -76,11 +77,8 @@ def train(method: Method, recordings: Recordings, recipe: Recipe, mesh: Mesh, se
       ArgumentError: as `window_batches`, and the method's own.
     """
     batches = window_batches(recordings, recipe.window, recipe.batch_size, mesh, seed)
-    warmup = recipe.steps // _WARMUP
-    schedule = warmup_cosine(recipe.learning_rate, recipe.steps, warmup)
-    optimizer = make_optimizer("adamw", schedule, weight_decay=recipe.weight_decay)
-    state = make_init(method, optimizer, _as_drawn, batches.shapes, mesh)(seed)
-    step = make_train_step(method, optimizer, _as_drawn, schedule, mesh)
+    init, step = _programs(method, recipe, mesh, tuple(batches.shapes.items()))
+    state = init(seed)
     recorded: dict[str, float] = {}
     for number in range(1, recipe.steps + 1):
         last = number == recipe.steps
@@ -90,6 +88,19 @@ def train(method: Method, recordings: Recordings, recipe: Recipe, mesh: Mesh, se
             if not math.isfinite(recorded["loss"]):
                 break
     return Trained(state.params, state.method_state, recorded)
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(
+    method: Method, recipe: Recipe, mesh: Mesh, shapes: tuple[tuple[str, Any], ...]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes and trains states, which the seeds of a row share, so that it is compiled once."""
+    schedule = warmup_cosine(recipe.learning_rate, recipe.steps, recipe.steps // _WARMUP)
+    optimizer = make_optimizer("adamw", schedule, weight_decay=recipe.weight_decay)
+    return (
+        make_init(method, optimizer, _as_drawn, dict(shapes), mesh),
+        make_train_step(method, optimizer, _as_drawn, schedule, mesh),
+    )
 
 
 def _as_drawn(key: Array, raw: Batch) -> Batch:
